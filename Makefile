@@ -1,0 +1,49 @@
+# Every target does its own set-up: a fresh Debian machine with Python 3 and make is enough.
+# No GPU? A much smaller download of torch:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint benchmarks clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do this by themselves)
+
+demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, probe what and where, print one table
+	$(VENV)/bin/python scripts/demo.py
+
+test: $(INSTALLED)  ## run the tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)  ## check the style
+	$(VENV)/bin/ruff check .
+
+benchmarks: $(INSTALLED)  ## run every benchmark in benchmarks/
+	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV)/bin/python $$benchmark; done
+
+clean:  ## remove .venv and caches (run folders stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say: make PYTHON=/path/to/python3"; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; \
+	  else \
+	    echo "$(PYTHON) cannot create virtual environments. Run: sudo apt-get install python3-venv"; exit 1; \
+	  fi; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q -e '.[dev]' -c constraints.txt
+	@touch $@
