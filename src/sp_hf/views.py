@@ -1,0 +1,242 @@
+"""Views: crops of a batch of canvases, with their exact boxes, made on the device.
+
+Letters: B images, V views of one image, S canvas side in pixels, N output side in pixels.
+
+A canvas is the WHOLE image squashed to a uint8 square, with the true image's aspect ratio (width / height) kept beside
+it. Boxes live in the image's normalised coordinates, which are the canvas's; a crop undoes the squash.
+
+Boxes are drawn as torchvision's ``RandomResizedCrop`` draws them (after Szegedy et al. 2014, arXiv:1409.4842): area
+uniform, log of the aspect ratio uniform, the first of ten candidates that fits; if none does, the largest central crop
+whose aspect ratio is the nearest one allowed. Both ranges are meant in the true image's pixels. Positions are
+continuous, not rounded to pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from .keyed_random import uniform
+from .photometric import Photometric, finish, sample_jitter
+from .resampling import extra_variance, filter_weights, resample
+
+Flip = Literal["own", "shared", "none"]
+_CANDIDATES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSpec:
+    """A set of views of each image.
+
+    Args:
+        count: V, how many.
+        size: N, side of the square output in pixels.
+        area: (low, high), area of the box as a fraction of the image, uniform.
+        aspect: (low, high), width / height of the box in pixels of the true image, log-uniform. ``None``: the
+            image's own, so that ``area=(1, 1)`` is the whole image.
+        flip: horizontal flip with probability a half: ``"own"`` coin for each view, ``"shared"`` coin for the
+            views of an image, or ``"none"``.
+        photometric: jitter of colours, blur, solarise.
+        effective_resolution: (low, high), fractions of ``size``: the defence against the blur shortcut. Each view
+            is low-passed to a resolution drawn log-uniformly from the range, whatever its box. ``None``: no defence.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    count: int
+    size: int
+    area: tuple[float, float]
+    aspect: tuple[float, float] | None = (3 / 4, 4 / 3)
+    flip: Flip = "own"
+    photometric: Photometric = dataclasses.field(default_factory=Photometric)
+    effective_resolution: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("area", "aspect", "effective_resolution"):  # JSON has lists
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.photometric, Mapping):
+            object.__setattr__(self, "photometric", Photometric(**self.photometric))
+        for name in ("count", "size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+        _check_range("area", self.area, 1.0)
+        if self.aspect is not None:
+            _check_range("aspect", self.aspect, math.inf)
+        if self.effective_resolution is not None:
+            _check_range("effective_resolution", self.effective_resolution, 1.0)
+        if self.flip not in get_args(Flip):
+            raise ValueError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
+        self.photometric.check_count(self.count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it; :func:`as_view_spec` takes it back."""
+        return dataclasses.asdict(self)
+
+
+def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
+    """A spec from a spec, from a dict as YAML or JSON have it, or a reference to another objective's ("dino/local").
+
+    Raises:
+        ValueError: an unknown or missing field, or a value out of its range.
+    """
+    if isinstance(x, ViewSpec):
+        return x
+    if isinstance(x, str):
+        objective, _, view = x.partition("/")
+        if not objective or not view or "/" in view:
+            raise ValueError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
+        return x
+    if not isinstance(x, Mapping):
+        raise ValueError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
+    _check_fields(ViewSpec, x, "view spec")
+    if isinstance(x.get("photometric"), Mapping):
+        _check_fields(Photometric, x["photometric"], "photometric")
+    return ViewSpec(**x)
+
+
+class Views(NamedTuple):
+    """A view set of a batch.
+
+    Args:
+        pixels: float32 [B, V, 3, N, N] in [0, 1].
+        boxes: float32 [B, V, 4], cxcywh in the UNFLIPPED image's frame (:func:`sp_hf.geometry.mirror` for the other).
+        flips: bool [B, V], which views are mirrored.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    flips: Tensor
+
+
+class ViewSampler:
+    """Canvases to views, all crops of a spec in one batched resampling.
+
+    What a spec yields depends on the image, its key and the spec's name only: not on the batch, nor on other specs.
+    On a CUDA device the resampling runs in half precision (pixels 0 to 255 are exact in it), which agrees with
+    the CPU to about a quarter of a grey level.
+
+    Args:
+        specs: view sets by name.
+    """
+
+    def __init__(self, specs: Mapping[str, ViewSpec]) -> None:
+        self.specs = dict(specs)
+
+    @torch.no_grad()
+    def __call__(self, canvases: Tensor, aspects: Tensor, keys: Tensor) -> dict[str, Views]:
+        """Sample every view set.
+
+        Args:
+            canvases: uint8 [B, 3, S, S].
+            aspects: float [B], width / height of the true images.
+            keys: int64 [B], one random key an image.
+
+        Raises:
+            ValueError: an argument of another type or shape.
+        """
+        _check_batch(canvases, aspects, keys)
+        dtype = torch.float16 if canvases.device.type == "cuda" else torch.float32
+        with torch.autocast(canvases.device.type, enabled=False):  # bf16 would round pixels
+            rows_first = canvases.permute(0, 2, 1, 3).to(dtype, memory_format=torch.contiguous_format)  # [B, S, 3, S]
+            return {name: _sample(spec, name, rows_first, aspects, keys) for name, spec in self.specs.items()}
+
+
+def sample_boxes(keys: Tensor, stream: str, spec: ViewSpec, aspects: Tensor) -> Tensor:
+    """Boxes of a spec's views: keys int64 [B], aspects float [B] to [B, V, 4] cxcywh."""
+    u = uniform(keys, stream, (spec.count, 2 * _CANDIDATES + 2))  # [B, V, 2T + 2], T candidates
+    image_aspect = aspects.float()[:, None, None]  # [B, 1, 1]
+    area = spec.area[0] + (spec.area[1] - spec.area[0]) * u[..., :_CANDIDATES]  # [B, V, T]
+    if spec.aspect is None:
+        aspect = image_aspect
+    else:
+        low, high = (math.log(ratio) for ratio in spec.aspect)
+        aspect = (low + (high - low) * u[..., _CANDIDATES:-2]).exp()
+    candidates = torch.stack([(area * aspect / image_aspect).sqrt(), (area / aspect * image_aspect).sqrt()], dim=-1)
+    fits = (candidates <= 1).all(-1)  # [B, V, T]
+    fitted = fits.any(-1, keepdim=True)  # [B, V, 1]
+    first = fits.int().argmax(-1)[..., None, None].expand(-1, -1, 1, 2)
+    sizes = candidates.gather(2, first)[:, :, 0]  # [B, V, 2], in image widths and heights
+    if spec.aspect is not None:
+        sizes = torch.where(fitted, sizes, _largest_box(image_aspect, spec.aspect))
+    position = torch.where(fitted, u[..., -2:], 0.5)
+    return torch.cat([sizes / 2 + (1 - sizes) * position, sizes], dim=-1)
+
+
+def _largest_box(image_aspect: Tensor, aspect: tuple[float, float]) -> Tensor:
+    """Size [..., 2] of the largest box whose aspect ratio is the allowed one nearest to the image's [..., 1]."""
+    ratio = image_aspect.clamp(*aspect) / image_aspect
+    return torch.cat([ratio, 1 / ratio], dim=-1).clamp(max=1)
+
+
+def sample_flips(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
+    """Which views are mirrored: bool [B, V]."""
+    coins = {"own": spec.count, "shared": 1, "none": 0}[spec.flip]
+    if not coins:
+        return torch.zeros(keys.shape[0], spec.count, dtype=torch.bool, device=keys.device)
+    return (uniform(keys, stream, (coins,)) < 0.5).expand(-1, spec.count)
+
+
+def _sample(spec: ViewSpec, name: str, canvases: Tensor, aspects: Tensor, keys: Tensor) -> Views:
+    """One view set. canvases: [B, S, 3, S] in 0 .. 255."""
+    boxes = sample_boxes(keys, f"{name}/box", spec, aspects)  # [B, V, 4]
+    flips = sample_flips(keys, f"{name}/flip", spec)  # [B, V]
+    jitter = sample_jitter(keys, f"{name}/photometric", spec.count, spec.photometric)
+    canvas = canvases.shape[1]
+    blur_rows = blur_columns = jitter.blur if spec.photometric.blurs else None
+    if spec.effective_resolution is not None:
+        resolution = _log_uniform(keys, f"{name}/resolution", spec)  # [B, V]
+        zoom = boxes[..., 2:] * (canvas / spec.size)  # [B, V, 2], canvas pixels to an output pixel
+        defence = extra_variance(zoom, resolution[..., None])
+        blur_columns, blur_rows = (jitter.blur[..., None] + defence).unbind(-1)
+    rows = filter_weights(boxes[..., 1], boxes[..., 3], spec.size, canvas, blur=blur_rows)
+    columns = filter_weights(boxes[..., 0], boxes[..., 2], spec.size, canvas, flips, blur_columns)
+    pixels = finish(resample(canvases, rows, columns), jitter, spec.photometric)
+    return Views(pixels, boxes, flips)
+
+
+def _log_uniform(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
+    """Effective resolutions: [B, V]."""
+    low, high = (math.log(end) for end in spec.effective_resolution or (1.0, 1.0))
+    return (low + (high - low) * uniform(keys, stream, (spec.count,))).exp()
+
+
+def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
+    if len(value) != 2 or not 0 < value[0] <= value[1] <= limit:
+        bound = "" if limit == math.inf else f" <= {limit:g}"
+        raise ValueError(f"{name} is {value}; it must be (low, high) with 0 < low <= high{bound}")
+
+
+def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(set(given) - set(fields))
+    if unknown:
+        raise ValueError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
+    missing = [
+        name
+        for name, field in fields.items()
+        if field.default is field.default_factory is dataclasses.MISSING and name not in given
+    ]
+    if missing:
+        raise ValueError(f"{what} lacks {', '.join(missing)}")
+
+
+def _check_batch(canvases: Tensor, aspects: Tensor, keys: Tensor) -> None:
+    shape = tuple(canvases.shape)
+    if canvases.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise ValueError(f"canvases are {canvases.dtype} of shape {shape}; they must be uint8 of shape [B, 3, S, S]")
+    if aspects.shape != shape[:1] or not aspects.is_floating_point():
+        raise ValueError(
+            f"aspects are {aspects.dtype} of shape {tuple(aspects.shape)}; they must be float of shape [{shape[0]}]"
+        )
+    if keys.shape != shape[:1] or keys.dtype != torch.int64:
+        raise ValueError(
+            f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [{shape[0]}]"
+        )
