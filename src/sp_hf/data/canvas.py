@@ -1,0 +1,239 @@
+"""From image files of every kind to RGB, and to the canvas that training keeps of each image.
+
+The canvas is the WHOLE image squashed onto a uint8 square ``[3, S, S]``, with its aspect ratio kept beside it.
+Boxes live in the image's normalised coordinates, which squashing does not change; a crop undoes the squash.
+
+Conventions:
+
+- EXIF orientation is applied; the aspect ratio is that of the upright image.
+- Transparent pixels are composited onto white, as a page would show them.
+- 16-bit grey is divided by 257, so that its full range fills 0..255; wider integers and floats outside [0, 1]
+  are stretched from their own minimum and maximum.
+- Only the first frame of an animation is read. Colour profiles are ignored.
+- A JPEG much larger than the canvas is decoded at 1/2, 1/4 or 1/8 scale (in the DCT domain), never below the canvas.
+
+Letters: S canvas side in px.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+MAX_PIXELS = 89_478_485
+"""Images with more pixels than this are refused before they are decoded (0.25 GiB of RGB, Pillow's own bound)."""
+
+ImageLike = bytes | bytearray | str | os.PathLike | Image.Image | np.ndarray | Mapping[str, Any]
+
+# Formats that Pillow decodes itself. Left out on purpose: those that start other programs (EPS) or read other files.
+_WANTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI")
+Image.init()
+_FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImage(ValueError):
+    """An image that cannot be used: missing, truncated, not an image, or a decompression bomb.
+
+    Attributes:
+        name: what the image is called (see :func:`image_name`).
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
+        return type(self), (self.name, self.reason)  # survives the trip from a worker process
+
+
+class _Loaded(NamedTuple):
+    """Decoded pixels, as stored (not yet upright)."""
+
+    rgb: Image.Image
+    box: tuple[float, float, float, float]  # the true image's extent in ``rgb``'s pixels: drafting rounds sizes up
+    size: tuple[int, int]  # true (width, height) as stored
+    upright: Image.Transpose | None  # what makes it upright
+
+
+def image_name(image: ImageLike | None) -> str:
+    """A stable name for reports: its path where it has one, and a digest of its bytes where it carries them."""
+    if isinstance(image, Mapping):
+        path, data = image.get("path"), image.get("bytes")
+    elif isinstance(image, bytes | bytearray):
+        path, data = None, image
+    elif isinstance(image, str | os.PathLike):
+        path, data = os.fspath(image), None
+    else:
+        path, data = getattr(image, "filename", None) or None, None
+    digest = f"sha1 {hashlib.sha1(data, usedforsecurity=False).hexdigest()[:12]}" if data is not None else None
+    return " ".join(part for part in (path, f"({digest})" if path and digest else digest) if part) or "image"
+
+
+def decode(image: ImageLike, draft_size: int | None = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Upright 8-bit RGB image.
+
+    Args:
+        image: encoded bytes, a path (or URL that ``datasets`` can open), a PIL image, a uint8 array [H, W] or
+            [H, W, 3 or 4], or the ``{"bytes", "path"}`` dict of a ``datasets`` image column that is not decoded.
+        draft_size: decode a JPEG at reduced scale, neither side below this many px. ``None``: full size.
+        max_pixels: larger images are refused, judged by their header.
+
+    Raises:
+        UnreadableImage: the image cannot be decoded; names the image and the reason.
+    """
+    loaded = _load(image, draft_size, max_pixels)
+    return loaded.rgb if loaded.upright is None else loaded.rgb.transpose(loaded.upright)
+
+
+def make_canvas(image: ImageLike, size: int, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, float]:
+    """The whole image squashed onto a square by an antialiased resize, and its aspect ratio.
+
+    Args:
+        image: as for :func:`decode`.
+        size: side of the canvas in px.
+        max_pixels: as for :func:`decode`.
+
+    Returns:
+        canvas: uint8 [3, S, S], contiguous.
+        aspect: width / height of the true, upright image (of its full size, also when drafted).
+
+    Raises:
+        UnreadableImage: the image cannot be decoded.
+        ValueError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"canvas size is {size}; it must be at least 1 px")
+    loaded = _load(image, size, max_pixels)
+    square = loaded.rgb.resize((size, size), Image.Resampling.BICUBIC, box=loaded.box, reducing_gap=2.0)
+    width, height = loaded.size
+    if loaded.upright is not None:
+        square = square.transpose(loaded.upright)  # a square may be turned after the resize: fewer pixels to move
+        if _swaps_axes(loaded.upright):
+            width, height = height, width
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)), width / height
+
+
+def _swaps_axes(transpose: Image.Transpose) -> bool:
+    return transpose in (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+    )
+
+
+def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
+    try:
+        return _load_opened(_open(image, max_pixels), draft_size)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly any class
+        raise UnreadableImage(image_name(image), f"{type(error).__name__}: {error}") from error
+
+
+def _open(image: ImageLike, max_pixels: int) -> Image.Image:
+    """Read the header only, and refuse what is too large to decode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if isinstance(image, Image.Image):
+            opened = image
+        elif isinstance(image, np.ndarray):
+            opened = Image.fromarray(image)
+        else:
+            opened = Image.open(io.BytesIO(_read(image)), formats=_FORMATS)
+    width, height = opened.size
+    if width < 1 or height < 1:
+        raise UnreadableImage(image_name(image), f"has no pixels ({width}x{height})")
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            image_name(image), f"{width}x{height} px is over the limit of {max_pixels} pixels (decompression bomb?)"
+        )
+    return opened
+
+
+def _read(image: bytes | bytearray | str | os.PathLike | Mapping[str, Any] | None) -> bytes:
+    """Encoded bytes of an image that is still encoded."""
+    if isinstance(image, Mapping):
+        data, image = image.get("bytes"), image.get("path")
+        if data is not None:
+            return data
+    if image is None:
+        raise ValueError("the row has no image (neither bytes nor a path)")
+    if isinstance(image, bytes | bytearray):
+        return bytes(image)
+    if not isinstance(image, str | os.PathLike):
+        raise TypeError(f"expected bytes, a path, a PIL image, an array or a dict of them, not {type(image).__name__}")
+    path = os.fspath(image)
+    if "://" not in path:
+        return Path(path).read_bytes()
+    from datasets.utils.file_utils import xopen  # reads hf://, https://, zip:// with retries, as datasets does
+
+    with xopen(path, "rb") as file:
+        return file.read()
+
+
+def _load_opened(opened: Image.Image, draft_size: int | None) -> _Loaded:
+    size = opened.size
+    drafted = None
+    if draft_size is not None and opened.format in ("JPEG", "MPO"):
+        drafted = opened.draft(None, (draft_size, draft_size))
+    opened.load()
+    if drafted is None:
+        size = opened.size  # some decoders (TIFF) turn the image upright while loading
+        box = (0.0, 0.0, float(size[0]), float(size[1]))
+    else:
+        box = drafted[1]
+    return _Loaded(_to_rgb(opened), box, size, _UPRIGHT.get(_orientation(opened)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return 1  # metadata that cannot be parsed says nothing, and the pixels are fine
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode[0] in "IF":  # I, I;16, I;16B, F: Pillow would clip these at 255
+        return Image.fromarray(_to_8bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8bit(values: np.ndarray) -> np.ndarray:
+    """Grey of high bit depth -> uint8 (see the conventions above)."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high):
+        raise ValueError("its pixels are not all finite numbers")
+    whole = np.issubdtype(values.dtype, np.integer)
+    if whole and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    elif not whole and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (values.astype(np.float64) - low) * (255.0 / max(high - low, np.finfo(np.float64).tiny))
+    return np.rint(scaled).astype(np.uint8)

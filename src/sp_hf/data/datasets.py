@@ -1,0 +1,189 @@
+"""One string names the images to train on; this turns it into a ``datasets`` dataset.
+
+====================================  =====================================================================
+``part-scenes?size=96&seed=1``         the embedded procedural dataset, with its options (the default)
+``food101``, ``org/name``              a dataset on the Hugging Face Hub (config, split and revision apart)
+``photos/``                            a folder of images: subfolders called ``train``, ``test``, ... are its
+                                       splits, others its classes; or what ``Dataset.save_to_disk`` wrote
+``photos/*.parquet``, ``.arrow``        files or glob patterns, local or URLs
+``shards/*.tar``                       WebDataset tars
+====================================  =====================================================================
+
+Nothing here runs code from a dataset: no loading scripts, no pickles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import datasets
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from .columns import describe_columns, find_image_column, find_label_column
+from .sources import DatasetLoadError, Source, locate, reject_hub_options
+
+EMBEDDED = "part-scenes"
+_STREAM_SHARDS = 64  # of a dataset on disk that is read as a stream
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedImages:
+    """A dataset of images whose column is known and not yet decoded.
+
+    Args:
+        dataset: rows of ``image_column`` (a ``{"bytes", "path"}`` dict) and ``label_column``, nothing else.
+        image_column: name of the column of images.
+        label_column: name of the column of whole-number labels, if there is one.
+        label_names: the classes' names, where the dataset knows them.
+        description: the source in one line, for logs and reports.
+        fingerprint: differs between sources, splits, sets of columns and numbers of rows; equal between runs.
+        num_images: number of rows; ``None`` where a stream does not know.
+    """
+
+    dataset: datasets.Dataset | datasets.IterableDataset
+    image_column: str
+    label_column: str | None
+    label_names: list[str] | None
+    description: str
+    fingerprint: str
+    num_images: int | None
+
+    @property
+    def streaming(self) -> bool:
+        return isinstance(self.dataset, datasets.IterableDataset)
+
+
+def load_images(
+    dataset: str = EMBEDDED,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> LoadedImages:
+    """Load a dataset of images by one string (see the module's docstring).
+
+    Args:
+        dataset: Hub id, folder, file, glob pattern, URL, or ``part-scenes`` with options.
+        config: configuration of a Hub dataset.
+        split: name of a split, or (not streaming) a slice such as ``"train[:1000]"``. Default: "train", or the
+            only split there is.
+        revision: branch, tag or commit of a Hub dataset.
+        streaming: read as a stream, without preparing a copy on disk.
+        image_column: needed only if not exactly one column is of type ``Image``.
+        label_column: see :func:`~sp_hf.data.columns.find_label_column`.
+
+    Raises:
+        DatasetLoadError: the dataset, an option of it or its split is not there.
+        ColumnError: the columns asked for are not there, or the image column is ambiguous.
+    """
+    name, _, query = dataset.partition("?")
+    if name == EMBEDDED:
+        reject_hub_options(f"embedded dataset {EMBEDDED}", config, revision)
+        split = split or "train"
+        rows, description = _load_embedded(query, split, streaming), dataset
+    else:
+        source = locate(dataset, config, revision)
+        rows, split = _load_split(source, split, streaming)
+        description = source.description
+    return _with_columns(rows, description, split, image_column, label_column)
+
+
+def _load_embedded(query: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
+    from .part_scenes import part_scenes
+
+    accepted = [name for name in inspect.signature(part_scenes).parameters if name not in ("split", "streaming")]
+    options = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise DatasetLoadError(f"{EMBEDDED} has no option {', '.join(unknown)}; its options are {', '.join(accepted)}")
+    return part_scenes(split, streaming=streaming, **options)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any, str]:
+    """Load, and choose the split: the rows, and the split's name."""
+    is_slice = split is not None and any(character in split for character in "[+")
+    if is_slice and (streaming or source.saved_to_disk):
+        reader = "a stream" if streaming else "a folder that save_to_disk wrote"
+        raise DatasetLoadError(f"split={split!r}: {reader} is read by whole splits only; name one")
+    try:
+        if source.saved_to_disk:
+            splits = _load_from_disk(source.arguments["path"], streaming)
+        else:
+            wanted = split if is_slice else None
+            splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
+    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise DatasetLoadError(f"cannot load the {source.description}: {_in_short(error)}") from error
+    if is_slice:
+        return splits, str(split)
+    chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")
+    if chosen not in splits:
+        raise DatasetLoadError(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
+    return splits[chosen], chosen
+
+
+def _in_short(error: BaseException) -> str:
+    """The error and what caused it; datasets' messages can hold whole schemas."""
+    text = str(error)
+    if error.__cause__ is not None and str(error.__cause__) not in text:
+        text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
+    return text if len(text) <= 1000 else f"{text[:700]} [...] {text[-300:]}"
+
+
+def _load_from_disk(path: str, streaming: bool) -> Mapping[str, Any]:
+    loaded = datasets.load_from_disk(path)
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
+    if not streaming:
+        return splits
+    return {name: rows.to_iterable_dataset(min(len(rows), _STREAM_SHARDS) or 1) for name, rows in splits.items()}
+
+
+def _with_columns(
+    rows: Any, description: str, split: str, image_column: str | None, label_column: str | None
+) -> LoadedImages:
+    """Choose the columns, and keep ``datasets`` from decoding images itself."""
+    if rows.features is None:  # a stream of a format without a schema: look at its first rows
+        rows = rows._resolve_features()
+    features = rows.features
+    image_column = find_image_column(features, image_column)
+    label_column = find_label_column(features, label_column)
+    rows = rows.select_columns([image_column] + ([label_column] if label_column else []))
+    if features[image_column] != datasets.Image(decode=False):
+        rows = rows.cast_column(image_column, datasets.Image(decode=False))
+    streaming = isinstance(rows, datasets.IterableDataset)
+    num_images = _rows_of_stream(rows, split) if streaming else len(rows)
+    if num_images == 0:
+        raise DatasetLoadError(f"the {description}, split {split!r}, has no rows")
+    label = features[label_column] if label_column else None
+    identity = "\n".join([description, split, describe_columns(features), str(num_images)])
+    return LoadedImages(
+        dataset=rows,
+        image_column=image_column,
+        label_column=label_column,
+        label_names=list(label.names) if isinstance(label, datasets.ClassLabel) and label.names else None,
+        description=f"{description}, split {split}",
+        fingerprint=hashlib.sha1(identity.encode(), usedforsecurity=False).hexdigest()[:16],
+        num_images=num_images,
+    )
+
+
+def _rows_of_stream(rows: datasets.IterableDataset, split: str) -> int | None:
+    info = (rows.info.splits or {}).get(split)
+    return info.num_examples or None if info is not None else None

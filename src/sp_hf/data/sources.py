@@ -1,0 +1,144 @@
+"""What a dataset string means: a Hub id, a folder, files, a glob pattern or a URL.
+
+Answers with the arguments of ``datasets.load_dataset``. Only its packaged builders are named (images, parquet,
+arrow, WebDataset), so nothing here runs code from a dataset.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from pathlib import Path
+from typing import Any
+
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+_BUILDERS = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".tar": "webdataset",
+    ".tar.gz": "webdataset",
+    ".tgz": "webdataset",
+    ".zip": "imagefolder",
+}
+_IMAGE_SUFFIXES = frozenset(ImageFolder.EXTENSIONS)
+_SPLIT_OF_FOLDER = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class DatasetLoadError(ValueError):
+    """A dataset, folder, split or option that is not there; names what was tried and what there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    Args:
+        description: in words, for logs and errors.
+        arguments: of ``datasets.load_dataset``; only ``path`` if ``saved_to_disk``.
+        saved_to_disk: a folder that ``Dataset.save_to_disk`` wrote.
+    """
+
+    description: str
+    arguments: dict[str, Any]
+    saved_to_disk: bool = False
+
+
+def locate(dataset: str, config: str | None = None, revision: str | None = None) -> Source:
+    """Decide what the string names: a URL, a folder, a file, a pattern, or else a Hub dataset.
+
+    Raises:
+        DatasetLoadError: no such folder or file, nothing matches, or a kind of file that holds no images; also
+            ``config`` or ``revision`` given for something that is not on the Hub.
+    """
+    path = Path(dataset).expanduser()
+    if "://" in dataset:
+        source = Source(f"URL {dataset}", {"path": _builder_of(dataset), "data_files": dataset})
+    elif path.is_dir():
+        source = _locate_folder(path.resolve())
+    elif path.is_file():
+        source = Source(f"file {path.resolve()}", {"path": _builder_of(path.name), "data_files": _exact([path])})
+    elif glob.has_magic(dataset):
+        source = _locate_pattern(dataset, str(path))
+    elif _looks_local(dataset):
+        raise DatasetLoadError(f"no such file or folder: {dataset!r} (looked at {path.absolute()})")
+    else:
+        words = f"Hub dataset {dataset}" + (f" ({config})" if config else "") + (f" at {revision}" if revision else "")
+        return Source(words, {"path": dataset, "name": config, "revision": revision})
+    reject_hub_options(source.description, config, revision)
+    return source
+
+
+def reject_hub_options(description: str, config: str | None, revision: str | None) -> None:
+    """``config`` and ``revision`` mean nothing off the Hub: an error, rather than silence."""
+    for name, value in (("config", config), ("revision", revision)):
+        if value is not None:
+            raise DatasetLoadError(f"{name}={value!r} belongs to a Hub dataset, not to the {description}; leave it out")
+
+
+def _locate_folder(folder: Path) -> Source:
+    description = f"folder {folder}"
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return Source(description, {"path": str(folder)}, saved_to_disk=True)
+    suffixes = {_suffix(name) for _, _, names in os.walk(folder) for name in names}
+    if suffixes & _IMAGE_SUFFIXES:
+        # Splits are named explicitly: left to itself, datasets takes a class folder "train-station" for a split.
+        return Source(description, {"path": "imagefolder", "data_files": _split_folders(folder)})
+    builders = sorted({_BUILDERS[suffix] for suffix in suffixes if suffix in _BUILDERS})
+    if len(builders) == 1:
+        return Source(description, {"path": builders[0], "data_dir": str(folder)})
+    found = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"
+    raise DatasetLoadError(f"the {description} holds {found}; name the files with a pattern, as in 'folder/*.parquet'")
+
+
+def _split_folders(folder: Path) -> dict[str, list[str]]:
+    """Patterns by split: subfolders are splits if all of them are called like splits, else everything is "train"."""
+    children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    splits = [_SPLIT_OF_FOLDER.get(child.name.lower()) for child in children]
+    if not children or None in splits:
+        return {"train": [f"{glob.escape(str(folder))}/**"]}
+    patterns: dict[str, list[str]] = {}
+    for child, split in zip(children, splits, strict=True):
+        patterns.setdefault(str(split), []).append(f"{glob.escape(str(child))}/**")
+    return patterns
+
+
+def _locate_pattern(dataset: str, pattern: str) -> Source:
+    files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
+    if not files:
+        raise DatasetLoadError(f"no file matches the pattern {dataset!r} (looked in {Path.cwd()})")
+    builders = sorted({_builder_of(file.name) for file in files})
+    if len(builders) > 1:
+        raise DatasetLoadError(f"the pattern {dataset!r} matches files of several kinds ({', '.join(builders)})")
+    return Source(f"files {dataset}", {"path": builders[0], "data_files": _exact(files)})
+
+
+def _exact(files: list[Path]) -> list[str]:
+    return [glob.escape(str(file.resolve())) for file in files]
+
+
+def _looks_local(dataset: str) -> bool:
+    suffix = _suffix(dataset)
+    return dataset.startswith((".", "~", "/")) or dataset.count("/") > 1 or suffix in _BUILDERS or "\\" in dataset
+
+
+def _builder_of(name: str) -> str:
+    suffix = _suffix(name)
+    if suffix not in _BUILDERS:
+        raise DatasetLoadError(f"cannot read {name!r} as a dataset: expected a file ending in {', '.join(_BUILDERS)}")
+    return _BUILDERS[suffix]
+
+
+def _suffix(name: str) -> str:
+    lower = name.lower()
+    return ".tar.gz" if lower.endswith(".tar.gz") else os.path.splitext(lower)[1]
