@@ -59,12 +59,12 @@ class UnreadableImage(ValueError):
         reason: what is wrong with it.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+    def __init__(self, name: str, reason: str = "") -> None:  # one argument must do: DataLoader rebuilds it so
+        super().__init__(f"{name}: {reason}" if reason else name)
         self.name, self.reason = name, reason
 
     def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
-        return type(self), (self.name, self.reason)  # survives the trip from a worker process
+        return type(self), (self.name, self.reason)
 
 
 class _Loaded(NamedTuple):
