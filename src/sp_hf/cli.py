@@ -1,0 +1,100 @@
+"""The command line: ``sp-hf pretrain | probe | export``. Thin: each command is a function of the package."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
+    "probe": ("probe_command", "what (kNN) and where (relative position and scale) a frozen encoder knows"),
+    "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``sp-hf``; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: sp-hf COMMAND [options]      sp-hf COMMAND --help\n")
+        for name, (_, what) in COMMANDS.items():
+            print(f"  {name:10} {what}")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("sp-hf"))
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"sp-hf: unknown command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run(globals()[COMMANDS[argv[0]][0]], argv[1:])
+
+
+def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
+    """Run a command; a mistake of the user's is one clear line, not a traceback."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("sp_hf").setLevel(logging.INFO)
+    try:
+        return command(argv)
+    except (ValueError, OSError, TypeError, FloatingPointError, RuntimeError) as error:
+        if logging.getLogger("sp_hf").isEnabledFor(logging.DEBUG) or not _is_ours(error):
+            raise
+        print(f"sp-hf: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("sp-hf: interrupted", file=sys.stderr)
+        return 130
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Was it raised by this package on purpose (rather than being a defect somewhere below)?"""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("sp_hf")
+
+
+def pretrain_command(argv: list[str]) -> int:
+    """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
+    from .training.pretrain import pretrain
+    from .training.recipe import parse_run
+
+    result = pretrain(*parse_run(argv))
+    if result.stopped_by is not None:
+        name = signal.Signals(result.stopped_by).name
+        print(f"{name}: stopped at step {result.step}, with a checkpoint. Go on with the same command and")
+        print("  --resume_from_checkpoint last")
+        return 128 + result.stopped_by
+    print(f"{result.output_dir}: {result.step} steps.")
+    print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
+    print(f"Probe it:  sp-hf probe {result.output_dir / 'encoder'}")
+    return 0
+
+
+def probe_command(argv: list[str]) -> int:
+    """``sp-hf probe``."""
+    from .evaluation.command import probe_models
+
+    return probe_models(argv)
+
+
+def export_command(argv: list[str]) -> int:
+    """``sp-hf export RUN DIRECTORY``."""
+    from .hub.export import export
+
+    parser = argparse.ArgumentParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
+    parser.add_argument("run", help="run folder, or one checkpoint of it")
+    parser.add_argument("directory", help="where to write the encoder")
+    parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")
+    args = parser.parse_args(argv)
+    source = export(args.run, args.directory, teacher=args.teacher)
+    print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

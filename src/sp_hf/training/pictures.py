@@ -1,0 +1,117 @@
+"""The pictures of a run: sample views with their boxes on their images, and its curves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ..data.canvas import UnreadableImage, make_canvas
+from ..data.datasets import LoadedImages
+from ..keyed_random import sample_keys
+from ..views import ViewSampler, ViewSpec
+
+COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#76b041", "#8e5572", "#2e86ab", "#f26ca7", "#5d737e")
+
+
+def draw_views(
+    path: Path, images: LoadedImages, canvas_size: int, specs: Mapping[str, ViewSpec], seed: int, rows: int = 4
+) -> None:
+    """A sheet: each row an image with the boxes of one draw of its views, then the views themselves.
+
+    The frame of a view has the colour of its box; a dashed frame says that the view is mirrored.
+    """
+    canvases, aspects = [], []
+    for row in itertools.islice(iter(images.dataset), 4 * rows):
+        try:
+            canvas, aspect = make_canvas(row[images.image_column], canvas_size)
+        except UnreadableImage:
+            continue  # the run itself counts and reports it
+        canvases.append(torch.as_tensor(canvas))
+        aspects.append(aspect)
+        if len(canvases) == rows:
+            break
+    if not canvases:
+        return
+    keys = sample_keys(seed, 0, len(canvases))
+    views = ViewSampler(specs)(torch.stack(canvases), torch.tensor(aspects, dtype=torch.float32), keys)
+    columns = 1 + sum(min(spec.count, 4) for spec in specs.values())
+    figure = Figure(figsize=(1.3 * columns + 0.7, 1.5 * len(canvases)), layout="constrained")
+    axes = figure.subplots(len(canvases), columns, width_ratios=[1.7] + [1] * (columns - 1), squeeze=False)
+    for i, (canvas, aspect) in enumerate(zip(canvases, aspects, strict=True)):
+        _draw_image(axes[i][0], canvas, aspect)
+        cell = 1
+        for (name, drawn), colours in zip(views.items(), _palettes(len(views)), strict=True):
+            for j in range(min(drawn.boxes.shape[1], 4)):
+                box, flip = drawn.boxes[i, j].tolist(), bool(drawn.flips[i, j])
+                colour = colours[j % len(colours)]
+                _draw_box(axes[i][0], box, colour, flip)
+                _draw_view(axes[i][cell], drawn.pixels[i, j], colour, flip)
+                if i == 0:
+                    axes[i][cell].set_title(name.replace("/", "\n"), fontsize=6)
+                cell += 1
+    _save(figure, path)
+
+
+def draw_curves(path: Path, metrics: Path) -> None:
+    """Every logged figure over the run, a panel each. Does nothing when nothing was logged."""
+    series: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for line in metrics.read_text().splitlines():
+        record = json.loads(line)
+        for name, value in record.items():
+            if name not in ("step", "epoch", "weight_decay") and not name.startswith(("train_", "total_")):
+                series[name].append((record["step"], value))
+    series = {name: points for name, points in series.items() if len(points) > 1}
+    if not series:
+        return
+    columns = min(4, len(series))
+    rows = -(-len(series) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, (name, points) in zip(panels, sorted(series.items()), strict=False):
+        panel.plot(*zip(*points, strict=True), color="#2e86ab", linewidth=1.3)
+        panel.set_title(name, fontsize=8)
+        panel.tick_params(labelsize=6)
+        panel.grid(alpha=0.25)
+    for panel in panels[len(series) :]:
+        panel.set_visible(False)
+    _save(figure, path)
+
+
+def _palettes(count: int) -> list[tuple[str, ...]]:
+    """Colours for each view set, apart from the others' as far as there are enough."""
+    return [COLOURS[2 * i % len(COLOURS) :] + COLOURS[: 2 * i % len(COLOURS)] for i in range(count)]
+
+
+def _draw_image(axes: Axes, canvas: torch.Tensor, aspect: float) -> None:
+    axes.imshow(canvas.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=1 / aspect)
+    axes.set_axis_off()
+
+
+def _draw_box(axes: Axes, box: list[float], colour: str, flip: bool) -> None:
+    cx, cy, w, h = box
+    style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 1.2, "linestyle": "--" if flip else "-"}
+    axes.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, **style))
+
+
+def _draw_view(axes: Axes, pixels: torch.Tensor, colour: str, flip: bool) -> None:
+    axes.imshow(np.clip(pixels.float().permute(1, 2, 0).numpy(), 0, 1))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(edgecolor=colour, linewidth=1.8, linestyle="--" if flip else "-")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=130)

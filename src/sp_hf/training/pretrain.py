@@ -1,0 +1,215 @@
+"""One pretraining run from arguments to run folder.
+
+Run folder::
+
+    encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
+    pretraining/          the whole SPForPreTraining with heads, teacher and centres
+    checkpoint-N/         what --resume_from_checkpoint last goes on from
+    metrics.jsonl         every log line
+    recipe.yaml           the resolved options
+    environment.json      versions and hardware
+    views.png             sample views with their boxes on their images
+    curves.png            every loss over the run
+    skipped_images.json   unreadable images, if there were any
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from ..configuration_sp import SPConfig
+from ..data.canvas_dataset import CanvasCollator, CanvasDataset
+from ..data.datasets import LoadedImages, load_images
+from ..data.skipped import SkippedLedger
+from ..encoder import Encoder
+from ..encoder_loading import resolve_encoder
+from ..modeling_sp import SPForPreTraining
+from ..objectives import OBJECTIVES
+from . import callbacks
+from .arguments import DataArguments, ModelArguments, PretrainingArguments
+from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from .pictures import draw_curves, draw_views
+from .run_folder import write_environment, write_recipe
+from .trainer import PretrainingTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class PretrainingResult:
+    """What a run came to.
+
+    Attributes:
+        output_dir: the run folder.
+        step: optimizer steps done.
+        stopped_by: the signal that ended it early, if one did.
+    """
+
+    output_dir: Path
+    step: int
+    stopped_by: int | None
+
+
+def pretrain(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> PretrainingResult:
+    """Run it: load, check, train, export.
+
+    Raises:
+        ValueError: the arguments do not fit together (before any training).
+        FileExistsError: the run folder holds another run and no resume was asked for.
+        FileNotFoundError: no such dataset, encoder or checkpoint.
+        DiskFullError: no room for checkpoints.
+    """
+    output = Path(args.output_dir)
+    checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
+    if checkpoint is None and last_checkpoint(output) is not None:
+        raise FileExistsError(
+            f"{output} already holds a run ({last_checkpoint(output).name}). Go on with it by"
+            " --resume_from_checkpoint last, or choose another --output_dir."
+        )
+    if data_args.streaming and args.max_steps <= 0:
+        raise ValueError("--streaming needs --max_steps: a stream does not know its length.")
+    images = load_images(
+        data_args.dataset,
+        config=data_args.dataset_config,
+        split=data_args.dataset_split,
+        revision=data_args.dataset_revision,
+        streaming=data_args.streaming,
+        image_column=data_args.image_column,
+    )
+    set_seed(args.seed)
+    model = build_model(model_args)
+    if checkpoint is not None:
+        _check_same_run(checkpoint, model)
+    output.mkdir(parents=True, exist_ok=True)
+    canvas_size = data_args.canvas_size or 2 * max(spec.size for spec in model.view_specs.values())
+    trainer = build_trainer(model, images, canvas_size, data_args, args)
+    if args.process_index == 0:
+        remove_leftovers(output)
+        check_disk(output, model)
+        write_recipe(output / "recipe.yaml", _resolved(model, model_args, data_args, args, canvas_size))
+        write_environment(output / "environment.json")
+        draw_views(output / "views.png", images, canvas_size, model.view_specs, args.seed)
+        logger.info("%s on %s", model.encoder.describe(), images.description)
+    stop = callbacks.GracefulStop()
+    trainer.add_callback(stop)
+    if checkpoint is not None:
+        trainer.restore_own_state(checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        stop.restore()
+    if trainer.is_world_process_zero():
+        draw_curves(output / "curves.png", output / "metrics.jsonl")
+    finished = trainer.state.global_step >= trainer.state.max_steps
+    if finished:
+        trainer.save_final(output)
+    return PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
+
+
+def build_model(args: ModelArguments) -> SPForPreTraining:
+    """The model that the arguments describe, its encoder fresh or loaded.
+
+    Raises:
+        ValueError: see :class:`~sp_hf.modeling_sp.SPForPreTraining`.
+    """
+    token_control = any(OBJECTIVES[entry["name"]].needs_token_control for entry in args.objectives)
+    encoder: Encoder = resolve_encoder(
+        args.encoder,
+        revision=args.encoder_revision,
+        image_size=args.image_size,
+        token_control=token_control,
+    )
+    config = SPConfig(
+        encoder.config,
+        args.objectives,
+        image_mean=encoder.image_mean.flatten().tolist(),
+        image_std=encoder.image_std.flatten().tolist(),
+        teacher_momentum=args.teacher_momentum,
+    )
+    return SPForPreTraining(config, encoder)
+
+
+def build_trainer(
+    model: SPForPreTraining,
+    images: LoadedImages,
+    canvas_size: int,
+    data_args: DataArguments,
+    args: PretrainingArguments,
+) -> PretrainingTrainer:
+    """The Trainer with its data and callbacks."""
+    output = Path(args.output_dir)
+    ledger = SkippedLedger(output / "skipped_images.json", data_args.max_skipped)
+    if images.streaming:
+        data: dict[str, Any] = {
+            "train_dataset": torch.utils.data.IterableDataset(),
+            "stream": {"images": images, "canvas_size": canvas_size, "shuffle_block": data_args.shuffle_block},
+            "images_per_epoch": data_args.images_per_epoch or images.num_images,
+        }
+    else:
+        batch = args.train_batch_size * args.world_size
+        if images.num_images < batch:
+            raise ValueError(
+                f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
+                " lower --per_device_train_batch_size."
+            )
+        data = {"train_dataset": CanvasDataset(images, canvas_size), "data_collator": CanvasCollator()}
+    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+    for unwanted in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(unwanted)
+    per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+    trainer.add_callback(callbacks.ObjectiveHooks(trainer))
+    trainer.add_callback(callbacks.MetricsFile(output / "metrics.jsonl"))
+    trainer.add_callback(callbacks.ProgressBar(per_step))
+    trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    if args.weight_decay_end is not None:
+        trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
+    if args.probe_steps > 0:
+        trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
+    return trainer
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
+    """A checkpoint is only resumed by the very model that wrote it."""
+    written = SPConfig.from_pretrained(checkpoint)
+    for name in ("encoder_config", "objectives", "teacher_momentum", "image_mean", "image_std"):
+        before, now = getattr(written, name), getattr(model.config, name)
+        if before != now:
+            raise ValueError(
+                f"{checkpoint} was written with {name} = {before}, but this run asks for {now}."
+                " Resume with the options of the run's recipe.yaml, or start a new --output_dir."
+            )
+
+
+def _online_probe(model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments) -> Any:
+    from ..evaluation.online import online_probe
+
+    return online_probe(model, data_args, args)
+
+
+def _resolved(
+    model: SPForPreTraining,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: PretrainingArguments,
+    canvas_size: int,
+) -> dict[str, Any]:
+    """Every option as it came out, in the recipe's form: our own in full, transformers' where not its default."""
+    options: dict[str, Any] = {**dataclasses.asdict(model_args), **dataclasses.asdict(data_args)}
+    options |= {"objectives": model.resolved_objectives(), "canvas_size": canvas_size}
+    defaults = {f.name: _default(f) for f in dataclasses.fields(PretrainingArguments)}
+    secret = {name for name in defaults if "token" in name or name in ("resume_from_checkpoint", "local_rank")}
+    for name, value in args.to_dict().items():
+        if name in defaults and name not in secret and value != defaults[name] and value is not None:
+            options[name] = value
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,39 @@
+"""What a run leaves behind beside its weights: the resolved recipe and the environment."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
+
+
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """The run's options as a recipe that ``sp-hf pretrain --recipe`` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+
+
+def write_environment(path: Path) -> None:
+    """Versions and hardware; nothing of the user's environment variables."""
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    record = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": cuda or [platform.processor() or platform.machine()],
+        "threads": torch.get_num_threads(),
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
