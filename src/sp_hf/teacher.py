@@ -1,7 +1,7 @@
 """The EMA teacher: a frozen copy that follows the student.
 
-After each optimizer step, with momentum m: teacher <- m * teacher + (1 - m) * student, and buffers are copied.
-m follows a cosine from its start to its end over the run (DINO, arXiv:2104.14294, section 3.1; MoCo v3 and BYOL likewise).
+After each optimizer step, with momentum m: teacher <- m * teacher + (1 - m) * student; buffers are copied.
+m follows a cosine from its start to its end over the run (DINO, arXiv:2104.14294, section 3.1; MoCo v3 likewise).
 """
 
 from __future__ import annotations

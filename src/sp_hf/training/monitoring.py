@@ -19,7 +19,7 @@ def embedding_std(embeddings: Tensor) -> Tensor:
 
 
 def rankme(embeddings: Tensor) -> Tensor:
-    """Effective rank of embeddings [B, D]: exp of the entropy of their singular values (RankMe, arXiv:2210.02885, eq. 1).
+    """Effective rank of embeddings [B, D]: exp of the entropy of their singular values (arXiv:2210.02885, eq. 1).
 
     At most min(B, D): compare it at one batch size only.
     """

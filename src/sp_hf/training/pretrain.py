@@ -147,6 +147,7 @@ def build_trainer(
     output = Path(args.output_dir)
     ledger = SkippedLedger(output / "skipped_images.json", data_args.max_skipped)
     if images.streaming:
+        args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
             "train_dataset": torch.utils.data.IterableDataset(),
             "stream": {"images": images, "canvas_size": canvas_size, "shuffle_block": data_args.shuffle_block},

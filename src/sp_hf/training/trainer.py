@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
 from ..keyed_random import sample_keys
 from ..modeling_sp import SPForPreTraining
@@ -34,7 +35,7 @@ class PretrainingTrainer(Trainer):
 
     Args:
         model: the model to train.
-        ledger: :class:`~sp_hf.data.images.SkippedLedger` of unreadable images.
+        ledger: :class:`~sp_hf.data.skipped.SkippedLedger` of unreadable images.
         stream: keyword arguments of :func:`~sp_hf.data.streaming.streaming_dataloader` when the data is a stream, in
             which case ``train_dataset`` only has to be something that is not ``None``.
         images_per_epoch: length of a stream's epoch, for schedules that count epochs.
@@ -45,7 +46,7 @@ class PretrainingTrainer(Trainer):
         self,
         model: SPForPreTraining,
         *,
-        ledger: Any,
+        ledger: SkippedLedger,
         stream: dict[str, Any] | None = None,
         images_per_epoch: int | None = None,
         **kwargs: Any,
@@ -75,7 +76,7 @@ class PretrainingTrainer(Trainer):
         """transformers' own for a map-style dataset; for a stream one that starts where the run stopped."""
         if self._stream is None:
             return super().get_train_dataloader()
-        loader, self._position = streaming_dataloader(
+        loader = streaming_dataloader(
             **self._stream,
             batch_size=self.args.train_batch_size,
             num_workers=self.args.dataloader_num_workers,
@@ -83,14 +84,17 @@ class PretrainingTrainer(Trainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
             state=self._resumed.get("stream"),
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            prefetch_factor=self.args.dataloader_prefetch_factor,
         )
+        self._position = StreamPosition(loader.dataset)
         return loader
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Canvases to views, on the device and outside of autocast."""
         self.ledger.add(inputs.pop("skipped", []))
         if self._position is not None:
-            self._position.consumed(inputs)
+            self._position.update(inputs.pop("stream_state"))
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
@@ -146,6 +150,8 @@ class PretrainingTrainer(Trainer):
                 logs["embedding_std"] = embedding_std(gathered).item()
                 logs["rankme"] = rankme(gathered).item()
             logs["weight_decay"] = max(group["weight_decay"] for group in self.optimizer.param_groups)
+        if self._stream is not None:
+            self.state.epoch = self.progress().epoch  # transformers would count from the last resume
         super().log(logs, start_time)
 
     # Checkpoints ----------------------------------------------------------------------------------------------
