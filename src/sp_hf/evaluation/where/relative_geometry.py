@@ -1,0 +1,216 @@
+"""Relative position and scale of crops, read from frozen features: the first of the two where-probes.
+
+Task (Shen et al. 2026, arXiv:2605.09963): two crops of one image are encoded apart; predict where the second lies and
+how large it is, seen from the first. Protocol of this implementation (the paper's details are not public):
+
+- **Crops.** V = 4 boxes an image, area 5 to 30 % of the image, aspect ratio 3/4 to 4/3, overlap allowed, never flipped;
+  drawn from fixed keys, so every model sees the same. All V (V - 1) ordered pairs count.
+- **Countermeasures.** Every crop has its own photometric jitter and its own effective resolution, drawn independently
+  of its box, lest colour tell that two crops belong together or sharpness tell their size.
+- **Targets.** (dx, dy) between the centres in image widths and heights, and the natural logs of the ratios of widths
+  and of heights (:func:`sp_hf.geometry.relation`). Scale is their mean, the log ratio of the square roots of the areas.
+- **Features.** Class token and mean patch token, concatenated and standardised by the training crops.
+- **Probe.** Ridge regression on the concatenated features of the pair, in closed form; the penalty of each target is
+  chosen on 20 % of the training images, and the fit is then repeated on all of them.
+- **Figures**, on the validation images: R2 (pooled over pairs), mean absolute error, IoU of the predicted second box
+  with the true one; 95 % intervals by the bootstrap over images.
+
+**Closed form.** A relation in image units is a difference, z_j - z_i, of coordinates z = (cx, cy, ln w, ln h). Over all
+ordered pairs of an image, ridge on [f_i, f_j] is unchanged by swapping i and j and the signs, so its solution has the
+form W (f_j - f_i), and the sum of squares over the pairs equals 2 V times that over the crops, each less its image's
+mean. The fit is thus a ridge regression of centred coordinates on centred features, n V rows instead of n V (V - 1).
+
+Letters: n images, V crops of an image, D feature size, T = 4 targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...geometry import apply_relation, box_iou, log_scale, relation
+from ...photometric import Photometric
+from ...views import ViewSpec
+from ..bootstrap import Estimate, ratio_of_sums
+from ..features import Features
+from ..ridge import fit_ridge
+
+_HELD_OUT = 0.2  # of the training images, to choose the penalty
+_MIN_IMAGES = 10
+_ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeGeometryProtocol:
+    """What is drawn from each image. Two results can be compared only if these are equal.
+
+    Args:
+        crops: V, at least 2.
+        area, aspect, photometric, effective_resolution: of the crops, see :class:`~sp_hf.views.ViewSpec`.
+    """
+
+    crops: int = 4
+    area: tuple[float, float] = (0.05, 0.3)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    photometric: Photometric = dataclasses.field(default_factory=Photometric.byol)
+    effective_resolution: tuple[float, float] | None = (0.2, 0.4)
+
+    def __post_init__(self) -> None:
+        if self.crops < 2:
+            raise ValueError(f"crops is {self.crops}; a pair needs at least 2 an image")
+
+    def view_spec(self, size: int) -> ViewSpec:
+        """The crops at an output size in px."""
+        return ViewSpec(
+            count=self.crops,
+            size=size,
+            area=self.area,
+            aspect=self.aspect,
+            flip="none",
+            photometric=self.photometric,
+            effective_resolution=self.effective_resolution,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeGeometryResult:
+    """How well relative position and scale are predicted on the validation images.
+
+    Args:
+        r2_x, r2_y: of the offset between the centres. 0 is what a constant prediction reaches.
+        r2_position: of both at once, residual over total of both.
+        r2_scale: of the log ratio of the boxes' sizes (square roots of their areas).
+        mae_x, mae_y: mean absolute error in image widths, and heights.
+        mae_scale: mean absolute error of that log ratio.
+        iou: of the predicted second box with the true one, the first box given.
+        images, pairs, train_images: how many.
+        penalties: ridge penalties chosen for dx, dy, ln w, ln h.
+    """
+
+    r2_x: Estimate
+    r2_y: Estimate
+    r2_position: Estimate
+    r2_scale: Estimate
+    mae_x: Estimate
+    mae_y: Estimate
+    mae_scale: Estimate
+    iou: Estimate
+    images: int
+    pairs: int
+    train_images: int
+    penalties: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RelationProbe:
+    """A linear map from the features of crops to coordinates whose differences are relations.
+
+    Args:
+        scale: [D], standard deviation of the training crops' features; infinite where one is constant.
+        weights: [D, T].
+        penalties: [T], chosen.
+    """
+
+    scale: Tensor
+    weights: Tensor
+    penalties: Tensor
+
+    @classmethod
+    def fit(cls, features: Tensor, boxes: Tensor, *, seed: int) -> RelationProbe:
+        """Fit to all ordered pairs of the training images (see the module's closed form).
+
+        Args:
+            features: [n, V, D].
+            boxes: [n, V, 4], cxcywh.
+            seed: of the choice of the held-out images.
+
+        Raises:
+            ValueError: too few images to hold some out.
+        """
+        n, crops = features.shape[:2]
+        if n < _MIN_IMAGES:
+            raise ValueError(f"{n} training images are too few for the where-probe; it needs {_MIN_IMAGES} or more")
+        features = features.double()
+        scale = features.flatten(0, 1).std(0)
+        constant = scale <= _ROUNDING * features.abs().amax((0, 1))
+        scale = scale.masked_fill(constant, torch.inf)  # they become 0
+        x = _centred(features / scale)
+        y = _centred(_coordinates(boxes.double()))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        held_out = torch.zeros(n, dtype=torch.bool)
+        held_out[order[: max(1, round(_HELD_OUT * n))]] = True
+        weights, penalties = fit_ridge(x.flatten(0, 1), y.flatten(0, 1), held_out.repeat_interleave(crops))
+        return cls(scale, weights, penalties)
+
+    def predict(self, first: Tensor, second: Tensor) -> Tensor:
+        """Relations of second to first crops, in image units: features [..., D] twice to float64 [..., 4]."""
+        return ((second.double() - first.double()) / self.scale) @ self.weights
+
+
+def _coordinates(boxes: Tensor) -> Tensor:
+    """(cx, cy, ln w, ln h), whose differences are relations in image units."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:].log()], dim=-1)
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(1, keepdim=True)
+
+
+def ordered_pairs(crops: int) -> tuple[Tensor, Tensor]:
+    """Indices of the first and the second crop of all V (V - 1) ordered pairs."""
+    first, second = torch.where(~torch.eye(crops, dtype=torch.bool))
+    return first, second
+
+
+def embedding(features: Features) -> Tensor:
+    """Class token and mean patch token: [n, V, D]."""
+    return torch.cat([features.cls, features.mean_patch], dim=-1)
+
+
+def evaluate_relative_geometry(train: Features, validation: Features, *, seed: int = 0) -> RelativeGeometryResult:
+    """Fit the probe to one split's crops and measure it on another's.
+
+    Args:
+        train, validation: features of crops that :meth:`RelativeGeometryProtocol.view_spec` describes.
+        seed: of the held-out images and of the bootstrap.
+
+    Raises:
+        ValueError: too few training images.
+    """
+    probe = RelationProbe.fit(embedding(train), train.boxes, seed=seed)
+    first, second = ordered_pairs(validation.boxes.shape[1])
+    inputs, boxes = embedding(validation), validation.boxes.double()
+    predicted = probe.predict(inputs[:, first], inputs[:, second])  # [n, pairs, 4]
+    return RelativeGeometryResult(
+        **_figures(boxes[:, first], boxes[:, second], predicted, seed),
+        images=len(boxes),
+        pairs=len(boxes) * len(first),
+        train_images=len(train.boxes),
+        penalties=tuple(probe.penalties.tolist()),
+    )
+
+
+def _figures(first: Tensor, second: Tensor, predicted: Tensor, seed: int) -> dict[str, Estimate]:
+    """The estimates of :class:`RelativeGeometryResult`: boxes and predicted relations, [n, pairs, 4] each."""
+    truth = relation(first, second)
+    truth = torch.cat([truth[..., :2], log_scale(truth)[..., None]], dim=-1)  # [n, pairs, 3]: dx, dy, log scale
+    error = torch.cat([predicted[..., :2], log_scale(predicted)[..., None]], dim=-1) - truth
+    residual = error.square().sum(1)  # [n, 3]
+    # With both orders of every pair the mean of each target is exactly 0: squares are deviations from the mean.
+    total = truth.square().sum(1)
+    iou = box_iou(apply_relation(first, predicted), second)
+    means = torch.cat([error.abs(), iou[..., None]], dim=-1)  # [n, pairs, 4]
+    numerators = torch.cat([residual, residual[:, :2].sum(1, keepdim=True), means.sum(1)], dim=-1)
+    pairs = torch.full((len(means), 4), means.shape[1], dtype=torch.float64)
+    denominators = torch.cat([total, total[:, :2].sum(1, keepdim=True), pairs], dim=-1)
+    x, y, scale, position, *rest = ratio_of_sums(numerators, denominators, seed=seed)
+    r2 = {"r2_x": x, "r2_y": y, "r2_position": position, "r2_scale": scale}
+    return {name: estimate.complement() for name, estimate in r2.items()} | dict(
+        zip(("mae_x", "mae_y", "mae_scale", "iou"), rest, strict=True)
+    )
