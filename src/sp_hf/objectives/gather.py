@@ -38,8 +38,8 @@ class _AllReduceSum(torch.autograd.Function):
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum ``x`` over all processes, differentiably.
 
-    With DDP, which *averages* gradients, each process back-propagates its own loss and the result is the gradient of the
-    mean of the losses, through every process's share of the sum.
+    With DDP, which *averages* gradients, each process back-propagates its own loss, and the result is the gradient of
+    the mean of the losses, through every process's share of the sum.
     """
     return x if world_size() == 1 else _AllReduceSum.apply(x)
 

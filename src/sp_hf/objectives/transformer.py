@@ -55,8 +55,6 @@ def sincos_positions(rows: int, columns: int, width: int, device: torch.device |
     if width % 4:
         raise ValueError(f"sine-cosine positions need a width divisible by 4; got {width}.")
     frequencies = 10000.0 ** (-torch.arange(width // 4, device=device) / (width // 4))
-    row, column = torch.meshgrid(
-        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
-    )
+    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     angles = [axis.flatten()[:, None] * frequencies for axis in (column, row)]  # 2 x [N, width / 4]
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=-1)

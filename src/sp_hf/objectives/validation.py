@@ -30,7 +30,16 @@ def check_fraction(option: str, value: float, *, closed: bool = True) -> None:
     """Raise ``ValueError`` unless ``0 <= value <= 1``, or ``0 < value < 1`` where not ``closed``."""
     _check_number(option, value)
     if not (0 <= value <= 1 if closed else 0 < value < 1):
-        raise ValueError(f"{option} is {value}; it must be {'from 0 to 1' if closed else 'between 0 and 1, exclusive'}.")
+        raise ValueError(f"{option} is {value}; it must be {'from 0 to 1' if closed else 'above 0 and below 1'}.")
+
+
+def check_decoder(width: int, depth: int, heads: int) -> None:
+    """Raise ``ValueError`` unless these are the sizes of a transformer with sine-cosine positions."""
+    check_at_least("decoder_depth", depth, 1)
+    check_at_least("decoder_heads", heads, 1)
+    check_at_least("decoder_width", width, 4)
+    if width % heads or width % 4:
+        raise ValueError(f"decoder_width is {width}; it must be divisible by 4 and by decoder_heads, {heads}.")
 
 
 def pair(option: str, value: Any) -> tuple[float, float]:

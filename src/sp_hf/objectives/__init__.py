@@ -1,0 +1,110 @@
+"""Objectives by name, and how one is built from its entry in a configuration.
+
+An entry is what a recipe's YAML or a model's ``config.json`` holds: ``{"name": "dino", "weight": 1.0, **options}``.
+Heads draw their initial weights from PyTorch's global generator in the order in which objectives are built, so an
+objective added at the end of the list leaves the initial weights of those before it as they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..views import ViewSpec
+from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
+from .validation import check_at_least
+from .what.dino import DINO
+from .what.mae import MAE
+from .what.moco_v3 import MoCoV3
+from .where.drop_pos import DropPos
+from .where.spatial_context import SpatialContext
+from .where.spatial_prediction import SpatialPrediction
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "dino": DINO,
+    "moco_v3": MoCoV3,
+    "mae": MAE,
+    "spatial_prediction": SpatialPrediction,
+    "spatial_context": SpatialContext,
+    "drop_pos": DropPos,
+}
+
+
+def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveConfig]:
+    """The class and the options that an entry names.
+
+    Raises:
+        ValueError: no name, an unknown name or option, or an option out of its range.
+    """
+    options = dict(entry)
+    if "name" not in options:
+        raise ValueError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
+    name = options.pop("name")
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown objective {name!r}{_hint(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}.")
+    kind = OBJECTIVES[name]
+    known = [field.name for field in dataclasses.fields(kind.config_class)]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"objective {name!r} has no option {option!r}{_hint(option, known)}; its options: {', '.join(known)}."
+            )
+    try:
+        config = kind.config_class(**options)
+        check_at_least("weight", config.weight, 0)
+    except ValueError as error:
+        raise ValueError(f"objective {name!r}: {error}") from error
+    return kind, config
+
+
+def build_objective(entry: Mapping[str, Any], encoder: Encoder) -> Objective:
+    """Build the objective that an entry describes.
+
+    Args:
+        entry: ``{"name": ..., "weight": ..., **options}``.
+        encoder: its sizes are read; it is not kept.
+
+    Raises:
+        ValueError: as :func:`parse_entry`, or a view size that the encoder's patches do not divide.
+    """
+    kind, config = parse_entry(entry)
+    return kind(config, encoder)
+
+
+def to_entry(name: str, config: ObjectiveConfig) -> dict[str, Any]:
+    """The whole entry of an objective, defaults included, as JSON can hold it; :func:`parse_entry` takes it back."""
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {"name": name, **{option: _to_json(value) for option, value in options.items()}}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, ViewSpec):
+        return _to_json(value.to_dict())
+    if isinstance(value, Mapping):
+        return {key: _to_json(item) for key, item in value.items()}
+    return [_to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _hint(name: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+__all__ = [
+    "OBJECTIVES",
+    "Batch",
+    "Encode",
+    "Objective",
+    "ObjectiveConfig",
+    "ObjectiveOutput",
+    "Progress",
+    "TokenMask",
+    "build_objective",
+    "parse_entry",
+    "to_entry",
+]

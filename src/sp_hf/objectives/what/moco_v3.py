@@ -1,0 +1,143 @@
+r"""MoCo v3: contrast two views of an image against the rest of the batch.
+
+Letters: B images of this process, M of all processes, D hidden size, E embedding size.
+
+    q_v = predictor(projector(student(x_v)))       k_v = projector_t(teacher(x_v))       both at norm 1
+    ctr(q, k) = - log( exp(q . k+ / tau) / sum over M of exp(q . k / tau) ) * 2 tau
+    loss      = ctr(q_1, k_2) + ctr(q_2, k_1)
+
+Keys are gathered from all processes, and receive no gradient.
+
+Citation: Chen, Xie, He 2021, "An empirical study of training self-supervised vision transformers", arXiv:2104.02057,
+section 3 and algorithm 1 (loss), section 4 (heads; the patch projection is frozen at random initialisation).
+
+Deviations: positional embeddings are the encoder's, not fixed sine-cosine ones. The teacher moves after each step,
+not before the next one's keys. Batch norm in the heads keeps no running statistics, as none is ever used. With gradient
+accumulation, negatives come from one forward's images. A frozen patch projection is frozen for every objective of the
+run; ``freeze_patch_projection: false`` suits continued pretraining.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...photometric import Photometric
+from ...views import ViewSpec, as_view_spec
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
+from ..gather import concat_all_gather
+from ..heads import batch_norm_mlp
+from ..precision import in_float32
+from ..validation import check_at_least, check_fraction, check_positive, pair
+
+if TYPE_CHECKING:
+    from ...encoder import Encoder, Encoding
+
+
+def _default_views() -> ViewSpec:
+    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.moco_v3())
+
+
+@dataclasses.dataclass
+class MoCoV3Config(ObjectiveConfig):
+    """Options of :class:`MoCoV3`.
+
+    Args:
+        views: two views, or a reference to another objective's, such as ``"dino/global"``.
+        temperature: tau.
+        head_width: hidden width of projector (3 layers) and predictor (2 layers).
+        embedding_size: E.
+        freeze_patch_projection: keep the encoder's patch projection as it is.
+        momentum: (start, end) of the EMA teacher's cosine schedule.
+    """
+
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    temperature: float = 0.2
+    head_width: int = 4096
+    embedding_size: int = 256
+    freeze_patch_projection: bool = True
+    momentum: tuple[float, float] = (0.99, 1.0)
+
+    def __post_init__(self) -> None:
+        self.views = as_view_spec(self.views)
+        if isinstance(self.views, ViewSpec):
+            _check_two(self.views.count)
+        check_positive("temperature", self.temperature)
+        check_at_least("head_width", self.head_width, 1)
+        check_at_least("embedding_size", self.embedding_size, 1)
+        self.momentum = pair("momentum", self.momentum)
+        for momentum in self.momentum:
+            check_fraction("momentum", momentum)
+
+
+def _check_two(count: int) -> None:
+    if count != 2:
+        raise ValueError(f"moco_v3 contrasts 2 views, but its view set has {count}; set its count to 2.")
+
+
+@in_float32
+def similarities(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Cosines over the temperature: queries [B, E] and keys [M, E] to logits [B, M]."""
+    return F.normalize(queries, dim=-1) @ F.normalize(keys, dim=-1).T / temperature
+
+
+@in_float32
+def contrastive_loss(logits: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """InfoNCE times 2 tau: logits [B, M] of :func:`similarities`; positives int64 [B], each query's own key."""
+    return F.cross_entropy(logits, positives) * (2 * temperature)
+
+
+class MoCoV3(Objective):
+    """Symmetrised contrast of two views with a momentum encoder."""
+
+    config_class = MoCoV3Config
+    kind = "what"
+    citation = """@inproceedings{chen2021empirical,
+  title     = {An Empirical Study of Training Self-Supervised Vision Transformers},
+  author    = {Chen, Xinlei and Xie, Saining and He, Kaiming},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year      = {2021}
+}"""
+
+    def __init__(self, config: MoCoV3Config, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        width, size = config.head_width, config.embedding_size
+        self.projector = batch_norm_mlp([encoder.hidden_size, width, width, size])
+        self.predictor = batch_norm_mlp([size, width, size])
+        self.teacher_projector = copy.deepcopy(self.projector).requires_grad_(False)
+
+    def view_specs(self) -> dict[str, ViewSpec | str]:
+        return {"views": self.config.views}
+
+    def requests(self, batch: Batch) -> dict[str, Encode]:
+        return {"student": Encode("views"), "teacher": Encode("views", tower="teacher")}
+
+    def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
+        _check_two(batch.views["views"].pixels.shape[1])
+        # View by view, as each has batch statistics of its own.
+        queries = [self.predictor(self.projector(cls)) for cls in encodings["student"].cls.unbind(1)]  # 2 x [B, E]
+        with torch.no_grad():
+            own = torch.stack([self.teacher_projector(cls) for cls in encodings["teacher"].cls.unbind(1)], dim=1)
+        keys, start = concat_all_gather(own)  # [M, 2, E]
+        positives = start + torch.arange(len(own), device=own.device)  # [B]
+        loss, hits = 0.0, []
+        for query, key in zip(queries, reversed(keys.unbind(1)), strict=True):
+            logits = similarities(query, key, self.config.temperature)  # [B, M]
+            loss = loss + contrastive_loss(logits, positives, self.config.temperature)
+            hits.append(logits.detach().argmax(dim=-1) == positives)
+        return ObjectiveOutput(loss, {"accuracy": torch.cat(hits).float().mean()})
+
+    def prepare_encoder(self, encoder: Encoder) -> None:
+        if self.config.freeze_patch_projection:
+            encoder.patch_projection().requires_grad_(False)
+
+    def teacher_momentum(self) -> tuple[float, float]:
+        return self.config.momentum
+
+    def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.projector, self.teacher_projector)]

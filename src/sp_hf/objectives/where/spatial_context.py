@@ -1,0 +1,150 @@
+r"""Spatial Context Networks (SCN): predict the features of one view from those of another and their offset.
+
+Letters: B images, V views of one image, P = V(V-1) ordered pairs (i, j), D hidden size.
+
+    loss = mean over B, P, D of  (MLP([z_i; r_ij]) - layer_norm(stop_gradient(t_j)))^2
+
+z are the student's embeddings, t the teacher's, r_ij the position and scale of view j seen from view i, each divided
+by its standard deviation over the view set.
+
+Citation: Wu, Davis, Sigal 2017, "Weakly-supervised spatial context networks", arXiv:1704.02998, section 3: a spatial
+context module maps the representation of one patch and the real-valued offset to another to the latter's, under L2.
+
+Deviations: patches are random crops, not object proposals. The target is an EMA teacher by default, normalised over
+its features so that it cannot shrink; the paper's fixed encoder is ``momentum: [1, 1]``. The relation has the log
+ratio of sizes beside the offset. The views of an image share one flip, as the relation does not say that the second is
+mirrored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...photometric import Photometric
+from ...views import ViewSpec, as_view_spec
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
+from ..precision import in_float32
+from ..validation import check_at_least, check_choice, check_fraction, pair
+from .pairs import check_view_count, ordered_pairs, pair_relations, relation_std
+
+if TYPE_CHECKING:
+    from ...encoder import Encoder, Encoding
+
+
+def _default_views() -> ViewSpec:
+    return ViewSpec(count=4, size=96, area=(0.05, 0.4), flip="shared", photometric=Photometric.dino_local())
+
+
+@dataclasses.dataclass
+class SpatialContextConfig(ObjectiveConfig):
+    """Options of :class:`SpatialContext`.
+
+    Args:
+        views: V local views, or a reference to another objective's, such as ``"spatial_prediction/local"``.
+        units: of the offset: ``"image"`` or ``"view"`` (the first view's width and height).
+        head_width: hidden width of the context module.
+        head_depth: its linear layers, at least 2.
+        momentum: (start, end) of the EMA teacher's schedule; (1, 1) keeps the encoder as it was at the start.
+    """
+
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    units: str = "image"
+    head_width: int = 2048
+    head_depth: int = 3
+    momentum: tuple[float, float] = (0.996, 1.0)
+
+    def __post_init__(self) -> None:
+        self.views = as_view_spec(self.views)
+        check_choice("units", self.units, ("image", "view"))
+        check_at_least("head_width", self.head_width, 1)
+        check_at_least("head_depth", self.head_depth, 2)
+        self.momentum = pair("momentum", self.momentum)
+        for momentum in self.momentum:
+            check_fraction("momentum", momentum)
+        if isinstance(self.views, ViewSpec):
+            check_view_count(self.views, "spatial_context")
+
+
+class ContextModule(nn.Module):
+    """MLP([z_i; r_ij]) of every ordered pair; the part of the first layer that sees z_i is applied once a view.
+
+    Args:
+        features: D.
+        width: hidden width.
+        depth: linear layers, at least 2.
+    """
+
+    def __init__(self, features: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.from_features = nn.Linear(features, width)
+        self.from_relation = nn.Linear(4, width, bias=False)
+        hidden = [layer for _ in range(depth - 2) for layer in (nn.GELU(), nn.Linear(width, width))]
+        self.rest = nn.Sequential(*hidden, nn.GELU(), nn.Linear(width, features))
+
+    def forward(self, embeddings: Tensor, relations: Tensor) -> Tensor:
+        """Embeddings [B, V, D] and relations [B, P, 4] to predicted features [B, P, D]."""
+        first, _ = ordered_pairs(embeddings.shape[1], embeddings.device)
+        return self.rest(self.from_features(embeddings)[:, first] + self.from_relation(relations))
+
+
+@in_float32
+def context_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance of predictions [B, P, D] to the layer-normalised targets [B, P, D]."""
+    return F.mse_loss(predictions, normalised(targets))
+
+
+def normalised(features: Tensor) -> Tensor:
+    """Features [..., D] at mean 0 and variance 1 over D."""
+    return F.layer_norm(features, features.shape[-1:])
+
+
+@in_float32
+def explained_variance(predictions: Tensor, targets: Tensor) -> Tensor:
+    """1 - error / variance over the batch of the normalised targets. A collapsed teacher has no variance to explain."""
+    targets = normalised(targets).flatten(0, 1)  # [B * P, D]
+    residual = (targets - predictions.flatten(0, 1)).square().mean()
+    return 1 - residual / (targets - targets.mean(dim=0)).square().mean().clamp(min=1e-12)
+
+
+class SpatialContext(Objective):
+    """Features of one view predicted from another's and their relation."""
+
+    config_class = SpatialContextConfig
+    kind = "where"
+    citation = """@inproceedings{wu2017weakly,
+  title     = {Weakly-Supervised Spatial Context Networks},
+  author    = {Wu, Zuxuan and Davis, Larry S. and Sigal, Leonid},
+  booktitle = {arXiv preprint arXiv:1704.02998},
+  year      = {2017}
+}"""
+
+    def __init__(self, config: SpatialContextConfig, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        self.head = ContextModule(encoder.hidden_size, config.head_width, config.head_depth)
+        spec = config.views if isinstance(config.views, ViewSpec) else _default_views()
+        position, scale = relation_std(spec, config.units)
+        self.register_buffer("relation_std", torch.tensor([position, position, scale, scale]))
+
+    def view_specs(self) -> dict[str, ViewSpec | str]:
+        return {"local": self.config.views}
+
+    def requests(self, batch: Batch) -> dict[str, Encode]:
+        return {"student": Encode("local"), "teacher": Encode("local", tower="teacher")}
+
+    def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
+        views = batch.views["local"]
+        check_view_count(views, "spatial_context")
+        relations = pair_relations(views.boxes, views.flips, self.config.units) / self.relation_std  # [B, P, 4]
+        _, second = ordered_pairs(views.boxes.shape[1], views.boxes.device)
+        predictions = self.head(encodings["student"].cls, relations)  # [B, P, D]
+        targets = encodings["teacher"].cls.detach()[:, second]  # [B, P, D]
+        loss = context_loss(predictions, targets)
+        return ObjectiveOutput(loss, {"explained_variance": explained_variance(predictions.detach(), targets)})
+
+    def teacher_momentum(self) -> tuple[float, float]:
+        return self.config.momentum
