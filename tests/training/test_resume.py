@@ -1,0 +1,95 @@
+"""A killed run that is resumed equals one that was never interrupted, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
+
+
+def command(recipe: Path, output: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "sp_hf.cli", "pretrain", "--recipe", str(recipe), "--output_dir", str(output), *flags]
+
+
+def run(recipe: Path, output: Path, *flags: str) -> None:
+    done = subprocess.run(command(recipe, output, *flags), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+def kill_after(recipe: Path, output: Path, step: int, *flags: str) -> None:
+    """Start the run and kill -9 it as soon as it has logged ``step`` and has a checkpoint."""
+    process = subprocess.Popen(command(recipe, output, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        if logged(output) >= step and any(output.glob("checkpoint-*")):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.002)
+    process.kill()
+    pytest.fail(f"step {step} was not reached")
+
+
+def logged(output: Path) -> int:
+    path = output / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return json.loads(lines[-1])["step"] if lines else -1
+
+
+def history(output: Path) -> list[dict]:
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in records]
+
+
+@pytest.mark.parametrize("flags", [(), ("--streaming", "--images_per_epoch", "16")], ids=["map-style", "streaming"])
+def test_killed_and_resumed_run_equals_the_uninterrupted_one(tiny_recipe: Path, tmp_path: Path, flags: tuple) -> None:
+    flags = ("--max_steps", "40", "--save_steps", "5", "--gradient_accumulation_steps", "2", *flags)
+    flags += ("--dataloader_num_workers", "2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(tiny_recipe, whole, *flags)
+    kill_after(tiny_recipe, broken, 9, *flags)
+    assert not (broken / "pretraining").exists()
+    assert logged(broken) < 40
+    run(tiny_recipe, broken, *flags, "--resume_from_checkpoint", "last")
+
+    ours, theirs = (load_file(folder / "pretraining" / "model.safetensors") for folder in (broken, whole))
+    assert ours.keys() == theirs.keys()
+    assert any(name.startswith("teacher.") for name in ours)
+    assert any("center" in name for name in ours)
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    states = [torch.load(f / "checkpoint-40" / "optimizer.pt", weights_only=True)["state"] for f in (broken, whole)]
+    assert states[0].keys() == states[1].keys()
+    for key, state in states[0].items():
+        for name, value in state.items():
+            assert torch.equal(value, states[1][key][name]), (key, name)
+    assert history(broken) == history(whole)
+
+
+def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    flags = ("--max_steps", "5000", "--save_steps", "4000", "--logging_steps", "1", "--dataloader_num_workers", "1")
+    process = subprocess.Popen(
+        command(tiny_recipe, output, *flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while logged(output) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    text, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, text
+    assert "SIGINT" in text and "--resume_from_checkpoint last" in text
+    checkpoint = next(output.glob("checkpoint-*"))
+    assert (checkpoint / "trainer_state.json").is_file() and (checkpoint / "optimizer.pt").is_file()
+    assert "Traceback" not in text
