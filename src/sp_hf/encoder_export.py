@@ -1,0 +1,87 @@
+"""Write an encoder as the stock class that anybody loads with ``AutoModel.from_pretrained``.
+
+``SPViTModel`` is written as ``ViTModel``; every other class as itself.  ``ViTModel``, ``DeiTModel`` and their like build a
+pooler by default, which no objective trains; so that nothing is left to chance on loading, it is written as the identity
+(``dense`` = I, ``pooler_act`` = "linear"): ``pooler_output`` *is* the class token.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ViTModel
+
+from .configuration_sp_vit import SPViTConfig
+
+
+def stock_model(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | None = None) -> PreTrainedModel:
+    """A copy of an encoder's model as the stock class, on the CPU.
+
+    Args:
+        model: the model inside an ``Encoder``.
+        state_dict: its weights, where its own are sharded over processes.
+    """
+    config = copy.deepcopy(model.config)
+    stock_class = type(model)
+    if isinstance(config, SPViTConfig):
+        config, stock_class = config.to_vit(), ViTModel
+    has_pooler = hasattr(model, "pooler")
+    if has_pooler and model.pooler is None and hasattr(config, "pooler_act"):
+        config.pooler_act, config.pooler_output_size = "linear", config.hidden_size
+    with torch.random.fork_rng(devices=[]):  # throw-away initial weights must not move the caller's random numbers
+        stock = stock_class(config)
+    state = {name: value.detach().cpu() for name, value in (state_dict or model.state_dict()).items()}
+    state = {**_identity_pooler(stock, state), **state}
+    stock.to(next(iter(state.values())).dtype).load_state_dict(state)
+    return stock.eval()
+
+
+def _identity_pooler(stock: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a pooler that the stock class builds and the encoder lacks."""
+    if not isinstance(getattr(stock, "pooler", None), nn.Module) or any(name.startswith("pooler.") for name in state):
+        return {}
+    own = stock.state_dict()
+    weights = {"pooler.dense.weight": torch.eye(stock.config.hidden_size), "pooler.dense.bias": torch.zeros(1)}
+    return {name: value.expand_as(own[name]).clone() for name, value in weights.items() if name in own}
+
+
+def save_stock(
+    model: PreTrainedModel,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    directory: str | Path,
+    image_size: int | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+
+    The image processor is ``ViTImageProcessor`` for every model: resize to a square, scale to [0, 1], normalise.
+
+    Args:
+        model: the model inside an ``Encoder``.
+        image_mean, image_std: per channel, for pixels in [0, 1].
+        directory: made if need be.
+        image_size: pixels a side that the image processor resizes to; ``None``: the configuration's.
+        state_dict: its weights, where its own are sharded over processes.
+    """
+    directory = Path(directory)
+    stock_model(model, state_dict).save_pretrained(directory)
+    native = getattr(model.config, "image_size", 224)
+    height, width = (native, native) if isinstance(native, int) else native
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": image_size or height, "width": image_size or width},
+        "resample": 3,  # bicubic
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(image_mean),
+        "image_std": list(image_std),
+    }
+    (directory / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
