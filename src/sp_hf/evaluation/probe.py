@@ -247,5 +247,6 @@ def _legend(result: ProbeResults) -> str:
     knn = f"; kNN over {result.knn.classes} classes, whole images at {settings.size} px" if result.knn else ""
     return (
         f"{where.images} validation images, {where.pairs} ordered pairs of crops at {settings.crop_size} px;"
-        f" probes fitted on {where.train_images} training images{knn}; seed {settings.seed}; brackets: 95 % intervals over images."
+        f" probes fitted on {where.train_images} training images{knn}; seed {settings.seed};"
+        " brackets: 95 % intervals over images."
     )
