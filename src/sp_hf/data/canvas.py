@@ -144,53 +144,57 @@ def _swaps_axes(transpose: Image.Transpose) -> bool:
 
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
+    name = image_name(image)
+    encoded = image if isinstance(image, Image.Image | np.ndarray) else io.BytesIO(_read(image, name))
     try:
-        return _load_opened(_open(image, max_pixels), draft_size)
+        return _load_opened(_open(encoded, name, max_pixels), draft_size)
     except (UnreadableImage, MemoryError):
         raise
     except Exception as error:  # damaged files make Pillow's decoders raise nearly any class
-        raise UnreadableImage(image_name(image), f"{type(error).__name__}: {error}") from error
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
 
 
-def _open(image: ImageLike, max_pixels: int) -> Image.Image:
-    """Read the header only, and refuse what is too large to decode."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if isinstance(image, Image.Image):
-            opened = image
-        elif isinstance(image, np.ndarray):
-            opened = Image.fromarray(image)
-        else:
-            opened = Image.open(io.BytesIO(_read(image)), formats=_FORMATS)
-    width, height = opened.size
-    if width < 1 or height < 1:
-        raise UnreadableImage(image_name(image), f"has no pixels ({width}x{height})")
-    if width * height > max_pixels:
-        raise UnreadableImage(
-            image_name(image), f"{width}x{height} px is over the limit of {max_pixels} pixels (decompression bomb?)"
-        )
-    return opened
-
-
-def _read(image: bytes | bytearray | str | os.PathLike | Mapping[str, Any] | None) -> bytes:
-    """Encoded bytes of an image that is still encoded."""
+def _read(image: bytes | bytearray | str | os.PathLike | Mapping[str, Any] | None, name: str) -> bytes:
+    """The file of an image that is still encoded. A failing network is not the image's fault: it raises as it is."""
     if isinstance(image, Mapping):
         data, image = image.get("bytes"), image.get("path")
         if data is not None:
             return data
     if image is None:
-        raise ValueError("the row has no image (neither bytes nor a path)")
+        raise UnreadableImage(name, "the row has no image (neither bytes nor a path)")
     if isinstance(image, bytes | bytearray):
         return bytes(image)
-    if not isinstance(image, str | os.PathLike):
-        raise TypeError(f"expected bytes, a path, a PIL image, an array or a dict of them, not {type(image).__name__}")
     path = os.fspath(image)
-    if "://" not in path:
-        return Path(path).read_bytes()
-    from datasets.utils.file_utils import xopen  # reads hf://, https://, zip:// with retries, as datasets does
+    try:
+        if "://" not in path:
+            return Path(path).read_bytes()
+        from datasets.utils.file_utils import xopen  # hf://, https://, zip:// with retries, as datasets reads them
 
-    with xopen(path, "rb") as file:
-        return file.read()
+        with xopen(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        if "://" in path and not isinstance(error, FileNotFoundError):
+            raise
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
+
+
+def _open(encoded: io.BytesIO | Image.Image | np.ndarray, name: str, max_pixels: int) -> Image.Image:
+    """Read the header only, and refuse what is too large to decode."""
+    if isinstance(encoded, Image.Image):
+        opened = encoded
+    elif isinstance(encoded, np.ndarray):
+        opened = Image.fromarray(encoded)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(encoded, formats=_FORMATS)
+    width, height = opened.size
+    if width < 1 or height < 1:
+        raise UnreadableImage(name, f"has no pixels ({width}x{height})")
+    if width * height > max_pixels:
+        limit = f"the limit of {max_pixels} pixels (decompression bomb?)"
+        raise UnreadableImage(name, f"{width}x{height} px is over {limit}")
+    return opened
 
 
 def _load_opened(opened: Image.Image, draft_size: int | None) -> _Loaded:
@@ -235,5 +239,5 @@ def _to_8bit(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 65535.0
     elif not whole and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = (values.astype(np.float64) - low) * (255.0 / max(high - low, np.finfo(np.float64).tiny))
-    return np.rint(scaled).astype(np.uint8)
+    span = high - low or 1.0  # a constant image becomes black
+    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8)

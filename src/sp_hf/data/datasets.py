@@ -89,23 +89,28 @@ def load_images(
     if name == EMBEDDED:
         reject_hub_options(f"embedded dataset {EMBEDDED}", config, revision)
         split = split or "train"
-        rows, description = _load_embedded(query, split, streaming), dataset
-    else:
-        source = locate(dataset, config, revision)
-        rows, split = _load_split(source, split, streaming)
-        description = source.description
-    return _with_columns(rows, description, split, image_column, label_column)
+        rows, num_images = _load_embedded(query, split, streaming)
+        return _with_columns(rows, dataset, split, num_images, image_column or "image", label_column)
+    source = locate(dataset, config, revision)
+    rows, split = _load_split(source, split, streaming)
+    num_images = _rows_of_stream(rows, split) if streaming else len(rows)
+    return _with_columns(rows, source.description, split, num_images, image_column, label_column)
 
 
-def _load_embedded(query: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
-    from .part_scenes import part_scenes
+def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
+    """The rows, and how many they are."""
+    from .part_scenes import SPLITS, part_scenes
 
     accepted = [name for name in inspect.signature(part_scenes).parameters if name not in ("split", "streaming")]
     options = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise DatasetLoadError(f"{EMBEDDED} has no option {', '.join(unknown)}; its options are {', '.join(accepted)}")
-    return part_scenes(split, streaming=streaming, **options)
+    try:
+        rows = part_scenes(split, streaming=streaming, **options)
+    except (TypeError, ValueError) as error:  # an option's value of the wrong type or out of its range
+        raise DatasetLoadError(f"cannot make {EMBEDDED}?{query}, split {split!r}: {error}") from error
+    return rows, options.get("num_images", SPLITS.get(split))
 
 
 def _number(text: str) -> int | float | str:
@@ -130,7 +135,8 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
             wanted = split if is_slice else None
             splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise DatasetLoadError(f"cannot load the {source.description}: {_in_short(error)}") from error
+        message = f"cannot load the {source.description}: {_in_short(error)}{source.if_missing}"
+        raise DatasetLoadError(message) from error
     if is_slice:
         return splits, str(split)
     chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")
@@ -156,7 +162,12 @@ def _load_from_disk(path: str, streaming: bool) -> Mapping[str, Any]:
 
 
 def _with_columns(
-    rows: Any, description: str, split: str, image_column: str | None, label_column: str | None
+    rows: Any,
+    description: str,
+    split: str,
+    num_images: int | None,
+    image_column: str | None,
+    label_column: str | None,
 ) -> LoadedImages:
     """Choose the columns, and keep ``datasets`` from decoding images itself."""
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
@@ -167,8 +178,6 @@ def _with_columns(
     rows = rows.select_columns([image_column] + ([label_column] if label_column else []))
     if features[image_column] != datasets.Image(decode=False):
         rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    streaming = isinstance(rows, datasets.IterableDataset)
-    num_images = _rows_of_stream(rows, split) if streaming else len(rows)
     if num_images == 0:
         raise DatasetLoadError(f"the {description}, split {split!r}, has no rows")
     label = features[label_column] if label_column else None

@@ -47,11 +47,13 @@ class Source:
         description: in words, for logs and errors.
         arguments: of ``datasets.load_dataset``; only ``path`` if ``saved_to_disk``.
         saved_to_disk: a folder that ``Dataset.save_to_disk`` wrote.
+        if_missing: what to add when it cannot be loaded.
     """
 
     description: str
     arguments: dict[str, Any]
     saved_to_disk: bool = False
+    if_missing: str = ""
 
 
 def locate(dataset: str, config: str | None = None, revision: str | None = None) -> Source:
@@ -74,7 +76,8 @@ def locate(dataset: str, config: str | None = None, revision: str | None = None)
         raise DatasetLoadError(f"no such file or folder: {dataset!r} (looked at {path.absolute()})")
     else:
         words = f"Hub dataset {dataset}" + (f" ({config})" if config else "") + (f" at {revision}" if revision else "")
-        return Source(words, {"path": dataset, "name": config, "revision": revision})
+        arguments = {"path": dataset, "name": config, "revision": revision}
+        return Source(words, arguments, if_missing=f"; nor is there a file or folder {path.absolute()}")
     reject_hub_options(source.description, config, revision)
     return source
 
@@ -129,7 +132,8 @@ def _exact(files: list[Path]) -> list[str]:
 
 def _looks_local(dataset: str) -> bool:
     suffix = _suffix(dataset)
-    return dataset.startswith((".", "~", "/")) or dataset.count("/") > 1 or suffix in _BUILDERS or "\\" in dataset
+    is_path = dataset.startswith((".", "~", "/")) or dataset.endswith("/") or dataset.count("/") > 1 or "\\" in dataset
+    return is_path or suffix in _BUILDERS
 
 
 def _builder_of(name: str) -> str:
