@@ -6,7 +6,9 @@ import argparse
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
@@ -51,11 +53,9 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Was it raised by this package on purpose (rather than being a defect somewhere below)?"""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("sp_hf")
+    """Was it raised on purpose, by a ``raise`` of this package? Anything else is a defect and keeps its traceback."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise")
 
 
 def pretrain_command(argv: list[str]) -> int:

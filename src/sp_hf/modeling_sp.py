@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_sp import SPConfig
 from .encoder import Encoder, Encoding
-from .objectives import build_objective
+from .objectives import build_objective, to_entry
 from .objectives.base import Batch, Encode, Progress
 from .teacher import cosine_schedule, make_teacher, update_teacher
 from .views import Views, ViewSpec, as_view_spec
@@ -87,8 +87,6 @@ class SPForPreTraining(PreTrainedModel):
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
         for objective in self.objectives.values():
             objective.prepare_encoder(self.encoder)
-        for parameter in self.encoder.unused_parameters():  # DDP wants every trainable parameter in the graph
-            parameter.requires_grad_(False)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -173,7 +171,7 @@ class SPForPreTraining(PreTrainedModel):
 
     def resolved_objectives(self) -> list[dict[str, Any]]:
         """Every objective with all of its options, as ``SPConfig.objectives`` takes them."""
-        return [{"name": name, **dataclasses.asdict(o.config)} for name, o in self.objectives.items()]
+        return [to_entry(name, objective.config) for name, objective in self.objectives.items()]
 
     def load_checkpoint(self, folder: str | Path) -> None:
         """Load every weight and buffer that ``save_pretrained`` wrote into ``folder``.

@@ -9,8 +9,8 @@ import pytest
 
 SPEC = {"count": 2, "size": 16, "area": [0.3, 1.0]}
 OBJECTIVES = {
-    "dino": {"global_views": SPEC, "local_views": {**SPEC, "size": 8}, "out_dim": 32, "hidden_dim": 16},
-    "spatial_prediction": {"views": {**SPEC, "count": 3, "flip": "shared"}, "hidden_dim": 16},
+    "dino": {"global_views": SPEC, "local_views": {**SPEC, "size": 8}, "prototypes": 32, "head_width": 16},
+    "spatial_prediction": {"views": {**SPEC, "count": 3, "flip": "shared"}, "head_width": 16},
     "moco_v3": {"views": SPEC, "hidden_dim": 16, "out_dim": 8},
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
 
 from transformers import TrainingArguments
 
@@ -26,12 +25,12 @@ class ModelArguments:
             "help": "Side in pixels that a fresh encoder's position table is made for; default: the preset's, 224."
         },
     )
-    objectives: list[Any] = field(
+    objectives: list[str] = field(
         default_factory=lambda: ["dino", "spatial_prediction"],
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
     )
-    teacher_momentum: list[float] | None = field(
-        default=None, metadata={"help": "Start and end of the EMA teacher's momentum; default: the objectives'."}
+    teacher_momentum: list[float] = field(
+        default_factory=list, metadata={"help": "Start and end of the EMA teacher's momentum; default: the objectives'."}
     )
 
 
@@ -78,7 +77,7 @@ class PretrainingArguments(TrainingArguments):
     num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs to train."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Learning-rate schedule."})
-    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
+    lr_scheduler_kwargs: dict | str | None = field(
         default_factory=lambda: {"min_lr": 1e-6}, metadata={"help": "Options of the schedule."}
     )
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps, or below 1 their share of the run."})
@@ -99,7 +98,7 @@ class PretrainingArguments(TrainingArguments):
     ddp_broadcast_buffers: bool | None = field(
         default=False, metadata={"help": "Must stay off: each rank gathers its own statistics between steps."}
     )
-    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers: wandb, tensorboard, ..."})
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "Trackers: wandb, tensorboard, ..."})
     probe_steps: int = field(default=0, metadata={"help": "Run the kNN and where-probe every so many steps; 0: never."})
     probe_images: int = field(default=1000, metadata={"help": "Images a side of the online probes."})
     collapse_std: float = field(

@@ -31,7 +31,7 @@ from ..data.skipped import SkippedLedger
 from ..encoder import Encoder
 from ..encoder_loading import resolve_encoder
 from ..modeling_sp import SPForPreTraining
-from ..objectives import OBJECTIVES
+from ..objectives import parse_entry
 from . import callbacks
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
@@ -119,7 +119,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.modeling_sp.SPForPreTraining`.
     """
-    token_control = any(OBJECTIVES[entry["name"]].needs_token_control for entry in args.objectives)
+    token_control = any(parse_entry(entry)[0].needs_token_control for entry in args.objectives)
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -129,9 +129,9 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     config = SPConfig(
         encoder.config,
         args.objectives,
-        image_mean=encoder.image_mean.flatten().tolist(),
-        image_std=encoder.image_std.flatten().tolist(),
-        teacher_momentum=args.teacher_momentum,
+        image_mean=encoder.image_mean,
+        image_std=encoder.image_std,
+        teacher_momentum=args.teacher_momentum or None,
     )
     return SPForPreTraining(config, encoder)
 

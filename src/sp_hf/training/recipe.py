@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from ..objectives import OBJECTIVES
+from ..objectives import parse_entry
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 
 
@@ -25,7 +25,8 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         argv: the command line after ``sp-hf pretrain``.
 
     Raises:
-        RecipeError: the recipe is missing, is no mapping, or has an unknown key; an objective is unknown.
+        RecipeError: the recipe is missing, is no mapping, or has an unknown key.
+        ValueError: an objective is unknown, or an option of one is wrong.
         SystemExit: argparse's, for a wrong flag or ``--help``.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -41,7 +42,7 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         if key not in known:
             raise RecipeError(f"{found.recipe}: unknown option {key!r}{_did_you_mean(key, known)}")
     parser.set_defaults(**recipe)
-    model, data, training = parser.parse_args_into_dataclasses(args=rest, look_for_args_file=False)
+    model, data, training, _ = parser.parse_args_into_dataclasses(args=rest, look_for_args_file=False)
     model.objectives = merge_objectives(model.objectives, recipe.get("objectives", []))
     if training.output_dir is None or training.output_dir == "trainer_output":
         training.output_dir = str(Path("runs") / (Path(found.recipe).stem if found.recipe else "pretrain"))
@@ -74,13 +75,15 @@ def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any
     so ``--objectives dino`` on a recipe of DINO + SP is exactly its control.
 
     Raises:
-        RecipeError: unknown objective, or a weight that is no number.
+        RecipeError: a weight that is no number, or an entry without a name.
+        ValueError: an unknown objective, or a wrong option of one.
     """
     described = {e["name"]: e for e in map(_entry, recipe)}
     entries = []
     for item in chosen:
         entry = _entry(item)
         entries.append({**described.get(entry["name"], {}), **entry})
+        parse_entry(entries[-1])
     return entries
 
 
@@ -97,9 +100,6 @@ def _entry(item: Any) -> dict[str, Any]:
                 entry["weight"] = float(weight)
             except ValueError:
                 raise RecipeError(f"objective {item!r}: the weight {weight!r} is not a number.") from None
-    if entry["name"] not in OBJECTIVES:
-        hint = _did_you_mean(entry["name"], OBJECTIVES)
-        raise RecipeError(f"unknown objective {entry['name']!r}{hint}. Known: {', '.join(sorted(OBJECTIVES))}.")
     return entry
 
 
