@@ -73,9 +73,7 @@ class Encoder(nn.Module):
             model = plain_vit(model)
         self.facts = facts_of(model.config)
         if not isinstance(model, model_class_of(model.config)):
-            raise ValueError(
-                f"expected a {self.facts.model_class}, the model without a head; got {type(model).__name__}"
-            )
+            raise ValueError(f"expected a headless {self.facts.model_class}, got {type(model).__name__}")
         self.model = model
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
@@ -98,7 +96,9 @@ class Encoder(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: str | Path, revision: str | None = None, token_control: bool = False) -> Encoder:
-        """An encoder with the weights of a Hub repository or folder; see :func:`sp_hf.encoder_checkpoint.load_verified`.
+        """An encoder with the weights of a Hub repository or folder: all of them, or an error.
+
+        See :func:`sp_hf.encoder_checkpoint.load_verified`.
 
         Args:
             name_or_path: ``owner/name`` on the Hub, or a folder.

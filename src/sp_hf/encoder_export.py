@@ -1,8 +1,8 @@
 """Write an encoder as the stock class that anybody loads with ``AutoModel.from_pretrained``.
 
-``SPViTModel`` is written as ``ViTModel``; every other class as itself.  ``ViTModel``, ``DeiTModel`` and their like build a
-pooler by default, which no objective trains; so that nothing is left to chance on loading, it is written as the identity
-(``dense`` = I, ``pooler_act`` = "linear"): ``pooler_output`` *is* the class token.
+``SPViTModel`` is written as ``ViTModel``; every other class as itself.  ``ViTModel`` and ``DeiTModel`` build a
+pooler by default, which no objective trains; so that nothing is left to chance on loading, it is written as the
+identity (``dense`` = I, ``pooler_act`` = "linear"): ``pooler_output`` *is* the class token.
 """
 
 from __future__ import annotations
