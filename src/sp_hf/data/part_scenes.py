@@ -10,11 +10,12 @@ A row:
     image         datasets.Image, PNG (lossless: JPEG blocks would betray alignment), RGB, size x size
     label         datasets.ClassLabel, 10 classes (CLASSES)
     fine_label    datasets.ClassLabel, 30 fine classes (FINE_CLASSES), three variations of each class
-    segmentation  datasets.Image, PNG, 8-bit: 0 background, props and occluders; 1..8 the parts, in the order of PARTS; no
-                  void pixels (255 never occurs)
+    segmentation  datasets.Image, PNG, 8-bit: 0 background, props and occluders; 1..8 the parts, in the order of PARTS;
+                  no void pixels (255 never occurs)
     depth         datasets.Image, TIFF, 32-bit float ("F"): metres along the optical axis, at most 80 (the sky)
-    part_boxes    list of {"part": ClassLabel whose ids are those of the segmentation, "box": [cx, cy, w, h]}: the piece's
-                  whole extent, hidden or not, cut only by the image's border; normalised, x in image widths, y in heights
+    part_boxes    list of {"part": ClassLabel whose ids are those of the segmentation, "box": [cx, cy, w, h]}: the
+                  piece's whole extent, hidden or not, cut only by the image's border; normalised, x in image widths,
+                  y in image heights
 
 Variants, for out-of-distribution tests; a row has the same arrangement and pose as in "standard":
     standard         as described
@@ -36,8 +37,9 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List
 from datasets.fingerprint import Hasher
 from PIL import Image as PILImage
 
-from sp_hf.data.part_scenes_objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
-from sp_hf.data.part_scenes_render import PART_IDS, render
+from .part_scenes_figure import PART_IDS
+from .part_scenes_objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
+from .part_scenes_render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
 VERSION = 1
@@ -84,8 +86,8 @@ def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> N
 
 
 def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
-    """Random numbers of one scene and purpose. Streams never overlap: the key tells (seed, split), and the upper words of
-    the counter (index, stream)."""
+    """Random numbers of one scene and purpose. None overlap: the key tells seed and split, and the upper words of the
+    counter index and stream."""
     split_id = list(SPLITS).index(split)
     return np.random.Generator(np.random.Philox(key=[seed, split_id], counter=[0, 0, index, stream]))
 
@@ -117,7 +119,7 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
     drawn = render(
         centres,
         size,
-        streams=tuple(_generator(seed, split, index, stream) for stream in range(4)),
+        Streams(*(_generator(seed, split, index, stream) for stream in range(4))),
         new_textures=variant == "new-textures",
         new_background=variant == "new-backgrounds",
         silhouette=variant == "silhouettes",
@@ -177,10 +179,10 @@ def part_scenes(
 ) -> Dataset | IterableDataset:
     """PartScenes as a `datasets` dataset with the columns of FEATURES.
 
-    Map-style (`streaming=False`) draws all images on the first call and keeps them in datasets' Arrow cache (about 15 KB an
-    image at 96 px); later calls with the same arguments memory-map it. Streaming draws each image when it is asked
-    for and writes nothing; its shards can be divided among ranks and workers, and a resumed stream redraws at most one
-    shard. In both, an image column cast to `Image(decode=False)` yields {"bytes": PNG, "path": None}.
+    Map-style (`streaming=False`) draws all images on the first call and keeps them in datasets' Arrow cache (about
+    15 KB an image at 96 px); later calls with the same arguments memory-map it. Streaming draws each image when it is
+    asked for and writes nothing; its shards can be divided among ranks and workers, and a resumed stream redraws at
+    most one shard. In both, an image column cast to `Image(decode=False)` yields {"bytes": PNG, "path": None}.
 
     Args:
         split: "train", "validation" or "test": disjoint streams of scenes, whatever their lengths.

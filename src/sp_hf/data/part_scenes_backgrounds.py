@@ -10,13 +10,12 @@ S image size in pixels; images are planar [3, S, S] float32 in [0, 1].
 
 from __future__ import annotations
 
-import colorsys
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from sp_hf.data.part_scenes_raster import mix, noise, square_wave
+from .part_scenes_raster import mix, noise, square_wave
 
 MAX_DEPTH = 80.0
 
@@ -41,21 +40,34 @@ class Backdrop(NamedTuple):
     far: float
 
 
-def colour(
-    rng: np.random.Generator,
-    saturation: tuple[float, float],
-    value: tuple[float, float],
-    hue: tuple[float, float] = (0.0, 1.0),
-) -> np.ndarray:
-    """An RGB colour [3] with saturation, value and hue drawn from the given ranges; hues wrap at 1."""
-    ranges = (hue, saturation, value)
-    h, s, v = (low + draw * (high - low) for (low, high), draw in zip(ranges, rng.random(3).tolist(), strict=True))
-    return np.array(colorsys.hsv_to_rgb(h % 1.0, s, v), np.float32)
+Range = tuple[float, float]
+
+
+def colours(draws: np.ndarray, saturation: Range, value: Range, hue: Range = (0.0, 1.0)) -> np.ndarray:
+    """RGB colours float32 [n, 3] of hue, saturation and value in the given ranges; hues wrap at 1.
+
+    Args:
+        draws: uniform numbers [n, 3] in [0, 1).
+    """
+    low, high = np.array([hue, saturation, value]).T
+    h, s, v = (low + draws * (high - low)).T[..., None]
+    sector = (np.array([5.0, 3.0, 1.0]) + 6 * h) % 6  # red, green, blue
+    return (v - v * s * np.clip(np.minimum(sector, 4 - sector), 0, 1)).astype(np.float32)
+
+
+def colour(rng: np.random.Generator, saturation: Range, value: Range, hue: Range = (0.0, 1.0)) -> np.ndarray:
+    """One random colour [3]; see `colours`."""
+    return colours(rng.random((1, 3)), saturation, value, hue)[0]
 
 
 def pixel_centres(size: int) -> np.ndarray:
     """Positions of pixel centres along a side, in image widths: float32 [S]."""
     return (np.arange(size, dtype=np.float32) + 0.5) / size
+
+
+def first_ground_row(camera: Camera) -> int:
+    """The first row whose centre lies below the horizon."""
+    return int(math.floor(camera.horizon * camera.size + 0.5 + 1e-6))
 
 
 # ------------------------------------------------------------------------------------------------------- ground
@@ -164,7 +176,7 @@ def paint_outdoors(camera: Camera, light: float, new: bool, rng: np.random.Gener
     """Ground under a sky. light: -1 from the left .. 1 from the right; new: kinds that the standard variant lacks."""
     image = np.empty((3, camera.size, camera.size), np.float32)
     depth = np.full((camera.size, camera.size), MAX_DEPTH, np.float32)
-    rows = int(math.ceil(camera.horizon * camera.size - 0.5 + 1e-6))  # rows whose centres lie above the horizon
+    rows = first_ground_row(camera)
     haze = _paint_sky(image, rows, light, new, rng)
     if not new:
         _paint_ridge(image, rows, haze, rng)
@@ -205,37 +217,54 @@ def _wall_pattern(
     return np.zeros((1, 1), np.float32)
 
 
-def paint_room(camera: Camera, light: float, nearest: float, new: bool, rng: np.random.Generator) -> Backdrop:
+class Walls(NamedTuple):
+    """A back wall and perhaps a side wall: depth [S] in metres in each column of the image, metres along the walls [S],
+    unrolled at the corner, and which columns show the side wall [S]."""
+
+    depth: np.ndarray
+    along: np.ndarray
+    side: np.ndarray
+
+
+def _place_walls(centres: np.ndarray, far: float, clear: float, choice: float, corner: float) -> Walls:
+    """A back wall `far` metres away; for choice < 0.6 a side wall at least `clear` metres from the middle."""
+    offset = centres - 0.5
+    back = np.full_like(centres, far)
+    if choice >= 0.6:
+        return Walls(back, offset * far, np.zeros(len(centres), bool))
+    sign = 1 if choice < 0.3 else -1
+    distance = max(clear, (0.12 + 0.3 * corner) * far)
+    side = np.minimum(back, distance / np.maximum(sign * offset, 1e-6))
+    return Walls(side, np.where(side < far, sign * (distance + far - side), offset * far), side < far)
+
+
+def paint_room(
+    camera: Camera, light: float, nearest: float, clear: float, new: bool, rng: np.random.Generator
+) -> Backdrop:
     """A floor, a back wall and sometimes a side wall, lit from one side.
 
     Args:
-        nearest: the back wall stands at least this far away (metres).
+        light: -1 from the left .. 1 from the right.
+        nearest: the back wall stands farther away than this (metres).
+        clear: a side wall stands at least this far to the side (metres).
         new: kinds of walls and floors that the standard variant lacks.
     """
     size = camera.size
     centres = pixel_centres(size)
-    far, corner, side, kind, height = rng.random(5).tolist()
+    far, corner, side, kind, contrast = rng.random(5).tolist()
     far = nearest * (1.25 + 1.2 * far)
-    offset = centres - 0.5
-    wall = np.full(size, far, np.float32)  # [S] depth of the wall in each column
-    s = offset * far  # [S] metres along the walls, unrolled at the corner
-    if side < 0.6:  # a side wall: the plane X = corner_x
-        sign = 1 if side < 0.3 else -1
-        corner_x = (0.12 + 0.3 * corner) * far
-        wall = np.minimum(wall, corner_x / np.maximum(sign * offset, 1e-6))
-        s = np.where(wall < far, sign * (corner_x + far - wall), s)
-    above = camera.height - (centres[:, None] - camera.horizon) * wall  # [S, S] height above the floor on the wall
+    walls = _place_walls(centres, far, clear, side, corner)
+    above = camera.height - (centres[:, None] - camera.horizon) * walls.depth  # [S, S] metres above the floor
     names = NEW_WALLS if new else WALLS
-    pattern = _wall_pattern(names[int(kind * len(names))], rng, s, above, wall / size)
+    pattern = _wall_pattern(names[int(kind * len(names))], rng, walls.along, above, walls.depth / size)
     base = colour(rng, (0.05, 0.5), (0.55, 0.95))
-    shade = (1 + (0.06 + 0.14 * height) * pattern) * (1 + 0.35 * light * offset) * np.where(wall < far, 0.8, 1.0)
-    shade = shade * np.clip(0.78 + 0.12 * above, 0.6, 1.1)
-    image = base[:, None, None] * shade
-    skirting = np.abs(above - 0.06) < 0.06
-    image *= 1 - 0.45 * skirting
-    depth = np.broadcast_to(wall, (size, size)).copy()
-    floor_image, floor_depth = np.empty_like(image), np.full((size, size), np.inf, np.float32)
-    rows = int(math.ceil(camera.horizon * size - 0.5 + 1e-6))
+    shade = (1 + (0.06 + 0.14 * contrast) * pattern) * (1 + 0.35 * light * (centres - 0.5))
+    shade = shade * np.where(walls.side, 0.8, 1.0) * np.clip(0.78 + 0.12 * above, 0.6, 1.1)
+    shade = shade * np.where(above < 0.12, 0.55, 1.0)  # the skirting board
+    image = (base[:, None, None] * shade).astype(np.float32)
+    depth = np.tile(walls.depth, (size, 1))
+    floor_image, floor_depth = np.zeros_like(image), np.zeros_like(depth)
+    rows = first_ground_row(camera)
     kinds = NEW_GROUNDS if new else GROUNDS
     paint_ground(floor_image, floor_depth, camera, rows, base * 0.7, kinds[int(rng.random() * len(kinds))], rng)
     floor = above < 0

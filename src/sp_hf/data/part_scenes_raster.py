@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sp_hf.data.part_scenes_objects import PART_EXTENTS
+from .part_scenes_objects import PART_EXTENTS
 
 NOISE_SIZE = 256
 NOISE_CELL = 8  # noise cells are this many texels wide
@@ -84,8 +84,9 @@ def _star(u: np.ndarray, v: np.ndarray, half_width: float, half_height: float) -
     angle = np.abs(angle - sector * np.round(angle / sector))
     radius = np.sqrt(u * u + v * v)
     inner = 0.48 * half_width
-    tip_to_notch = np.array([inner * math.cos(sector / 2) - half_width, inner * math.sin(sector / 2)])
-    normal_x, normal_y = np.array([tip_to_notch[1], -tip_to_notch[0]]) / np.hypot(*tip_to_notch)
+    # The edge from a tip (half_width, 0) to the next notch, and its outward normal.
+    across, up = half_width - inner * math.cos(sector / 2), inner * math.sin(sector / 2)
+    normal_x, normal_y = up / math.hypot(across, up), across / math.hypot(across, up)
     return (radius * np.cos(angle) - half_width) * normal_x + radius * np.sin(angle) * normal_y
 
 
