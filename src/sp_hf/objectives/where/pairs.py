@@ -13,6 +13,7 @@ from ...keyed_random import sample_keys
 from ...views import Views, ViewSpec, sample_boxes
 
 _SAMPLES = 4096  # images; the standard deviations are then exact to about one per cent
+_LEAST_STD = 0.01
 
 
 def ordered_pairs(count: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
@@ -44,14 +45,15 @@ def relation_std(spec: ViewSpec, units: Units) -> tuple[float, float]:
     """Standard deviations (of offsets, of log ratios) between two views of a spec, on square images.
 
     Estimated from boxes drawn as the spec draws them, with keys of their own: deterministic, and PyTorch's
-    global generator is left alone. The mean of every component is zero by symmetry.
+    global generator is left alone. The mean of every component is zero by symmetry. What hardly varies (boxes of
+    one size have one scale) is taken to have the least standard deviation, 0.01, and so is not blown up.
     """
     with torch.device("cpu"):  # transformers builds models on the meta device, where nothing can be drawn
         pair = ViewSpec(count=2, size=spec.size, area=spec.area, aspect=spec.aspect)
         boxes = sample_boxes(sample_keys(0, 0, _SAMPLES), "relation_std", pair, torch.ones(_SAMPLES))
         relations = relation(boxes[:, 0], boxes[:, 1], units)  # [samples, 4]
         position, scale = relations.square().unflatten(-1, (2, 2)).mean(dim=(0, 2)).sqrt().tolist()
-    return position, scale
+    return max(position, _LEAST_STD), max(scale, _LEAST_STD)
 
 
 def check_view_count(views: Views | ViewSpec, objective: str) -> None:

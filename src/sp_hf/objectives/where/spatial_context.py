@@ -119,8 +119,8 @@ class SpatialContext(Objective):
     citation = """@inproceedings{wu2017weakly,
   title     = {Weakly-Supervised Spatial Context Networks},
   author    = {Wu, Zuxuan and Davis, Larry S. and Sigal, Leonid},
-  booktitle = {arXiv preprint arXiv:1704.02998},
-  year      = {2017}
+  booktitle = {IEEE Winter Conference on Applications of Computer Vision},
+  year      = {2019}
 }"""
 
     def __init__(self, config: SpatialContextConfig, encoder: Encoder) -> None:

@@ -5,10 +5,11 @@ Letters: B images, V local views of one image, P = V(V-1) ordered pairs (i, j), 
     r_ij   = (dx, dy, log w_j/w_i, log h_j/h_i)                  in the frame in which view i shows the image
     loss   = mean over B, P, 4 of  distance(MLP([z_i; z_j]), r_ij / std)
 
-Citation: Shen et al. 2026, arXiv:2605.09963: a regression of relative position and scale between a pair of
-disentangled local views in a continuous geometric space, as a plug-in beside other self-supervised frameworks.
+Citation: Shen et al. 2026, "Learning to perceive 'where': spatial pretext tasks for robust self-supervised learning",
+arXiv:2605.09963, abstract: a regression of relative position and scale between a pair of disentangled local views in a
+continuous geometric space, as a plug-in beside other self-supervised frameworks.
 
-Choices where the paper is not followed to the letter, or was not at hand:
+Choices made here (the abstract fixes the task, not its details):
 
 - All ordered pairs of V views are regressed, not one pair: 12 targets from 4 encodings.
 - Targets are divided by the standard deviations (one of positions, one of log ratios) that the view set's box
@@ -125,11 +126,15 @@ def regression_loss(predictions: Tensor, targets: Tensor, kind: str = "smooth_l1
 
 @in_float32
 def r2_score(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Share of variance explained, estimated on the batch: the mean of each component's R2. [..., C] each."""
+    """Share of variance explained, estimated on the batch: the mean of each component's R2. [..., C] each.
+
+    A component that does not vary counts as 0: there is nothing to explain.
+    """
     predictions, targets = predictions.flatten(0, -2), targets.flatten(0, -2)
     residual = (targets - predictions).square().sum(dim=0)
     total = (targets - targets.mean(dim=0)).square().sum(dim=0)
-    return (1 - residual / total.clamp(min=1e-12)).mean()
+    varies = total > 1e-6 * len(targets)
+    return torch.where(varies, 1 - residual / total.where(varies, 1.0), 0.0).mean()
 
 
 class SpatialPrediction(Objective):
@@ -138,8 +143,8 @@ class SpatialPrediction(Objective):
     config_class = SpatialPredictionConfig
     kind = "where"
     citation = """@article{shen2026spatial,
-  title   = {Spatial Prediction},
-  author  = {Shen and others},
+  title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
+  author  = {Shen, Yang and Cai, Yusen and Hryniewska-Guzik, Weronika and Lin, Qing and Zhang, Mengmi},
   journal = {arXiv preprint arXiv:2605.09963},
   year    = {2026}
 }"""

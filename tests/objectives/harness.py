@@ -1,0 +1,108 @@
+"""A tiny encoder that obeys token masks, and one step of one objective on it.
+
+Letters: B images, V views of one image, N patch tokens, n of them visible, D hidden size.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sp_hf.keyed_random import sample_keys
+from sp_hf.objectives.base import Batch, Encode, Objective, ObjectiveOutput
+from sp_hf.views import ViewSampler, Views
+
+PATCH = 8
+
+
+class TinyEncoding(NamedTuple):
+    cls: Tensor
+    patches: Tensor
+    grid: tuple[int, int]
+
+
+class TinyEncoder(nn.Module):
+    """One transformer block over patches of 8 pixels; positions are linear in the patch's coordinates."""
+
+    patch_size = PATCH
+    supports_token_control = True
+
+    def __init__(self, hidden_size: int = 16) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.projection = nn.Linear(3 * PATCH**2, hidden_size)
+        self.position = nn.Linear(2, hidden_size)
+        self.class_token = nn.Parameter(torch.randn(hidden_size))
+        self.block = nn.TransformerEncoderLayer(hidden_size, 2, 32, dropout=0.0, batch_first=True, norm_first=True)
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def patches_of(self, size: int) -> tuple[int, int]:
+        if size % PATCH:
+            raise ValueError(f"{size} is not divisible by {PATCH}")
+        return size // PATCH, size // PATCH
+
+    def patch_projection(self) -> nn.Module:
+        return self.projection
+
+    def forward(self, pixels, *, visible=None, dropped=None, position_token=None) -> TinyEncoding:
+        grid = self.patches_of(pixels.shape[-1])
+        blocks = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # [B, 3, rows, columns, p, p]
+        content = self.projection(blocks.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))  # [B, N, D]
+        coordinates = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, side) for side in grid), indexing="ij"), -1)
+        positions = self.position(coordinates.flatten(0, 1)).expand_as(content)
+        if dropped is not None:
+            positions = torch.where(dropped[..., None], position_token, positions)
+        tokens = content + positions
+        if visible is not None:
+            tokens = tokens.gather(1, visible[..., None].expand(-1, -1, tokens.shape[-1]))
+        tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
+        tokens = self.norm(self.block(tokens))
+        return TinyEncoding(tokens[:, 0], tokens[:, 1:], grid)
+
+
+class Step(nn.Module):
+    """An objective, its encoder and its teacher, with a forward that DDP can wrap."""
+
+    def __init__(self, objective: Objective, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.teacher = copy.deepcopy(encoder).requires_grad_(False)
+        self.objective = objective
+        objective.prepare_encoder(encoder)
+
+    def forward(self, batch: Batch) -> ObjectiveOutput:
+        requests = self.objective.requests(batch)
+        return self.objective(batch, {name: self._encode(batch, request) for name, request in requests.items()})
+
+    def _encode(self, batch: Batch, request: Encode) -> TinyEncoding:
+        tower = self.encoder if request.tower == "student" else self.teacher
+        pixels = batch.views[request.view].pixels  # [B, V, 3, H, H]
+        mask = {}
+        if request.mask is not None:
+            flat = {"visible": request.mask.visible, "dropped": request.mask.dropped}
+            mask = {name: value.flatten(0, 1) for name, value in flat.items() if value is not None}
+            if request.mask.position_token is not None:
+                mask["position_token"] = request.mask.position_token
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "student"):
+            encoding = tower(pixels.flatten(0, 1), **mask)
+        lead = pixels.shape[:2]
+        return TinyEncoding(encoding.cls.unflatten(0, lead), encoding.patches.unflatten(0, lead), encoding.grid)
+
+
+def make_batch(objective: Objective, images: int = 4, canvas: int = 48, start: int = 0) -> Batch:
+    """Views of images number ``start`` onwards: smooth colours with some noise, from keys alone."""
+    keys = sample_keys(7, start, images)
+    colours = torch.stack(
+        [torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(start + i)) for i in range(images)]
+    )
+    canvases = nn.functional.interpolate(colours, size=(canvas, canvas), mode="bicubic").clamp(0, 1)
+    aspects = torch.linspace(0.8, 1.5, 8)[(start + torch.arange(images)) % 8]
+    sampler = ViewSampler({f"test/{name}": spec for name, spec in objective.view_specs().items()})
+    views = sampler((canvases * 255).to(torch.uint8), aspects, keys)
+    return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys)
+
+
+def part_of(batch: Batch, images: slice) -> Batch:
+    """Some of a batch's images."""
+    return Batch({n: Views(*(x[images] for x in views)) for n, views in batch.views.items()}, batch.keys[images])

@@ -1,0 +1,225 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import r2_score as sklearn_r2
+from torch import nn
+
+from sp_hf.geometry import invert
+from sp_hf.keyed_random import sample_keys
+from sp_hf.objectives import build_objective
+from sp_hf.objectives.where.pairs import ordered_pairs, pair_relations, relation_std
+from sp_hf.objectives.where.spatial_prediction import (
+    PairHead,
+    SpatialPredictionConfig,
+    r2_score,
+    regression_loss,
+)
+from sp_hf.views import ViewSampler, Views, ViewSpec
+
+from .harness import Step, TinyEncoder, TinyEncoding, make_batch
+
+VIEWS = {"count": 3, "size": 16, "area": [0.05, 0.4], "flip": "own"}
+TINY = {"name": "spatial_prediction", "views": VIEWS, "head_width": 32}
+
+
+def build(**options):
+    encoder = TinyEncoder()
+    return Step(build_objective({**TINY, **options}, encoder), encoder)
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "l2"])
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_loss_equals_a_loop(kind, beta):
+    predictions = torch.randn(2, 6, 4, dtype=torch.float64) * 2
+    targets = torch.randn(2, 6, 4, dtype=torch.float64)
+    terms = []
+    for error in (predictions - targets).abs().flatten().tolist():
+        if kind == "l2":
+            terms.append(error**2)
+        else:
+            terms.append(0.5 * error**2 / beta if error < beta else error - 0.5 * beta)
+    assert regression_loss(predictions, targets, kind, beta).item() == pytest.approx(np.mean(terms), rel=1e-12)
+
+
+def test_ordered_pairs_are_all_pairs_of_distinct_views():
+    first, second = ordered_pairs(4)
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [
+        (i, j) for i in range(4) for j in range(4) if i != j
+    ]
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_head_is_an_mlp_on_the_concatenation(depth):
+    head = PairHead(5, 7, depth)
+    embeddings = torch.randn(2, 4, 5)
+    mlp = nn.Sequential(head.first_layer, *head.rest)
+    assert sum(isinstance(layer, nn.Linear) for layer in mlp) == depth
+    pairs = [torch.cat([embeddings[:, i], embeddings[:, j]], dim=-1) for i in range(4) for j in range(4) if i != j]
+    torch.testing.assert_close(head(embeddings), mlp(torch.stack(pairs, dim=1)))
+
+
+@pytest.mark.parametrize("units", ["image", "view"])
+def test_targets_by_hand(units):
+    boxes = torch.tensor([[0.3, 0.4, 0.2, 0.4], [0.6, 0.3, 0.4, 0.2]], dtype=torch.float64)[None]
+    flips = torch.tensor([[False, True]])
+    there, back = pair_relations(boxes, flips, units)[0].tolist()
+    unit = {"image": ((1, 1), (1, 1)), "view": ((0.2, 0.4), (0.4, 0.2))}[units]
+    assert there == pytest.approx([0.3 / unit[0][0], -0.1 / unit[0][1], np.log(2), -np.log(2)])
+    # Seen from the second, which is mirrored, the first lies to the right: 1 - 0.3 against 1 - 0.6.
+    assert back == pytest.approx([0.3 / unit[1][0], 0.1 / unit[1][1], -np.log(2), np.log(2)])
+
+
+def test_targets_tell_where_to_look_in_the_flipped_canvas():
+    """An oracle: cut view j out of the image as view i shows it, from view i's box and the target alone."""
+    ramp = torch.linspace(0, 255, 64).round()
+    canvas = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]).to(torch.uint8)[None]
+    spec = ViewSpec(count=2, size=32, area=(0.1, 0.4), flip="own")
+    batch = ViewSampler({"v": spec})(canvas.expand(8, -1, -1, -1), torch.ones(8), sample_keys(0, 0, 8))["v"]
+    relations = pair_relations(batch.boxes, batch.flips, "image")
+    assert batch.flips.any() and not batch.flips.all()
+    for image, (there, _) in enumerate(relations):
+        centres = []
+        for view in (0, 1):
+            x, y = batch.pixels[image, view, :2].mean(dim=(1, 2)).tolist()
+            centres.append((1 - x if batch.flips[image, 0] else x, y))  # in the frame of view 0
+        assert there[0].item() == pytest.approx(centres[1][0] - centres[0][0], abs=0.02)
+        assert there[1].item() == pytest.approx(centres[1][1] - centres[0][1], abs=0.02)
+
+
+@pytest.mark.parametrize("units", ["image", "view"])
+def test_swapping_views_inverts_targets(units):
+    boxes = torch.rand(3, 2, 4, dtype=torch.float64) * 0.4 + 0.2
+    flips = torch.tensor([[True, True], [False, False], [True, True]])
+    there, back = pair_relations(boxes, flips, units).unbind(1)
+    torch.testing.assert_close(back, invert(there, units))
+
+
+def test_permuting_views_permutes_pairs_and_leaves_the_loss():
+    step = build()
+    batch = make_batch(step.objective)
+    views = batch.views["local"]
+    order = [2, 0, 1]
+    permuted = batch._replace(views={"local": Views(*(x[:, order] for x in views))})
+    torch.testing.assert_close(step(batch).loss, step(permuted).loss)
+    embeddings = torch.randn(2, 3, 16)
+    pairs = list(zip(*(index.tolist() for index in ordered_pairs(3)), strict=True))
+    moved = [pairs.index((order[i], order[j])) for i, j in pairs]
+    torch.testing.assert_close(step.objective.head(embeddings[:, order]), step.objective.head(embeddings)[:, moved])
+
+
+@pytest.mark.parametrize("units", ["image", "view"])
+@pytest.mark.parametrize("area", [(0.05, 0.4), (0.01, 0.1)])
+def test_standardised_targets_have_unit_variance(units, area):
+    step = build(units=units, views={**VIEWS, "count": 2, "area": area})
+    spec = step.objective.config.views
+    sampled = ViewSampler({"other": spec})(
+        torch.zeros(3000, 3, 4, 4, dtype=torch.uint8), torch.ones(3000), sample_keys(5, 0, 3000)
+    )["other"]
+    targets = pair_relations(sampled.boxes, sampled.flips, units) / step.objective.target_std
+    variance = targets.square().mean(dim=(0, 1))
+    assert variance[:2].mean().item() == pytest.approx(1, rel=0.1)
+    assert variance[2:].mean().item() == pytest.approx(1, rel=0.1)
+
+
+def test_standard_deviation_of_uniform_positions():
+    """Boxes of one size: centres uniform over 1 - w, so var(dx) = 2 (1 - w)^2 / 12, and the log ratio is 0."""
+    spec = ViewSpec(count=2, size=16, area=(0.25, 0.25), aspect=(1.0, 1.0))
+    position, scale = relation_std(spec, "image")
+    assert position == pytest.approx(np.sqrt(2 * 0.5**2 / 12), rel=0.02)
+    assert scale == 0.01  # the floor
+
+
+def test_boxes_of_one_size_have_no_scale_to_explain():
+    step = build(views={**VIEWS, "area": [0.05, 0.05], "aspect": None})
+    output = step(make_batch(step.objective))
+    assert output.loss.isfinite()
+    assert output.logs["r2_scale"] == 0 and output.logs["r2_position"] != 0
+
+
+def test_given_standard_deviations_win():
+    step = build(target_std=[0.5, 2])
+    assert step.objective.target_std.tolist() == [0.5, 0.5, 2, 2]
+    step.objective.target_std[:] = 4.0
+    batch = make_batch(step.objective)
+    encodings = {"local": TinyEncoding(torch.zeros(4, 3, 16), torch.zeros(4, 3, 4, 16), (2, 2))}
+    step.objective.head = nn.Sequential(PairHead(16, 4, 2))
+    for parameter in step.objective.head.parameters():
+        nn.init.zeros_(parameter)
+    targets = pair_relations(batch.views["local"].boxes, batch.views["local"].flips, "image") / 4
+    expected = nn.functional.smooth_l1_loss(torch.zeros_like(targets), targets)
+    torch.testing.assert_close(step.objective(batch, encodings).loss, expected)
+
+
+def test_head_reads_boxes_off_features_that_hold_them():
+    """Features that contain the box (in the view's own frame) are enough for R2 > 0.99."""
+    objective = build(units="image", views={**VIEWS, "flip": "shared"}, head_width=64).objective
+    batch = make_batch(objective, images=256, canvas=16)
+    boxes, flips = batch.views["local"].boxes, batch.views["local"].flips
+    x = torch.where(flips, 1 - boxes[..., 0], boxes[..., 0])
+    box = torch.stack([x, boxes[..., 1], boxes[..., 2].log(), boxes[..., 3].log()], dim=-1)
+    features = torch.cat([box, torch.zeros(256, 3, 12)], dim=-1)
+    encodings = {"local": TinyEncoding(features, features[:, :, None], (1, 1))}
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        output = objective(batch, encodings)
+        output.loss.backward()
+        optimizer.step()
+    assert output.logs["r2_position"] > 0.99
+    assert output.logs["r2_scale"] > 0.99
+
+
+def test_r2_is_scikit_learns():
+    predictions, targets = torch.randn(3, 5, 2), torch.randn(3, 5, 2)
+    expected = sklearn_r2(targets.flatten(0, 1).numpy(), predictions.flatten(0, 1).numpy())
+    assert r2_score(predictions, targets).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("embedding, used", [("cls", "cls"), ("mean_patch", "patches")])
+def test_embedding_option_decides_what_is_read(embedding, used):
+    objective = build(embedding=embedding).objective
+    batch = make_batch(objective)
+    cls = torch.randn(4, 3, 16, requires_grad=True)
+    patches = torch.randn(4, 3, 5, 16, requires_grad=True)
+    objective(batch, {"local": TinyEncoding(cls, patches, (1, 5))}).loss.backward()
+    assert (cls.grad is not None) == (used == "cls")
+    assert (patches.grad is not None) == (used == "patches")
+
+
+def test_views_may_be_those_of_another_objective():
+    objective = build(views="dino/local").objective
+    assert objective.view_specs() == {"local": "dino/local"}
+    assert objective.target_std.tolist() == pytest.approx(
+        np.repeat(relation_std(ViewSpec(4, 96, (0.05, 0.4)), "image"), 2)
+    )
+    one_view = ViewSpec(count=1, size=16, area=(0.1, 0.2))
+    views = ViewSampler({"v": one_view})(
+        torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.ones(2), sample_keys(0, 0, 2)
+    )
+    batch = make_batch(build().objective, images=2)._replace(views={"local": views["v"]})
+    with pytest.raises(ValueError, match="its view set has 1; give it at least 2"):
+        objective(batch, {"local": TinyEncoding(torch.zeros(2, 1, 16), torch.zeros(2, 1, 4, 16), (2, 2))})
+
+
+def test_defaults_are_four_small_views_with_one_flip_and_a_defence_against_blur():
+    spec = SpatialPredictionConfig().views
+    assert (spec.count, spec.flip, spec.area) == (4, "shared", (0.05, 0.4))
+    assert spec.effective_resolution is not None
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"units": "pixels"}, "units is 'pixels'; choose one of 'image', 'view'"),
+        ({"embedding": "pooled"}, "embedding is 'pooled'; choose one of 'cls', 'mean_patch'"),
+        ({"loss": "l1"}, "loss is 'l1'; choose one of 'smooth_l1', 'l2'"),
+        ({"views": {**VIEWS, "count": 1}}, "its view set has 1; give it at least 2"),
+        ({"views": {**VIEWS, "siez": 3}}, "siez"),
+        ({"target_std": [1, 0]}, "target_std is 0.0; it must be greater than 0"),
+        ({"head_depth": 1}, "head_depth is 1; it must be at least 2"),
+        ({"beta": 0}, "beta is 0; it must be greater than 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)
