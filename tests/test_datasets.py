@@ -215,7 +215,7 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     for dataset, message in cases:
         with pytest.raises(DatasetLoadError, match=message):
             load_images(dataset)
-    with pytest.raises(DatasetLoadError, match="split 'train.:0.', has no rows"):
+    with pytest.raises(DatasetLoadError, match="cannot load the file .*a.parquet.*no data"):
         load_images("mixed/a.parquet", split="train[:0]")
     with pytest.raises(DatasetLoadError, match="no split 'dev'"):
         load_images("part-scenes?num_images=1&size=32", split="dev")

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 89_478_485
 """Images with more pixels than this are refused before they are decoded (0.25 GiB of RGB, Pillow's own bound)."""
@@ -150,6 +150,8 @@ def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
         return _load_opened(_open(encoded, name, max_pixels), draft_size)
     except (UnreadableImage, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # its own message holds a memory address: never twice the same
+        raise UnreadableImage(name, f"cannot identify it as an image ({', '.join(_FORMATS)})") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly any class
         raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
 

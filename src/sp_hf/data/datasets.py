@@ -178,8 +178,6 @@ def _with_columns(
     rows = rows.select_columns([image_column] + ([label_column] if label_column else []))
     if features[image_column] != datasets.Image(decode=False):
         rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    if num_images == 0:
-        raise DatasetLoadError(f"the {description}, split {split!r}, has no rows")
     label = features[label_column] if label_column else None
     identity = "\n".join([description, split, describe_columns(features), str(num_images)])
     return LoadedImages(

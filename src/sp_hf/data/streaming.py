@@ -7,8 +7,7 @@ are dealt to ``g`` groups of readers, and the readers of one group take turns ro
 exactly one reader, whatever the numbers: readers that divide the number of shards never open each other's files,
 and with fewer shards than readers a file is read by several of them, each decoding only its own rows.
 
-Epochs. A reader loops over its rows for ever; the order of shards (with a ``datasets`` that reorders them by epoch)
-and the shuffling differ between its epochs. Batches run across the border of an epoch, so no row is dropped: within
+Epochs. A reader loops over its rows for ever; the order of its shards and the shuffling differ between its epochs. Batches run across the border of an epoch, so no row is dropped: within
 each of its epochs a reader yields every readable row once. Readers with fewer rows begin their next epoch earlier.
 
 Shuffling. A reader collects ``shuffle_block`` of its rows, still encoded, permutes them by (seed, epoch, reader,
