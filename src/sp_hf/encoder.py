@@ -77,6 +77,7 @@ class Encoder(nn.Module):
         self.model = model
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
+        _ = self.patch_size  # raises where patches are not square
         for name in self.facts.unreached:
             parameter = _find(model, name)
             if parameter is not None:

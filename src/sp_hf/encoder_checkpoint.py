@@ -132,4 +132,5 @@ def _as_vit(model: PreTrainedModel, model_class: type[ViTModel], config: PreTrai
         vit = model_class(config, add_pooling_layer=False)
     state = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler.")}
     vit.load_state_dict(state)
+    vit.set_attn_implementation(model.config._attn_implementation)
     return vit.to(model.device, model.dtype).train(model.training)
