@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sp_hf.keyed_random import sample_keys
 from sp_hf.objectives.base import Batch, Encode, Objective, ObjectiveOutput
-from sp_hf.views import ViewSampler, Views
+from sp_hf.views import Views, ViewSampler
 
 PATCH = 8
 
@@ -49,7 +49,9 @@ class TinyEncoder(nn.Module):
         grid = self.patches_of(pixels.shape[-1])
         blocks = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # [B, 3, rows, columns, p, p]
         content = self.projection(blocks.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))  # [B, N, D]
-        coordinates = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, side) for side in grid), indexing="ij"), -1)
+        coordinates = torch.stack(
+            torch.meshgrid(*(torch.linspace(-1, 1, side, dtype=pixels.dtype) for side in grid), indexing="ij"), -1
+        )
         positions = self.position(coordinates.flatten(0, 1)).expand_as(content)
         if dropped is not None:
             positions = torch.where(dropped[..., None], position_token, positions)

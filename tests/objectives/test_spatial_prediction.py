@@ -14,7 +14,7 @@ from sp_hf.objectives.where.spatial_prediction import (
     r2_score,
     regression_loss,
 )
-from sp_hf.views import ViewSampler, Views, ViewSpec
+from sp_hf.views import Views, ViewSampler, ViewSpec
 
 from .harness import Step, TinyEncoder, TinyEncoding, make_batch
 

@@ -157,12 +157,12 @@ class DINO(Objective):
             targets = teacher_probabilities(teacher_logits, self.centre, self.teacher_temperature)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
         if self.training:
-            self._accumulate(teacher_logits.float().flatten(0, 1))
+            self._accumulate(teacher_logits.flatten(0, 1))
         loss = dino_loss(logits, targets, self.config.student_temperature)
         return ObjectiveOutput(loss, {"teacher_entropy": entropy, "divergence": loss.detach() - entropy})
 
     def _accumulate(self, teacher_logits: Tensor) -> None:
-        total = teacher_logits.sum(dim=0)
+        total = teacher_logits.sum(dim=0, dtype=torch.promote_types(torch.float32, teacher_logits.dtype))
         self._sum = total if self._sum is None else self._sum + total
         self._count += len(teacher_logits)
 
@@ -188,5 +188,6 @@ class DINO(Objective):
         if self._sum is None:
             return
         statistics = all_reduce_sum(torch.cat([self._sum, self._sum.new_tensor([self._count])]))  # [K + 1]
-        self.centre.lerp_(statistics[:-1] / statistics[-1], 1 - self.config.centre_momentum)
+        mean = (statistics[:-1] / statistics[-1]).to(self.centre.dtype)
+        self.centre.lerp_(mean, 1 - self.config.centre_momentum)
         self._sum, self._count = None, 0
