@@ -40,6 +40,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command; a mistake of the user's is one clear line, not a traceback."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("sp_hf").setLevel(logging.INFO)
+    _quieten_libraries()
     try:
         return command(argv)
     except (ValueError, OSError, TypeError, FloatingPointError, RuntimeError) as error:
@@ -50,6 +51,16 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("sp-hf: interrupted", file=sys.stderr)
         return 130
+
+
+def _quieten_libraries() -> None:
+    """No bar for each file written or loaded; the bars of a dataset's preparation only on a terminal."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
 
 
 def _is_ours(error: BaseException) -> bool:
