@@ -4,15 +4,18 @@ Letters: B images, S canvas side in px.
 
 Who reads what. There are ``world_size * workers`` readers. With ``g = gcd(number of shards, readers)``, the shards
 are dealt to ``g`` groups of readers, and the readers of one group take turns row by row. So every row belongs to
-exactly one reader, whatever the numbers: readers that divide the number of shards never open each other's files,
-and with fewer shards than readers a file is read by several of them, each decoding only its own rows.
+exactly one reader, whatever the numbers: readers that divide the number of shards never open each other's shards,
+and otherwise a shard is read by several of them, each decoding only its own rows. A shard is a file, or a row group
+where parquet files are few.
 
-Epochs. A reader loops over its rows for ever; the order of its shards and the shuffling differ between its epochs. Batches run across the border of an epoch, so no row is dropped: within
-each of its epochs a reader yields every readable row once. Readers with fewer rows begin their next epoch earlier.
+Epochs. A reader loops over its rows for ever; the order of its shards and the shuffling differ between its epochs.
+Batches run across the border of an epoch, so no row is dropped: within each of its epochs a reader yields every
+readable row once. Readers with fewer rows begin their next epoch earlier.
 
 Shuffling. A reader collects ``shuffle_block`` of its rows, still encoded, permutes them by (seed, epoch, reader,
 first row of the block), and decodes them in that order. Unlike a shuffle buffer, a block is a pure function of where
-it starts, so a position is small: (epoch, state of the stream at the start of the block, offset in the block).
+it starts, so a position is small: (epoch, state of the stream at the start of the block, offset in the block). Rows
+mix within their blocks only: for one big shard sorted by class, take a large block, or load it map-style.
 
 Resuming. Every batch carries the position of its worker after that batch (``stream_state``). A worker runs ahead of
 training, so the main process keeps the positions of consumed batches only, in a :class:`StreamPosition`. DataLoader
@@ -51,6 +54,7 @@ from .canvas_dataset import MAX_REPLACEMENTS, CanvasCollator, read_canvas
 from .datasets import LoadedImages
 
 _CHUNK = 16  # rows read from the stream at once
+_FEW_SHARDS = 16  # below this, files are split into row groups where they can be (reads every file's footer)
 
 Row = Mapping[str, Any]
 StreamState = dict[str, Any]
@@ -73,7 +77,7 @@ class StreamingCanvases(IterableDataset):
         seed: of the shuffling; not negative.
         rank, world_size: which of how many processes this one is.
         shuffle_block: at least so many rows are shuffled together (and held in memory, still encoded); 1 keeps the
-            order of the stream.
+            order within shards.
         state: of :meth:`StreamPosition.state_dict`, to go on from there.
         max_pixels: images with more are refused.
 
@@ -102,6 +106,9 @@ class StreamingCanvases(IterableDataset):
         if rank >= world_size:
             raise ValueError(f"rank is {rank}; it must be below world_size={world_size}")
         self.images = images
+        self.stream = images.dataset
+        if self.stream.num_shards < max(_FEW_SHARDS, world_size * workers):
+            self.stream = self.stream.reshard()
         self.batch_size, self.canvas_size, self.max_pixels = batch_size, canvas_size, max_pixels
         self.workers, self.seed, self.shuffle_block = workers, seed, shuffle_block
         self.rank, self.world_size = rank, world_size
@@ -113,7 +120,7 @@ class StreamingCanvases(IterableDataset):
         return {
             "dataset": self.images.description,
             "fingerprint": self.images.fingerprint,
-            "shards": self.images.dataset.num_shards,
+            "shards": self.stream.num_shards,
             "seed": self.seed,
             "rank": self.rank,
             "world_size": self.world_size,
@@ -179,10 +186,10 @@ class StreamingCanvases(IterableDataset):
     ) -> Iterator[tuple[int, dict[str, Any] | None, list[Row]]]:
         """The rest of a reader's epoch in blocks: (row of its group, state of the stream) at the start; its rows."""
         readers = self.world_size * self.workers
-        groups = math.gcd(self.images.dataset.num_shards, readers)
+        groups = math.gcd(self.stream.num_shards, readers)
         turn, turns = reader // groups, readers // groups
         # shard() also makes a copy of its own: in the original, the epoch lies in memory shared by all workers.
-        dataset = self.images.dataset.shard(num_shards=groups, index=reader % groups, contiguous=False)
+        dataset = self.stream.shard(num_shards=groups, index=reader % groups, contiguous=False)
         dataset.set_epoch(_shard_order_seed(self.seed, epoch))
         dataset.load_state_dict(stream)
         first, block = row, []
@@ -224,13 +231,15 @@ class StreamPosition:
         """Take in the ``stream_state`` of a batch as it is consumed, in the order of the DataLoader.
 
         Raises:
-            ValueError: the batch is not the one that is due (another was left out, or taken twice).
+            ValueError: the batch is not the one that is due: another was left out, or taken twice, or the DataLoader
+                was iterated anew (it then begins where it began).
         """
         due = self.batches % len(self.workers)
-        if stream_state["worker"] != due:
+        if stream_state["worker"] != due or _place(stream_state) <= _place(self.workers[due]):
             raise ValueError(
-                f"batch {self.batches} is due from worker {due} and came from worker {stream_state['worker']}: "
-                "update the position with every batch, once, in order"
+                f"batch {self.batches} is due from worker {due}, from behind {_place(self.workers[due])} (epoch, row, "
+                f"offset); got one of worker {stream_state['worker']}, {_place(stream_state)}. "
+                "Update the position with every batch, once, in order, and iterate the DataLoader only once"
             )
         self.workers[due] = stream_state
         self.batches += 1
@@ -277,6 +286,10 @@ def streaming_dataloader(
         prefetch_factor=prefetch_factor if num_workers else None,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _place(state: StreamState | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if state is None else (state["epoch"], state["row"], state["offset"])
 
 
 def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
