@@ -1,4 +1,4 @@
-"""``sp-hf pretrain`` as a script, for `accelerate launch scripts/pretrain.py ...`."""
+"""``sp-hf pretrain`` as a script, for ``accelerate launch scripts/pretrain.py ...``."""
 
 import sys
 

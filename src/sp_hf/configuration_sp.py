@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_OF_ONE_MACHINE = ("_name_or_path", "transformers_version")  # of where it was made, not of what it is
 
 
 class SPConfig(PretrainedConfig):
@@ -34,7 +36,8 @@ class SPConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         if isinstance(encoder_config, PretrainedConfig):
-            encoder_config = encoder_config.to_dict()
+            fields = json.loads(encoder_config.to_json_string(use_diff=False))
+            encoder_config = {name: value for name, value in fields.items() if name not in _OF_ONE_MACHINE}
         self.encoder_config = encoder_config
         self.objectives = [dict(entry) for entry in objectives or []]
         self.image_mean = list(image_mean)

@@ -82,6 +82,7 @@ class SPForPreTraining(PreTrainedModel):
                     " cannot do; use a ViT (a vit-* preset, or a ViT checkpoint), which is then built as SPViTModel."
                 )
             self.objectives[entry["name"]] = objective
+        config.objectives = self.resolved_objectives()  # defaults included: later versions may have others
         self._resolve_views()
         self.momentum_schedule = self._resolve_momentum()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None

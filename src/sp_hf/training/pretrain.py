@@ -182,14 +182,22 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     """A checkpoint is only resumed by the very model that wrote it."""
-    written = SPConfig.from_pretrained(checkpoint)
-    for name in ("encoder_config", "objectives", "teacher_momentum", "image_mean", "image_std"):
-        before, now = getattr(written, name), getattr(model.config, name)
-        if before != now:
-            raise ValueError(
-                f"{checkpoint} was written with {name} = {before}, but this run asks for {now}."
-                " Resume with the options of the run's recipe.yaml, or start a new --output_dir."
-            )
+    written, wanted = SPConfig.from_pretrained(checkpoint), model.config
+    pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
+    before = {entry["name"]: entry for entry in written.objectives}
+    now = {entry["name"]: entry for entry in wanted.objectives}
+    if list(before) != list(now):
+        pairs.append(("run", {"objectives": list(before)}, {"objectives": list(now)}))
+    pairs += [(f"objective {name}", before[name], now[name]) for name in before.keys() & now.keys()]
+    names = ("teacher_momentum", "image_mean", "image_std")
+    pairs.append(("model", *({n: getattr(c, n) for n in names} for c in (written, wanted))))
+    for what, old, new in pairs:
+        for name in old.keys() | new.keys():
+            if old.get(name) != new.get(name):
+                raise ValueError(
+                    f"{checkpoint} was written with {name} = {old.get(name)} ({what}), and this run asks for"
+                    f" {new.get(name)}. Resume with the options in the run's recipe.yaml, or choose a new --output_dir."
+                )
 
 
 def _online_probe(model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments) -> Any:
