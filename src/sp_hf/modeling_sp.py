@@ -88,6 +88,7 @@ class SPForPreTraining(PreTrainedModel):
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
         for objective in self.objectives.values():
             objective.prepare_encoder(self.encoder)
+        self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -169,6 +170,15 @@ class SPForPreTraining(PreTrainedModel):
         return momentum
 
     # Saving and loading ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', and what takes no gradient (teachers, frozen layers) stays so."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in model._frozen)
+        return loaded
 
     def resolved_objectives(self) -> list[dict[str, Any]]:
         """Every objective with all of its options, as ``SPConfig.objectives`` takes them."""

@@ -20,7 +20,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -149,7 +148,7 @@ def build_trainer(
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
-            "train_dataset": torch.utils.data.IterableDataset(),
+            "train_dataset": images.dataset,
             "stream": {"images": images, "canvas_size": canvas_size, "shuffle_block": data_args.shuffle_block},
             "images_per_epoch": data_args.images_per_epoch or images.num_images,
         }
