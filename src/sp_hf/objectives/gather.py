@@ -5,6 +5,7 @@ Letters: B items of this process, M items of all processes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,17 +35,15 @@ class _AllReduceSum(torch.autograd.Function):
         return _AllReduceSum.apply(gradient)
 
 
-@torch.compiler.disable
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum ``x`` over all processes, differentiably.
 
     With DDP, which *averages* gradients, each process back-propagates its own loss, and the result is the gradient of
     the mean of the losses, through every process's share of the sum.
     """
-    return x if world_size() == 1 else _AllReduceSum.apply(x)
+    return x if world_size() == 1 else _communicate(_AllReduceSum.apply, x)
 
 
-@torch.compiler.disable
 @torch.no_grad()
 def concat_all_gather(x: Tensor) -> tuple[Tensor, int]:
     """Concatenate ``x`` of all processes in rank order, without gradient; their lengths may differ.
@@ -57,6 +56,16 @@ def concat_all_gather(x: Tensor) -> tuple[Tensor, int]:
     """
     if world_size() == 1:
         return x.detach(), 0
+    return _communicate(_gather, x)
+
+
+@torch.compiler.disable
+def _communicate(function: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """Keep collectives out of compiled graphs; a run of one process has no break in its graph."""
+    return function(x)
+
+
+def _gather(x: Tensor) -> tuple[Tensor, int]:
     lengths = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor([len(x)], device=x.device))
     counts = torch.cat(lengths).tolist()
