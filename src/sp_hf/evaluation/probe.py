@@ -40,7 +40,8 @@ class ProbeSettings:
     Args:
         size: side in px at which whole images are encoded, for kNN.
         crop_size: side in px at which crops are encoded, for relative position and scale; default: ``size``.
-        canvas_size: side in px at which images are kept; default: the larger of ``size`` and twice ``crop_size``.
+        canvas_size: side in px at which images are kept; default: the larger of ``size`` and three times
+            ``crop_size``, at which the smallest crops are no blurrier than the protocol makes the others.
         max_images: of each split, chosen at random; ``None`` for all.
         seed: of the choice of images, of the crops, of the held-out images, of the bootstrap and of the random
             initialisation.
@@ -58,7 +59,7 @@ class ProbeSettings:
         if self.crop_size is None:
             object.__setattr__(self, "crop_size", self.size)
         if self.canvas_size is None:
-            object.__setattr__(self, "canvas_size", max(self.size, 2 * self.crop_size))
+            object.__setattr__(self, "canvas_size", max(self.size, 3 * self.crop_size))
         self.view_specs()  # refuses sizes below 1
 
     def view_specs(self) -> dict[str, ViewSpec]:

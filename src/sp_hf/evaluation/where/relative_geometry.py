@@ -6,7 +6,8 @@ how large it is, seen from the first. Protocol of this implementation (the paper
 - **Crops.** V = 4 boxes an image, area 5 to 30 % of the image, aspect ratio 3/4 to 4/3, overlap allowed, never flipped;
   drawn from fixed keys, so every model sees the same. All V (V - 1) ordered pairs count.
 - **Countermeasures.** Every crop has its own photometric jitter and its own effective resolution, drawn independently
-  of its box, lest colour tell that two crops belong together or sharpness tell their size.
+  of its box, lest colour tell that two crops belong together or sharpness tell their size. (What an image lacks
+  itself cannot be hidden: images should have twice the crops' output size in pixels, or more.)
 - **Targets.** (dx, dy) between the centres in image widths and heights, and the natural logs of the ratios of widths
   and of heights (:func:`sp_hf.geometry.relation`). Scale is their mean, the log ratio of the square roots of the areas.
 - **Features.** Class token and mean patch token, concatenated and standardised by the training crops.
