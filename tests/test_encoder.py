@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from tiny_encoders import PATCH, SIZE, TINY, TRANSFORMERS, WIDTH
@@ -216,6 +219,19 @@ def test_elongated_native_sizes_are_never_interpolated():
     assert encoder(pixels(64, 16)).grid == (8, 2)
     with pytest.raises(ValueError, match="32 x 32 pixels.*64 x 16 cannot be interpolated"):
         encoder(pixels(32))
+
+
+def test_images_have_three_channels():
+    with pytest.raises(ValueError, match="3 channels.*1, 3"):
+        Encoder(TINY["vit"].build(num_channels=1))
+    with pytest.raises(ValueError, match="3 channels.*1, 3"):
+        Encoder(TINY["vit"].build(), image_mean=(0.5,))
+
+
+def test_copies_and_pickles():
+    encoder = Encoder(TINY["beit_mean"].build()).eval()
+    for twin in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        assert torch.equal(twin(pixels(SIZE)).patches, encoder(pixels(SIZE)).patches)
 
 
 def test_patches_must_be_square():

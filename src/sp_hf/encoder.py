@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         image_mean, image_std: tuples of floats.
 
     Raises:
-        ValueError: unsupported model type, or patches that are not square.
+        ValueError: unsupported model type, patches that are not square, or channels other than 3.
     """
 
     def __init__(
@@ -78,6 +78,9 @@ class Encoder(nn.Module):
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
         _ = self.patch_size  # raises where patches are not square
+        channels = {self.config.num_channels, len(self.image_mean), len(self.image_std)}
+        if channels != {3}:
+            raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
         for name in self.facts.unreached:
             parameter = _find(model, name)
             if parameter is not None:

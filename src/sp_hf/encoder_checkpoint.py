@@ -8,12 +8,15 @@ other tower of CLIP and SigLIP, the head of a stock ``...For...`` class (``class
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
+from transformers.utils import logging as transformers_logging
 
 from .configuration_sp_vit import SPViTConfig, convert_config
 from .encoder_facts import TASK_HEADS, ModelFacts, facts_of, model_class_of, vision_config
@@ -48,17 +51,19 @@ def load_verified(
     config = vision_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
     facts = facts_of(config)
     try:
-        model, report = model_class_of(config).from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **facts.init_kwargs,
-        )
+        with _quiet_transformers():
+            model, report = model_class_of(config).from_pretrained(
+                name,
+                config=config,
+                revision=revision,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                key_mapping=facts.key_mapping(config) or None,
+                **facts.init_kwargs,
+            )
     except OSError as error:
-        if "safetensors" not in str(error):
+        if "safetensors" not in str(error) or "file named" not in str(error):
             raise
         raise CheckpointError(
             f"{name} has no safetensors weights, and other formats are not read (they can run code). "
@@ -66,29 +71,41 @@ def load_verified(
         ) from error
     except RuntimeError as error:  # how transformers reports entries of another shape
         raise CheckpointError(f"{name} does not fit its own configuration: {error}") from error
-    _check_report(name, facts, report)
+    _check_report(name, model, facts, report)
     return model, *_image_statistics(name, revision)
 
 
-def _check_report(name: str, facts: ModelFacts, report: dict[str, Any]) -> None:
-    missing = sorted(key for key in report["missing_keys"] if not _belongs_to(key, facts.may_be_missing))
-    unexpected = sorted(report["unexpected_keys"])
-    dropped = [key for key in unexpected if _belongs_to(key, (*TASK_HEADS, *facts.foreign))]
-    unknown = sorted(set(unexpected) - set(dropped))
+def _check_report(name: str, model: PreTrainedModel, facts: ModelFacts, report: dict[str, Any]) -> None:
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(key.removeprefix(prefix) for key in report["missing_keys"])
+    unexpected = sorted(key.removeprefix(prefix) for key in report["unexpected_keys"])
     misshapen = sorted(str(key) for key in report["mismatched_keys"])
+    computed = tuple(buffer for buffer, _ in model.named_buffers())  # old checkpoints stored some, e.g. position_ids
+    owners = {key: _owner(key, (*TASK_HEADS, *facts.foreign, *computed)) for key in unexpected}
+    unknown = [key for key, owner in owners.items() if owner is None]
     problems = {"missing": missing, "unexpected": unknown, "of another shape": misshapen}
     if any(problems.values()):
         lists = "; ".join(f"{len(keys)} {problem}: {', '.join(keys)}" for problem, keys in problems.items() if keys)
         raise CheckpointError(f"{name} is not a whole {facts.model_class} checkpoint: {lists}")
-    if dropped:
-        heads = sorted({key.split(".")[0] if "mask_token" not in key else key for key in dropped})
-        logger.warning("%s: left out %d entries that are not the encoder's: %s", name, len(dropped), ", ".join(heads))
-    for key in sorted(set(report["missing_keys"]) - set(missing)):
-        logger.warning("%s: %s is not in the checkpoint and starts as the identity", name, key)
+    if owners:
+        dropped = ", ".join(sorted(set(owners.values())))
+        logger.warning("%s: left out %d entries that are not the encoder's: %s", name, len(owners), dropped)
 
 
-def _belongs_to(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+def _owner(key: str, names: tuple[str, ...]) -> str | None:
+    """The name that ``key`` is or lies under."""
+    return next((name for name in names if key == name or key.startswith(f"{name}.")), None)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' own report of the load: ours says what matters, once."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _image_statistics(name: str, revision: str | None) -> tuple[Channels | None, Channels | None]:
@@ -102,7 +119,9 @@ def _image_statistics(name: str, revision: str | None) -> tuple[Channels | None,
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if "image_mean" not in processor or "image_std" not in processor:
         raise CheckpointError(f"{name}: preprocessor_config.json normalises, but has no image_mean and image_std")
-    return tuple(processor["image_mean"]), tuple(processor["image_std"])
+    # Pixels in [0, 1] times this is what the processor subtracts the mean from; 1 for nearly every checkpoint.
+    scale = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255
+    return tuple(m / scale for m in processor["image_mean"]), tuple(s / scale for s in processor["image_std"])
 
 
 def plain_vit(model: PreTrainedModel) -> ViTModel:

@@ -7,10 +7,14 @@ The ten transformers and two conv nets listed in :data:`FACTS` need nothing else
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def _no_renames(config: PreTrainedConfig) -> dict[str, str]:
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class ModelFacts:
             DistributedDataParallel waits for a gradient from every trainable parameter.
         feature_map: ``last_hidden_state`` is [B, D, rows, columns] instead of tokens.
         foreign: leading names of checkpoint entries that belong to another tower or task head of this family.
-        may_be_missing: entries that some checkpoints of this type lack and that start as the identity.
+        key_mapping: renames of checkpoint entries (regular expressions), given the configuration.
     """
 
     model_class: str
@@ -46,7 +50,12 @@ class ModelFacts:
     unreached: tuple[str, ...] = ()
     feature_map: bool = False
     foreign: tuple[str, ...] = ()
-    may_be_missing: tuple[str, ...] = ()
+    key_mapping: Callable[[PreTrainedConfig], dict[str, str]] = _no_renames
+
+
+def _beit_final_norm(config: PreTrainedConfig) -> dict[str, str]:
+    """``BeitForMaskedImageModeling`` keeps the final norm that ``use_mean_pooling`` takes from ``BeitModel``."""
+    return {r"^layernorm\.": "pooler.layernorm."} if config.use_mean_pooling else {}
 
 
 _NO_POOLER = {"add_pooling_layer": False}
@@ -71,14 +80,14 @@ FACTS: dict[str, ModelFacts] = {
         unreached=(_MASK_TOKEN,),
     ),
     # Relative position biases are interpolated by the stock model. With config.use_mean_pooling, the only final norm
-    # sits in the pooler, behind the mean over patches.
+    # is the pooler's, behind the mean over patches.
     "beit": ModelFacts(
         "BeitModel",
         pooled=True,
         resizes_on_request=False,
         final_norm="pooler.layernorm",
         unreached=(_MASK_TOKEN,),
-        may_be_missing=("pooler.layernorm",),
+        key_mapping=_beit_final_norm,
     ),
     # last_hidden_state comes before post_layernorm; pooler_output is post_layernorm of the class token.
     "clip_vision_model": ModelFacts(
