@@ -17,17 +17,18 @@ A row:
                   piece's whole extent, hidden or not, cut only by the image's border; normalised, x in image widths,
                   y in image heights
 
-Variants, for out-of-distribution tests; a row has the same arrangement and pose as in "standard":
+Variants, for out-of-distribution tests; a row is the scene of "standard" but for what the variant names:
     standard         as described
     new-textures     parts carry textures that the standard variant never uses
     new-backgrounds  skies, grounds, walls and floors that the standard variant never uses
     silhouettes      black objects on white, without props and occluders
-    jumbled          the same pieces with their arrangement destroyed: the label no longer shows, and a model that sees
-                     arrangement falls to chance
+    jumbled          the arrangement destroyed: the same pieces strewn at random. The label is that of the arrangement
+                     that was there, so a model that goes by arrangement falls to chance
 """
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -92,10 +93,15 @@ def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=[seed, split_id], counter=[0, 0, index, stream]))
 
 
+@functools.lru_cache(maxsize=16)
+def _shuffled_labels(seed: int, split: str, block: int) -> tuple[int, ...]:
+    return tuple(_generator(seed, split, block, 5).permutation(len(FINE_CLASSES)).tolist())
+
+
 def fine_label_of(seed: int, index: int, split: str = "train") -> int:
     """The fine class of a scene: every run of 30 scenes from a multiple of 30 holds each fine class once, shuffled."""
     block, place = divmod(index, len(FINE_CLASSES))
-    return int(_generator(seed, split, block, 5).permutation(len(FINE_CLASSES))[place])
+    return _shuffled_labels(seed, split, block)[place]
 
 
 def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard", split: str = "train") -> Scene:

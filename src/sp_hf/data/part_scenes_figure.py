@@ -85,7 +85,7 @@ def pose_object(centres: np.ndarray, size: int, rng: np.random.Generator) -> tup
     width, height = (high - low).tolist()
     # One metre of object has the same distribution of sizes in the image for every class, so that the sizes of parts
     # tell nothing about the class; a large object may therefore be cut by the border.
-    metre = 0.28 + 0.15 * draws[4]
+    metre = 0.31 + 0.13 * draws[4]
     foot = min(0.98, max(height * metre + 0.03, 0.72 + 0.22 * draws[5] + 0.5 * (metre - 0.35)))
     horizon = min(0.62, max(0.16, foot - metre * (0.8 + 0.9 * draws[6])))
     z0 = 1 / metre
