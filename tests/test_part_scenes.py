@@ -73,7 +73,7 @@ def test_signed_distance_vanishes_on_the_outline_and_fills_the_box(part: str) ->
 
 
 @pytest.mark.parametrize("name", [*TEXTURES, *NEW_TEXTURES])
-def test_textures_are_weights_and_fade_to_their_mean_when_too_fine(name: str) -> None:
+def test_textures_are_weights_that_vary(name: str) -> None:
     texture = {**TEXTURES, **NEW_TEXTURES}[name]
     u, v = np.meshgrid(np.linspace(-0.4, 0.4, 60, dtype=np.float32), np.linspace(-0.4, 0.4, 60, dtype=np.float32))
     weight = texture(u, v, 5.0, 0.7, 0.8 / 60)
@@ -133,22 +133,26 @@ def test_boxes_enclose_the_pixels_of_their_parts() -> None:
 def test_depth_is_that_of_planes_seen_by_a_pinhole_camera() -> None:
     """Inverse depth of a plane is affine in image coordinates: of the object in x alone, as it stands upright; of the
     ground in y alone; and the two meet where the object touches the ground."""
+    tested = 0
     for index in range(60):
-        scene = render_scene(4, index, 96)
+        scene = render_scene(4, index, 96, "silhouettes")  # nothing stands in front
         inverse = 1 / scene.depth.astype(np.float64)
         rows, columns = np.nonzero(scene.segmentation)
         slope, offset = np.polyfit(columns + 0.5, inverse[rows, columns], 1)
         np.testing.assert_allclose(slope * (columns + 0.5) + offset, inverse[rows, columns], rtol=1e-5)
-        flat = [row for row in range(50, 96) if np.ptp(inverse[row]) < 1e-6 * inverse[row].mean()]
-        flat = [row for row in flat if inverse[row, 0] > 1.01 * inverse[row - 1, 0]]  # ground, not sky
-        if len(flat) < 4:
+        ground = [row for row in range(50, 96) if np.ptp(inverse[row]) < 1e-6 and inverse[row, 0] > 2 / MAX_DEPTH]
+        ground = [row for row in ground if inverse[row, 0] > 1.01 * inverse[row - 1, 0]]  # not a wall
+        if len(ground) < 4:
             continue
-        ground = np.polyfit(np.array(flat) + 0.5, inverse[flat, 0], 1)
-        lowest = int(np.argmax(scene.part_boxes[:, 1] + scene.part_boxes[:, 3] / 2))
-        foot = (scene.part_boxes[lowest, 1] + scene.part_boxes[lowest, 3] / 2) * 96
-        if foot < 95:
-            touching = columns[np.argmax(rows)] + 0.5
-            assert np.polyval(ground, foot) == pytest.approx(slope * touching + offset, rel=0.06)
+        steepness, start = np.polyfit(np.array(ground) + 0.5, inverse[ground, 0], 1)
+        np.testing.assert_allclose(steepness * (np.array(ground) + 0.5) + start, inverse[ground, 0], rtol=1e-5)
+        foot = (inverse[rows, columns] - start) / steepness  # the row where the ground is as near as this pixel
+        above = foot - (rows + 1)
+        assert above.min() > -1
+        if rows.max() < 95:
+            assert above.min() < 2
+        tested += 1
+    assert tested > 10
 
 
 def test_the_object_stands_in_front_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +163,19 @@ def test_the_object_stands_in_front_of_its_surroundings(monkeypatch: pytest.Monk
         inside = scene.segmentation > 0
         assert (scene.depth[inside] < bare.depth[inside] * 1.0001).all(), index
         assert np.array_equal(scene.depth[~inside], bare.depth[~inside])
+
+
+def test_props_and_occluders_hide_only_what_is_behind_them() -> None:
+    """The silhouettes' labels are those of the same scene without props and occluder."""
+    hidden = 0
+    for index in range(40):
+        scene, bare = render_scene(5, index, 64), render_scene(5, index, 64, "silhouettes")
+        assert (scene.depth <= bare.depth).all()
+        in_front = (scene.depth < bare.depth) & (bare.segmentation > 0)
+        assert (scene.segmentation == np.where(in_front, 0, bare.segmentation)).all()
+        assert in_front.sum() < 0.6 * (bare.segmentation > 0).sum()
+        hidden += in_front.any()
+    assert 5 < hidden < 30  # occluders stand in half of the scenes
 
 
 def test_masks_agree_with_the_projection_of_the_outlines() -> None:
@@ -225,6 +242,7 @@ def _outside(boxes: np.ndarray, size: int) -> np.ndarray:
         ({"split": "dev"}, "train, validation, test"),
         ({"variant": "sketch"}, "standard, new-textures, new-backgrounds, silhouettes, jumbled"),
         ({"size": 8}, "32 to 1024 pixels; got size=8"),
+        ({"size": 64.5}, "whole numbers; got size=64.5"),
         ({"num_images": 0}, "num_images=0"),
         ({"seed": -1}, "seed=-1"),
     ],

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import functools
 import io
+import numbers
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -78,6 +79,9 @@ def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> N
         raise ValueError(f"PartScenes has no split {split!r}; choose one of {', '.join(SPLITS)}.")
     if variant not in VARIANTS:
         raise ValueError(f"PartScenes has no variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+    for name, value in (("size", size), ("num_images", num_images), ("seed", seed)):
+        if not isinstance(value, numbers.Integral):
+            raise ValueError(f"PartScenes' sizes, numbers and seeds are whole numbers; got {name}={value!r}.")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"PartScenes draws images of {MIN_SIZE} to {MAX_SIZE} pixels; got size={size}.")
     if num_images < 1:
