@@ -2,20 +2,20 @@
 
 Letters: B images, V views of one image, N output side in pixels.
 
-Distributions are those of the papers: SimCLR (Chen et al. 2020, arXiv:2002.05709, app. A), BYOL (Grill et al. 2020,
-arXiv:2006.07733, app. B, which MoCo v3 and DINO follow). Factors of brightness, contrast and saturation are uniform in
-``[1 - s, 1 + s]``, the hue's shift uniform in ``[-s, s]`` turns; grey is luma (0.299, 0.587, 0.114).
+Distributions are those of the papers: SimCLR (Chen et al. 2020, arXiv:2002.05709, app. A) and BYOL (Grill et al. 2020,
+arXiv:2006.07733, app. B), which MoCo v3 and DINO follow. Factors of brightness, contrast and saturation are uniform in
+``[1 - s, 1 + s]``, the shift of hue in ``[-s, s]`` turns; grey is luma (0.299, 0.587, 0.114).
 
 Brightness b, contrast c, saturation s, hue h and grey are all affine in colour, so they are one matrix a view::
 
     x'  =  c b [ Y + s cos(2 pi h) (I - Y) + s sin(2 pi h) K ] x  +  (1 - c) b m
 
-``Y`` maps a colour to its grey, ``I - Y`` to its chroma, ``K`` to its chroma turned by 90 degrees in the YIQ plane; ``m``
-is the view's mean grey; a grey view has s = 0.
+``Y`` maps a colour to its grey, ``I - Y`` to its chroma, ``K`` to its chroma turned by 90 degrees in the YIQ plane;
+``m`` is the view's mean grey; a grey view has s = 0.
 
-Deviations from torchvision's ``ColorJitter``: one order (brightness, contrast, saturation, hue, grey) instead of a random
-one; the result is clamped once, not after each step; hue is a rotation at constant luma, not a shift in HSV. Blur is part
-of the resampling (:mod:`sp_hf.resampling`): it is linear and commutes with the matrix.
+Deviations from torchvision's ``ColorJitter`` and ``GaussianBlur``: one order (brightness, contrast, saturation, hue,
+grey) instead of a random one; the result is clamped once, not after each step; hue is a rotation at constant luma, not
+a shift in HSV; blur is part of the resampling (:mod:`sp_hf.resampling`), which it commutes with.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PerView = float | tuple[float, ...]
 
 _LUMA = (0.299, 0.587, 0.114)
 _TO_IQ = ((0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
-_NUMBERS = 9  # uniform numbers a view
+PRESETS = ("none", "byol", "dino_global", "dino_local", "moco_v3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +69,17 @@ class Photometric:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("brightness", "contrast", "saturation"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"photometric {name} is {getattr(self, name)}; it must be at least 0")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"photometric hue is {self.hue}; it must be in [0, 0.5] turns")
-        for name in ("jitter_prob", "grey_prob", "blur_prob", "solarise_prob"):
-            value = getattr(self, name)
-            if not all(0 <= p <= 1 for p in (value if isinstance(value, tuple) else (value,))):
-                raise ValueError(f"photometric {name} is {value}; probabilities must be in [0, 1]")
-        if len(self.blur_sigma) != 2 or not 0 <= self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(
-                f"photometric blur_sigma is {self.blur_sigma}; it must be (low, high) with 0 <= low <= high"
-            )
+            _check(name, getattr(self, name), 0, math.inf)
+        _check("hue", self.hue, 0, 0.5)
+        for name in ("jitter_prob", "grey_prob"):
+            _check(name, getattr(self, name), 0, 1)
+        for name in ("blur_prob", "solarise_prob"):
+            for probability in _as_tuple(getattr(self, name)):
+                _check(name, probability, 0, 1)
+        if not isinstance(self.blur_sigma, tuple) or len(self.blur_sigma) != 2:
+            raise ValueError(f"photometric blur_sigma is {self.blur_sigma!r}; it must be (low, high) in output pixels")
+        _check("blur_sigma's high end", self.blur_sigma[1], 0, math.inf)
+        _check("blur_sigma's low end", self.blur_sigma[0], 0, self.blur_sigma[1])
 
     @classmethod
     def none(cls) -> Photometric:
@@ -108,13 +107,20 @@ class Photometric:
         """MoCo v3's two views (Chen, Xie, He 2021, arXiv:2104.02057): BYOL's asymmetric augmentation."""
         return cls.byol(blur_prob=(1.0, 0.1), solarise_prob=(0.0, 0.2))
 
+    @classmethod
+    def named(cls, name: str) -> Photometric:
+        """One of the presets above, as recipes write it ("dino_local")."""
+        if name not in PRESETS:
+            raise ValueError(f"photometric {name!r} is not known; the presets are {', '.join(PRESETS)}")
+        return getattr(cls, name)()
+
     def check_count(self, count: int) -> None:
         """Raise ValueError if a per-view tuple is not one value for each of ``count`` views."""
         for name in ("blur_prob", "solarise_prob"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != count:
                 raise ValueError(
-                    f"photometric {name} has {len(value)} values for {count} views; give one a view, or a float"
+                    f"photometric {name} has {len(value)} values for {count} views; give one for each view, or one number"
                 )
 
     @property
@@ -124,11 +130,12 @@ class Photometric:
 
     @property
     def blurs(self) -> bool:
-        return any(_per_view(self.blur_prob))
+        return any(_as_tuple(self.blur_prob))
 
-    @property
-    def solarises(self) -> bool:
-        return any(_per_view(self.solarise_prob))
+    def solarised_views(self, count: int) -> tuple[int, ...]:
+        """Which of ``count`` views are ever solarised."""
+        probs = self.solarise_prob if isinstance(self.solarise_prob, tuple) else (self.solarise_prob,) * count
+        return tuple(view for view, p in enumerate(probs) if p > 0)
 
 
 class Jitter(NamedTuple):
@@ -141,90 +148,89 @@ class Jitter(NamedTuple):
     blur: Tensor  # variance in squared output pixels
     solarise: Tensor  # bool
 
+    def of(self, images: slice) -> Jitter:
+        """Of some images of the batch."""
+        return Jitter(*(field[images] for field in self))
+
 
 def sample_jitter(keys: Tensor, stream: str, count: int, photometric: Photometric) -> Jitter:
     """Draw the jitter of ``count`` views an image. keys: int64 [B]."""
-    u = uniform(keys, stream, (count, _NUMBERS)).unbind(-1)  # 9 x [B, V]
+    u = uniform(keys, stream, (count, 9)).unbind(-1)  # 9 x [B, V]
     jittered = u[0] < photometric.jitter_prob
 
     def factor(number: Tensor, strength: float) -> Tensor:
         low = max(0.0, 1 - strength)
         return torch.where(jittered, low + (1 + strength - low) * number, 1.0)
 
-    sigma_low, sigma_high = photometric.blur_sigma
-    sigma = sigma_low + (sigma_high - sigma_low) * u[7]
+    low, high = photometric.blur_sigma
+    sigma = low + (high - low) * u[7]
     return Jitter(
         brightness=factor(u[1], photometric.brightness),
         contrast=factor(u[2], photometric.contrast),
         saturation=torch.where(u[5] < photometric.grey_prob, 0.0, factor(u[3], photometric.saturation)),
         hue=torch.where(jittered, photometric.hue * (2 * u[4] - 1), 0.0),
-        blur=torch.where(u[6] < _on(photometric.blur_prob, keys.device), sigma.square(), 0.0),
-        solarise=u[8] < _on(photometric.solarise_prob, keys.device),
+        blur=torch.where(u[6] < _on(_as_tuple(photometric.blur_prob), keys.device), sigma.square(), 0.0),
+        solarise=u[8] < _on(_as_tuple(photometric.solarise_prob), keys.device),
     )
 
 
 def colour_matrices(jitter: Jitter) -> Tensor:
     """The linear part of the colour transform: [B, V, 3, 3] (see the module's equation)."""
-    chroma = 2 * math.pi * jitter.hue
-    coefficients = (
-        torch.stack(
-            [torch.ones_like(chroma), jitter.saturation * chroma.cos(), jitter.saturation * chroma.sin()], dim=-1
-        )
-        * (jitter.contrast * jitter.brightness)[..., None]
-    )  # [B, V, 3]
-    return (coefficients @ _basis(chroma.device).view(3, 9)).unflatten(-1, (3, 3))
+    angle = 2 * math.pi * jitter.hue
+    chroma = jitter.saturation[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)  # [B, V, 2]
+    coefficients = torch.cat([torch.ones_like(angle)[..., None], chroma], dim=-1)  # [B, V, 3]
+    gain = (jitter.contrast * jitter.brightness)[..., None]
+    return (gain * coefficients @ _basis(angle.device).view(3, 9)).unflatten(-1, (3, 3))
 
 
-def colour_offsets(jitter: Jitter, mean_grey: Tensor) -> Tensor:
-    """The constant part of the colour transform, the same for each channel: [B, V]. mean_grey: [B, V], of the views."""
-    return (1 - jitter.contrast) * jitter.brightness * mean_grey
-
-
-def finish(resampled: Tensor, jitter: Jitter, photometric: Photometric) -> Tensor:
+def finish(resampled: Tensor, jitter: Jitter, matrices: Tensor | None, solarised: tuple[int, ...], out: Tensor) -> None:
     """Colour and solarise, after resampling.
 
     Args:
-        resampled: [B, V, N, 3, N] in 0 .. 255.
+        resampled: [B, V, 3, N, N] in 0 .. 255.
         jitter: of these views.
-        photometric: what they were drawn from; what it never does is not computed.
-
-    Returns:
-        float32 [B, V, 3, N, N] in [0, 1].
+        matrices: [B, V, 3, 3] of :func:`colour_matrices`; ``None``: colours stay as they are.
+        solarised: which of the V views are ever solarised.
+        out: float32 [B, V, 3, N, N], receives the pixels, in [0, 1].
     """
-    if photometric.changes_colour:
-        mean_grey = luma(resampled.mean((2, 4), dtype=torch.float32) / 255)  # [B, V]
-        pixels = _apply_colour(resampled, colour_matrices(jitter) / 255, colour_offsets(jitter, mean_grey))
+    planes = resampled.float()
+    if matrices is None:
+        torch.mul(planes, 1 / 255, out=out)
     else:
-        pixels = resampled.transpose(2, 3) * torch.full((), 1 / 255, device=resampled.device)
-    pixels = pixels.clamp_(0, 1)
-    return solarise(pixels, jitter.solarise) if photometric.solarises else pixels
-
-
-def _apply_colour(resampled: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
-    """[B, V, N, 3, N], [B, V, 3, 3], [B, V] to [B, V, 3, N, N]."""
-    planes = resampled.float().transpose(2, 3).flatten(3)  # [B, V, 3, N*N]
-    mixed = torch.baddbmm(offsets.view(-1, 1, 1), matrices.flatten(0, 1), planes.flatten(0, 1))
-    return mixed.view(resampled.transpose(2, 3).shape)
+        grey = luma(planes.mean((3, 4)))  # [B, V], mean of the view
+        offsets = (1 - jitter.contrast) * jitter.brightness * grey / 255
+        flat = out.view(-1, 3, out.shape[3] * out.shape[4])  # [B*V, 3, N*N]
+        planes = planes.reshape(flat.shape)
+        torch.baddbmm(offsets.view(-1, 1, 1), matrices.flatten(0, 1), planes, alpha=1 / 255, out=flat)
+    out.clamp_(0, 1)
+    for view in solarised:
+        out[:, view] = solarise(out[:, view], jitter.solarise[:, view])
 
 
 def solarise(pixels: Tensor, where: Tensor) -> Tensor:
-    """Invert values above 0.5: x becomes min(x, 1 - x). pixels [B, V, 3, N, N] in [0, 1]; where: bool [B, V]."""
+    """Invert values above 0.5: x becomes min(x, 1 - x). pixels [..., 3, N, N] in [0, 1]; where: bool [...]."""
     return torch.where(where[..., None, None, None], torch.minimum(pixels, 1 - pixels), pixels)
 
 
 def luma(pixels: Tensor) -> Tensor:
     """Grey of colours in the last dimension: [..., 3] to [...]."""
-    return pixels @ torch.tensor(_LUMA, device=pixels.device)
+    return pixels @ _on(_LUMA, pixels.device)
 
 
-def _per_view(value: PerView) -> tuple[float, ...]:
+def _as_tuple(value: PerView) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise ValueError(f"photometric {name} is {value!r}; it must be a number {limits}")
+
+
 @functools.lru_cache(maxsize=64)
-def _on(value: PerView, device: torch.device) -> Tensor:
+def _on(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Kept on the device, so that no step waits for a copy."""
-    return torch.tensor(_per_view(value), device=device)
+    return torch.tensor(values, device=device)
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 from .keyed_random import uniform
-from .photometric import Photometric, finish, sample_jitter
+from .photometric import Photometric, colour_matrices, finish, sample_jitter
 from .resampling import extra_variance, filter_weights, resample
 
 Flip = Literal["own", "shared", "none"]
 _CANDIDATES = 10
+_CPU_FLOATS = 1 << 20  # in flight at once: what a core's cache holds
+_DEVICE_FLOATS = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +63,10 @@ class ViewSpec:
         for name in ("area", "aspect", "effective_resolution"):  # JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.photometric, Mapping):
-            object.__setattr__(self, "photometric", Photometric(**self.photometric))
+        object.__setattr__(self, "photometric", _as_photometric(self.photometric))
         for name in ("count", "size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
         _check_range("area", self.area, 1.0)
         if self.aspect is not None:
@@ -97,8 +98,6 @@ def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
     if not isinstance(x, Mapping):
         raise ValueError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
     _check_fields(ViewSpec, x, "view spec")
-    if isinstance(x.get("photometric"), Mapping):
-        _check_fields(Photometric, x["photometric"], "photometric")
     return ViewSpec(**x)
 
 
@@ -186,20 +185,35 @@ def sample_flips(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
 
 def _sample(spec: ViewSpec, name: str, canvases: Tensor, aspects: Tensor, keys: Tensor) -> Views:
     """One view set. canvases: [B, S, 3, S] in 0 .. 255."""
+    batch, canvas = canvases.shape[:2]
     boxes = sample_boxes(keys, f"{name}/box", spec, aspects)  # [B, V, 4]
     flips = sample_flips(keys, f"{name}/flip", spec)  # [B, V]
     jitter = sample_jitter(keys, f"{name}/photometric", spec.count, spec.photometric)
-    canvas = canvases.shape[1]
-    blur_rows = blur_columns = jitter.blur if spec.photometric.blurs else None
+    blur = _blur(spec, name, keys, boxes, jitter.blur, canvas)
+    matrices = colour_matrices(jitter) if spec.photometric.changes_colour else None
+    solarised = spec.photometric.solarised_views(spec.count)
+    pixels = torch.empty(batch, spec.count, 3, spec.size, spec.size, device=keys.device)
+    budget = _CPU_FLOATS if keys.device.type == "cpu" else _DEVICE_FLOATS
+    chunk = max(1, budget // (3 * spec.count * spec.size * max(canvas, spec.size)))
+    for start in range(0, batch, chunk):
+        part = slice(start, start + chunk)
+        (cx, cy, w, h), blur_x, blur_y = boxes[part].unbind(-1), None, None
+        if blur is not None:
+            blur_x, blur_y = blur[part].unbind(-1)
+        columns = filter_weights(cx, w, spec.size, canvas, flips[part], blur_x)
+        rows = filter_weights(cy, h, spec.size, canvas, blur=blur_y)
+        colours = None if matrices is None else matrices[part]
+        finish(resample(canvases[part], rows, columns), jitter.of(part), colours, solarised, out=pixels[part])
+    return Views(pixels, boxes, flips)
+
+
+def _blur(spec: ViewSpec, name: str, keys: Tensor, boxes: Tensor, blur: Tensor, canvas: int) -> Tensor | None:
+    """Variances of blur in x and y, the defence included: [B, V, 2], squared output pixels; ``None``: never any."""
     if spec.effective_resolution is not None:
         resolution = _log_uniform(keys, f"{name}/resolution", spec)  # [B, V]
         zoom = boxes[..., 2:] * (canvas / spec.size)  # [B, V, 2], canvas pixels to an output pixel
-        defence = extra_variance(zoom, resolution[..., None])
-        blur_columns, blur_rows = (jitter.blur[..., None] + defence).unbind(-1)
-    rows = filter_weights(boxes[..., 1], boxes[..., 3], spec.size, canvas, blur=blur_rows)
-    columns = filter_weights(boxes[..., 0], boxes[..., 2], spec.size, canvas, flips, blur_columns)
-    pixels = finish(resample(canvases, rows, columns), jitter, spec.photometric)
-    return Views(pixels, boxes, flips)
+        return blur[..., None] + extra_variance(zoom, resolution[..., None])
+    return blur[..., None].expand(-1, -1, 2) if spec.photometric.blurs else None
 
 
 def _log_uniform(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
@@ -208,10 +222,22 @@ def _log_uniform(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
     return (low + (high - low) * uniform(keys, stream, (spec.count,))).exp()
 
 
+def _as_photometric(x: Photometric | Mapping[str, Any] | str) -> Photometric:
+    if isinstance(x, Photometric):
+        return x
+    if isinstance(x, str):
+        return Photometric.named(x)
+    if not isinstance(x, Mapping):
+        raise ValueError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
+    _check_fields(Photometric, x, "photometric")
+    return Photometric(**x)
+
+
 def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
-    if len(value) != 2 or not 0 < value[0] <= value[1] <= limit:
+    numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    if not numbers or not 0 < value[0] <= value[1] <= limit or value[1] == math.inf:
         bound = "" if limit == math.inf else f" <= {limit:g}"
-        raise ValueError(f"{name} is {value}; it must be (low, high) with 0 < low <= high{bound}")
+        raise ValueError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
 
 
 def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
