@@ -27,10 +27,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def tiny_recipe(tmp_path: Path, tiny_encoder: Path) -> Path:
-    """A recipe of DINO + SP: 8 steps of 4 images, a checkpoint every 3."""
-    recipe = {
+def tiny_options(tiny_encoder: Path) -> dict:
+    """DINO + SP: 8 steps of 4 images, a checkpoint every 2."""
+    return {
         "encoder": str(tiny_encoder / "config.json"),
         "objectives": [{"name": name, **OBJECTIVES[name]} for name in ("dino", "spatial_prediction")],
         "dataset": "part-scenes?size=32&num_images=16",
@@ -45,6 +44,11 @@ def tiny_recipe(tmp_path: Path, tiny_encoder: Path) -> Path:
         "weight_decay_end": 0.4,
         "seed": 3,
     }
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_encoder: Path) -> Path:
+    """A file with :func:`tiny_options`."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(json.dumps(recipe))
+    path.write_text(json.dumps(tiny_options(tiny_encoder)))
     return path

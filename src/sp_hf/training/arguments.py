@@ -30,7 +30,8 @@ class ModelArguments:
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
     )
     teacher_momentum: list[float] = field(
-        default_factory=list, metadata={"help": "Start and end of the EMA teacher's momentum; default: the objectives'."}
+        default_factory=list,
+        metadata={"help": "The EMA teacher's momentum, start and end; default: the objectives'."},
     )
 
 

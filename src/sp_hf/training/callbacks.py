@@ -222,4 +222,6 @@ class OnlineProbe(TrainerCallback):
         figures = self.probe() if state.is_world_process_zero else {}
         self.trainer.accelerator.wait_for_everyone()
         if figures:
+            due = control.should_log
             self.trainer.log({f"probe/{name}": value for name, value in figures.items()})
+            control.should_log = due  # transformers takes any log line for the training step's own
