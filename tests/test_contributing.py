@@ -43,7 +43,8 @@ def copy(tmp_path_factory):
 
 
 def run(copy, *command):
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(copy / "cache")}
+    own = {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(copy / "cache")}
+    environment = {**os.environ, **own}
     done = subprocess.run([sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -14,10 +14,10 @@ from sp_hf.evaluation.where.relative_geometry import (
     RelationProbe,
     RelativeGeometryProtocol,
     evaluate_relative_geometry,
-    ordered_pairs,
 )
 from sp_hf.geometry import log_scale, relation
 from sp_hf.keyed_random import sample_keys
+from sp_hf.objectives.where.pairs import ordered_pairs
 from sp_hf.photometric import Photometric
 
 BARE = RelativeGeometryProtocol(photometric=Photometric.none(), effective_resolution=None)

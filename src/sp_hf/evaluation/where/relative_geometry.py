@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import apply_relation, box_iou, log_scale, relation
+from ...objectives.where.pairs import ordered_pairs
 from ...photometric import Photometric
 from ...views import ViewSpec
 from ..bootstrap import Estimate, ratio_of_sums
@@ -161,12 +162,6 @@ def _coordinates(boxes: Tensor) -> Tensor:
 
 def _centred(values: Tensor) -> Tensor:
     return values - values.mean(1, keepdim=True)
-
-
-def ordered_pairs(crops: int) -> tuple[Tensor, Tensor]:
-    """Indices of the first and the second crop of all V (V - 1) ordered pairs."""
-    first, second = torch.where(~torch.eye(crops, dtype=torch.bool))
-    return first, second
 
 
 def embedding(features: Features) -> Tensor:
