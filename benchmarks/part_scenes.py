@@ -211,7 +211,7 @@ def arrangement(train_count: int, test_count: int) -> None:
 
 # ------------------------------------------------------------------------------------------------------ learned
 def learned(train_count: int, test_count: int, epochs: int) -> None:
-    """Two small convolutional networks, trained alike: one averages over patches of 9 px, one sees the whole."""
+    """Two small convolutional networks, trained alike: one averages over patches of 7 px, one sees the whole."""
     import torch
     from torch import nn
 
@@ -229,8 +229,8 @@ def learned(train_count: int, test_count: int, epochs: int) -> None:
 
     pool = nn.AdaptiveAvgPool2d
     networks = {
-        "bag of 9x9 patches": nn.Sequential(
-            layer(3, 24), layer(24, 48, 3, 2), layer(48, 96), layer(96, 96, 1), pool(1), nn.Flatten(), nn.Linear(96, 10)
+        "bag of 7x7 patches": nn.Sequential(
+            layer(3, 32, 3, 2), layer(32, 64), layer(64, 96, 1), pool(1), nn.Flatten(), nn.Linear(96, 10)
         ),
         "whole image": nn.Sequential(
             layer(3, 24, 3, 2), layer(24, 48), nn.MaxPool2d(2), layer(48, 96), layer(96, 96), nn.MaxPool2d(2),

@@ -66,8 +66,8 @@ def pixel_centres(size: int) -> np.ndarray:
 
 
 def first_ground_row(camera: Camera) -> int:
-    """The first row whose centre lies below the horizon."""
-    return int(math.floor(camera.horizon * camera.size + 0.5 + 1e-6))
+    """The first row whose centre lies below the horizon, by a thousandth of a pixel or more."""
+    return int(math.floor(camera.horizon * camera.size + 0.501))
 
 
 # ------------------------------------------------------------------------------------------------------- ground
