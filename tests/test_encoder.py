@@ -113,13 +113,14 @@ def test_forward_is_deterministic_and_draws_no_random_numbers(name: str):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("name", TINY)
-def test_half_precision(name: str):
-    encoder = Encoder(TINY[name].build()).eval()
-    images = pixels(SIZE)
+def test_half_precision(name: str, device: str):
+    encoder = Encoder(TINY[name].build()).eval().to(device)
+    images = pixels(SIZE).to(device)
     with torch.no_grad():
         full = encoder(images)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             autocast = encoder(images)
         half = encoder.to(torch.bfloat16)(images)
     assert half.patches.dtype == torch.bfloat16

@@ -17,6 +17,7 @@ from sp_hf.position_field import sample_position_field
 GRID = SIZE // PATCH
 N = GRID**2
 FULL = torch.tensor([[0.5, 0.5, 1.0, 1.0]])
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def pixels(size: int = SIZE, batch: int = 3, seed: int = 1) -> Tensor:
@@ -61,6 +62,15 @@ def test_controlled_path_is_the_vits_bit_for_bit(size: int):
     everything = torch.arange((size // PATCH) ** 2).expand(3, -1)
     expected = vit(images, interpolate_pos_encoding=True).last_hidden_state
     assert torch.equal(model(images, visible=everything).last_hidden_state, expected)
+
+
+def test_elongated_native_size():
+    vit, model = pair(image_size=(64, 16))
+    images = torch.randn(2, 3, 64, 16, generator=torch.Generator().manual_seed(1))
+    expected = vit(images).last_hidden_state
+    everything = torch.arange(16).expand(2, -1)
+    assert torch.equal(model(images, visible=everything).last_hidden_state, expected)
+    assert torch.equal(model(images, position_boxes=FULL.expand(2, -1)).last_hidden_state, expected)
 
 
 def test_parameters_are_the_vits():
@@ -155,10 +165,19 @@ def test_gradient_goes_to_the_entries_around_the_box():
     assert field.grad.sum() == pytest.approx(2 * 4)  # bilinear weights of each of the 4 tokens sum to one
 
 
-def test_half_precision_context_leaves_positions_exact():
-    field = torch.randn(4, 4, 3, generator=torch.Generator().manual_seed(0))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(sample_position_field(field, FULL, (4, 4))[0], field.flatten(0, 1))
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_precision_context_leaves_positions_exact(device: str):
+    field = torch.randn(4, 4, 3, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.autocast(device, torch.bfloat16):
+        assert torch.equal(sample_position_field(field, FULL.to(device), (4, 4))[0], field.flatten(0, 1))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_full_box_is_the_plain_model_in_half_precision(device: str):
+    model, images = pair()[1].to(device), pixels().to(device)
+    with torch.autocast(device, torch.bfloat16):
+        plain = model(images).last_hidden_state
+        assert torch.equal(model(images, position_boxes=FULL.to(device).expand(3, -1)).last_hidden_state, plain)
 
 
 # Tokens and positions in the model

@@ -80,8 +80,7 @@ def _check_report(name: str, model: PreTrainedModel, facts: ModelFacts, report: 
     missing = sorted(key.removeprefix(prefix) for key in report["missing_keys"])
     unexpected = sorted(key.removeprefix(prefix) for key in report["unexpected_keys"])
     misshapen = sorted(str(key) for key in report["mismatched_keys"])
-    computed = tuple(buffer for buffer, _ in model.named_buffers())  # old checkpoints stored some, e.g. position_ids
-    owners = {key: _owner(key, (*TASK_HEADS, *facts.foreign, *computed)) for key in unexpected}
+    owners = {key: _owner(key, (*TASK_HEADS, *facts.foreign)) for key in unexpected}
     unknown = [key for key, owner in owners.items() if owner is None]
     problems = {"missing": missing, "unexpected": unknown, "of another shape": misshapen}
     if any(problems.values()):
