@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+import transformers
 from tiny_encoders import PATCH, SIZE, TINY, TRANSFORMERS, WIDTH
 from torch import Tensor
 from transformers import CLIPConfig, ResNetConfig, SwinConfig, SwinModel, ViTConfig, ViTForImageClassification
@@ -163,6 +164,14 @@ def test_fresh_weights_follow_the_global_seed(name: str):
         states.append(Encoder.from_config(config).state_dict())
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert any(not torch.equal(value, states[2][key]) for key, value in states[0].items())
+
+
+@pytest.mark.parametrize("name", ["vit", "deit"])
+def test_a_pooler_that_comes_along_is_frozen(name: str):
+    config = TINY[name].build().config
+    encoder = Encoder(getattr(transformers, TINY[name].model_class)(config, add_pooling_layer=True))
+    frozen = {key for key, value in encoder.named_parameters() if not value.requires_grad}
+    assert frozen == {"model.pooler.dense.weight", "model.pooler.dense.bias"}
 
 
 def test_vit_mae_becomes_a_vit_with_its_sine_cosine_positions():

@@ -32,7 +32,7 @@ class ModelFacts:
         final_norm: dotted path of a norm that the stock model keeps for its pooled output. It is applied to the
             tokens here, so that every encoder yields normalised features; ``None``: the tokens already are.
         init_kwargs: arguments of the constructor, to leave out what no objective trains.
-        unreached: parameters that a forward without masked tokens never reaches. They are frozen, for
+        unreached: parameters or modules that a forward without masked tokens never reaches. They are frozen, for
             DistributedDataParallel waits for a gradient from every trainable parameter.
         feature_map: ``last_hidden_state`` is [B, D, rows, columns] instead of tokens.
         foreign: leading names of checkpoint entries that belong to another tower or task head of this family.
@@ -63,12 +63,14 @@ _MASK_TOKEN = "embeddings.mask_token"
 _OTHER_TOWER = ("text_model", "text_projection", "visual_projection", "logit_scale", "logit_bias")
 
 FACTS: dict[str, ModelFacts] = {
-    "vit": ModelFacts("ViTModel", init_kwargs=_NO_POOLER, foreign=("pooler", _MASK_TOKEN)),
-    "sp_vit": ModelFacts("SPViTModel", init_kwargs=_NO_POOLER, foreign=("pooler", _MASK_TOKEN)),
+    "vit": ModelFacts("ViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)),
+    "sp_vit": ModelFacts("SPViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)),
     # Becomes a ViTModel in Encoder: same parameters, and no random masking to switch off.
     "vit_mae": ModelFacts("ViTMAEModel"),
     # The second prefix token is the distillation token.
-    "deit": ModelFacts("DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, foreign=("pooler", _MASK_TOKEN)),
+    "deit": ModelFacts(
+        "DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)
+    ),
     "dinov2": ModelFacts("Dinov2Model", resizes_on_request=False, unreached=(_MASK_TOKEN,)),
     "dinov2_with_registers": ModelFacts("Dinov2WithRegistersModel", resizes_on_request=False, unreached=(_MASK_TOKEN,)),
     # Rotary positions fit any size; in training mode the stock model jitters their scale (config.pos_embed_rescale).
@@ -105,7 +107,12 @@ FACTS: dict[str, ModelFacts] = {
         foreign=_OTHER_TOWER,
     ),
     "ijepa": ModelFacts(
-        "IJepaModel", prefix_tokens=0, pooled=True, init_kwargs=_NO_POOLER, foreign=("pooler", _MASK_TOKEN)
+        "IJepaModel",
+        prefix_tokens=0,
+        pooled=True,
+        init_kwargs=_NO_POOLER,
+        unreached=("pooler",),
+        foreign=("pooler", _MASK_TOKEN),
     ),
     # Conv nets: the last feature map's cells are the patches.
     "convnext": ModelFacts(
