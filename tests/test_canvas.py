@@ -30,7 +30,8 @@ def ramps(width, height):
 
 def canvas_of_ramps(size):
     """float [3, S, S]: what any image of ramps must look like on the canvas, whatever its size."""
-    return ramps(size * 16, size * 16).astype(float).reshape(size, 16, size, 16, 3).mean((1, 3)).transpose(2, 0, 1)
+    centres = (np.arange(size) + 0.5) / size * 255
+    return np.stack([np.tile(centres, (size, 1)), np.tile(centres[:, None], (1, size)), np.full((size, size), 128.0)])
 
 
 def stored_as(upright, orientation):
@@ -88,6 +89,12 @@ def test_jpeg_is_decoded_at_reduced_scale_never_below_the_canvas():
     assert decode(data, draft_size=400).size == (1001, 701)
     assert decode(data).size == (1001, 701)
     assert decode(encoded(Image.fromarray(ramps(1001, 701)), "PNG"), draft_size=64).size == (1001, 701)
+
+
+def test_the_callers_image_stays_as_it_is():
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(ramps(800, 600)), "JPEG")))
+    assert make_canvas(image, 32)[1] == 800 / 600
+    assert image.size == (800, 600) and np.asarray(image).shape == (600, 800, 3)
 
 
 def test_canvas_is_antialiased():

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sp_hf.data.canvas import UnreadableImage
-from sp_hf.data.datasets import load_images
+from sp_hf.data.datasets import LoadedImages, load_images
 from sp_hf.data.streaming import StreamingCanvases, StreamPosition, streaming_dataloader
 
 ROWS = 53
@@ -241,20 +241,37 @@ def test_order_of_shards_changes_with_the_epoch(tmp_path):
         assert breaks <= 5
 
 
-def test_readers_that_divide_the_shards_never_open_each_others(tmp_path):
-    opened = []
+def generated(shards, length, opened):
+    """A stream whose rows are made as they are read; ``opened`` gets (shard, row) of each."""
 
     def generate(shards):
-        for shard in shards:
-            opened.append(shard)
-            yield from ({"image": {"bytes": picture(i), "path": None}, "label": i} for i in range(shard, shard + 5))
+        for shard, row in itertools.product(shards, range(length)):
+            opened.append((shard, row))
+            yield {"image": {"bytes": picture(shard), "path": None}, "label": shard}
 
     features = datasets.Features(image=datasets.Image(decode=False), label=datasets.Value("int64"))
-    images = load_images("part-scenes?size=32&num_images=1", streaming=True)
-    stream = datasets.IterableDataset.from_generator(generate, features, gen_kwargs={"shards": [10, 20, 35, 45]})
-    images = type(images)(stream, "image", "label", None, "four shards", "", None)
-    epochs_of(one_reader(images, 1, 2, batch_size=1), 1)
-    assert set(opened) == {20, 45}
+    stream = datasets.IterableDataset.from_generator(generate, features, gen_kwargs={"shards": shards})
+    return LoadedImages(stream, "image", "label", None, "generated", "", None)
+
+
+def test_readers_that_divide_the_shards_never_open_each_others():
+    opened = []
+    epochs_of(one_reader(generated([10, 20, 35, 45], 5, opened), 1, 2, batch_size=1), 1)
+    assert {shard for shard, _ in opened} == {20, 45}
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_next_block_is_read_little_by_little(ranks):
+    opened = []
+    images = generated([1, 2, 3, 4], 600, opened)
+    reader = one_reader(images, 0, 1, batch_size=8, shuffle_block=160, world_size=ranks)
+    next(reader)
+    before = len(opened)
+    assert before <= (160 + 2 * 16) * ranks  # the first block, and a beginning
+    for _ in range(60):  # 480 rows: over three blocks
+        next(reader)
+        assert len(opened) - before <= 2 * 16 * ranks
+        before = len(opened)
 
 
 def test_batches_cross_the_border_of_an_epoch(four_files):
@@ -280,12 +297,11 @@ def test_a_stream_without_a_readable_image_is_an_error(tmp_path):
         next(iter(streaming_dataloader(images, batch_size=2, canvas_size=4)))
 
 
-@pytest.mark.parametrize("num_workers", [0, 3])
-def test_fewer_rows_than_readers_is_an_error(tmp_path, num_workers):
+def test_fewer_rows_than_readers_is_an_error(tmp_path):
     rows([1, 2]).to_parquet(tmp_path / "two.parquet")
     images = load_images(str(tmp_path / "two.parquet"), streaming=True)
-    options = {"batch_size": 1, "canvas_size": 4, "num_workers": num_workers, "rank": 2, "world_size": 3}
-    with pytest.raises(ValueError, match="has no rows for worker 0 of rank 2"):
+    options = {"batch_size": 1, "canvas_size": 4, "rank": 2, "world_size": 3}
+    with pytest.raises(ValueError, match="no rows for reader .* fewer rows than there are readers"):
         next(iter(streaming_dataloader(images, **options)))
 
 

@@ -145,7 +145,10 @@ def _swaps_axes(transpose: Image.Transpose) -> bool:
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
     name = image_name(image)
-    encoded = image if isinstance(image, Image.Image | np.ndarray) else io.BytesIO(_read(image, name))
+    if isinstance(image, Image.Image | np.ndarray):
+        encoded, draft_size = image, None  # drafting would change the caller's image
+    else:
+        encoded = io.BytesIO(_read(image, name))
     try:
         return _load_opened(_open(encoded, name, max_pixels), draft_size)
     except (UnreadableImage, MemoryError):

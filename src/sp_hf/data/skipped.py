@@ -21,7 +21,7 @@ class TooManySkippedImages(RuntimeError):
 class SkippedLedger:
     """Keeps the distinct reports of unreadable images that batches carry. Lives in the main process.
 
-    With several ranks, each rank's ledger knows the images of its own batches.
+    With several ranks, each rank's ledger knows the images of its own batches; give each a file of its own.
 
     Args:
         path: JSON file, rewritten whenever an image is added (``{"count": n, "images": [...]}``); ``None``: none.

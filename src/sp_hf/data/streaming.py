@@ -2,20 +2,11 @@
 
 Letters: B images, S canvas side in px.
 
-Who reads what. There are ``world_size * workers`` readers. With ``g = gcd(number of shards, readers)``, the shards
-are dealt to ``g`` groups of readers, and the readers of one group take turns row by row. So every row belongs to
-exactly one reader, whatever the numbers: readers that divide the number of shards never open each other's shards,
-and otherwise a shard is read by several of them, each decoding only its own rows. A shard is a file, or a row group
-where parquet files are few.
-
-Epochs. A reader loops over its rows for ever; the order of its shards and the shuffling differ between its epochs.
-Batches run across the border of an epoch, so no row is dropped: within each of its epochs a reader yields every
-readable row once. Readers with fewer rows begin their next epoch earlier.
-
-Shuffling. A reader collects ``shuffle_block`` of its rows, still encoded, permutes them by (seed, epoch, reader,
-first row of the block), and decodes them in that order. Unlike a shuffle buffer, a block is a pure function of where
-it starts, so a position is small: (epoch, state of the stream at the start of the block, offset in the block). Rows
-mix within their blocks only: for one big shard sorted by class, take a large block, or load it map-style.
+There are ``world_size * workers`` readers. Each row belongs to one reader in an epoch, each reader loops over its rows
+for ever, in shuffled blocks (:mod:`sp_hf.data.stream_blocks` says how). Batches run across the border of an epoch, so
+no row is dropped: in each of its epochs a reader shows every readable row once. Readers with fewer rows begin their
+next epoch earlier. Rows mix within a block only: for one big shard sorted by class, take a large block, or load it
+map-style.
 
 Resuming. Every batch carries the position of its worker after that batch (``stream_state``). A worker runs ahead of
 training, so the main process keeps the positions of consumed batches only, in a :class:`StreamPosition`. DataLoader
@@ -41,22 +32,17 @@ update the position in ``training_step``, and save it with the random states of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .canvas import MAX_PIXELS, UnreadableImage, image_name
 from .canvas_dataset import MAX_REPLACEMENTS, CanvasCollator, read_canvas
 from .datasets import LoadedImages
+from .stream_blocks import BlockReader, Row, rows_with_place, split_into_shards
 
-_CHUNK = 16  # rows read from the stream at once
-_FEW_SHARDS = 16  # below this, files are split into row groups where they can be (reads every file's footer)
-
-Row = Mapping[str, Any]
 StreamState = dict[str, Any]
 """Position of one logical worker: ``worker``; ``epoch``; ``row``, rows of its group read before the current block;
 ``stream``, the state of the ``datasets`` stream there (``None``: at its start); ``offset`` in the permuted block."""
@@ -106,9 +92,7 @@ class StreamingCanvases(IterableDataset):
         if rank >= world_size:
             raise ValueError(f"rank is {rank}; it must be below world_size={world_size}")
         self.images = images
-        self.stream = images.dataset
-        if self.stream.num_shards < max(_FEW_SHARDS, world_size * workers):
-            self.stream = self.stream.reshard()
+        self.stream = split_into_shards(images.dataset, world_size * workers)
         self.batch_size, self.canvas_size, self.max_pixels = batch_size, canvas_size, max_pixels
         self.workers, self.seed, self.shuffle_block = workers, seed, shuffle_block
         self.rank, self.world_size = rank, world_size
@@ -162,49 +146,17 @@ class StreamingCanvases(IterableDataset):
 
     def _rows(self, worker: int, state: StreamState | None) -> Iterator[tuple[Row, StreamState]]:
         """Shuffled rows of one reader for ever, each with the position after it."""
-        reader = self.rank * self.workers + worker
-        state = state or {"worker": worker, "epoch": 0, "row": 0, "stream": None, "offset": 0}
-        epoch, offset = state["epoch"], state["offset"]
-        while True:
-            found = False
-            for first, stream, block in self._blocks(reader, epoch, state["row"], state["stream"]):
-                order = np.random.default_rng([self.seed, epoch, reader, first]).permutation(len(block))
-                for place in range(offset, len(block)):
-                    position = {"worker": worker, "epoch": epoch, "row": first, "stream": stream, "offset": place + 1}
-                    yield block[order[place]], position
-                found, offset = True, 0
-            if not found and state["row"] == 0:
-                raise ValueError(
-                    f"{self.images.description} has no rows for worker {worker} of rank {self.rank}: it has fewer rows "
-                    f"than there are readers ({self.world_size} ranks x {self.workers} workers); use fewer workers"
-                )
-            epoch, offset = epoch + 1, 0
-            state = {"row": 0, "stream": None}
-
-    def _blocks(
-        self, reader: int, epoch: int, row: int, stream: dict[str, Any] | None
-    ) -> Iterator[tuple[int, dict[str, Any] | None, list[Row]]]:
-        """The rest of a reader's epoch in blocks: (row of its group, state of the stream) at the start; its rows."""
-        readers = self.world_size * self.workers
-        groups = math.gcd(self.stream.num_shards, readers)
-        turn, turns = reader // groups, readers // groups
-        # shard() also makes a copy of its own: in the original, the epoch lies in memory shared by all workers.
-        dataset = self.stream.shard(num_shards=groups, index=reader % groups, contiguous=False)
-        dataset.set_epoch(_shard_order_seed(self.seed, epoch))
-        dataset.load_state_dict(stream)
-        first, block = row, []
-        # Unlike __iter__, iter() does not share out rows among workers itself. Reading a row at a time costs more.
-        for chunk in dataset.iter(batch_size=min(_CHUNK, self.shuffle_block)):
-            columns = list(chunk)
-            for values in zip(*chunk.values(), strict=True):
-                if row % turns == turn:
-                    block.append(dict(zip(columns, values, strict=True)))
-                row += 1
-            if len(block) >= self.shuffle_block:
-                yield first, stream, block
-                first, block, stream = row, [], dataset.state_dict()
-        if block:
-            yield first, stream, block
+        reader = BlockReader(
+            self.stream,
+            reader=self.rank * self.workers + worker,
+            readers=self.world_size * self.workers,
+            block_size=self.shuffle_block,
+            seed=self.seed,
+        )
+        start = {} if state is None else {key: state[key] for key in ("epoch", "row", "stream")}
+        for row, block, offset in rows_with_place(reader.blocks(**start), 0 if state is None else state["offset"]):
+            place = {"epoch": block.epoch, "row": block.row, "stream": block.stream, "offset": offset}
+            yield row, {"worker": worker, **place}
 
     def _report(self, row: Row, error: UnreadableImage) -> str:
         return f"{image_name(row[self.images.image_column])} of {self.images.description}: {error.reason}"
@@ -294,11 +246,6 @@ def _place(state: StreamState | None) -> tuple[int, int, int]:
 
 def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
-
-
-def _shard_order_seed(seed: int, epoch: int) -> int:
-    """Positive, as ``datasets`` reorders shards by epochs above 0 only."""
-    return 1 + int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
 def _reset_filesystems_after_fork() -> None:
