@@ -10,6 +10,7 @@ from torch import nn
 from sp_hf.encoder import Encoding
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.ridge import fit_ridge, ridge_path
+from sp_hf.evaluation.where import relative_geometry
 from sp_hf.evaluation.where.relative_geometry import (
     RelationProbe,
     RelativeGeometryProtocol,
@@ -106,6 +107,13 @@ def test_an_encoder_that_says_nothing_scores_exactly_zero():
     assert result.mae_x.value == pytest.approx(offsets[..., 0].abs().mean().item())
 
 
+def test_rounding_of_a_constant_feature_is_not_taken_for_a_signal():
+    features = random_features(60, 4, 3, 0)
+    rounded = features._replace(cls=1 + 1e-7 * features.boxes)  # float32 keeps a bit of it
+    assert rounded.cls.std() > 0
+    assert evaluate_relative_geometry(rounded, rounded).r2_position.value == 0
+
+
 def test_features_without_relation_to_the_box_score_no_better_than_zero():
     generator = torch.Generator().manual_seed(0)
     result = measure(lambda pixels: torch.randn(len(pixels), 40, generator=generator), coordinate_images)
@@ -191,6 +199,20 @@ def test_ridge_path_is_that_of_scikit_learn_and_the_best_on_held_out_rows_is_cho
     for target in range(2):
         refit = Ridge(alpha=penalties[best[target]] * 40, fit_intercept=False).fit(x.double(), y[:, target].double())
         np.testing.assert_allclose(weights[:, target].numpy(), refit.coef_, atol=1e-6)
+
+
+def test_the_held_out_rows_are_whole_images(monkeypatch):
+    seen = []
+
+    def spy(x, y, held_out):
+        seen.append(held_out)
+        return fit_ridge(x, y, held_out)
+
+    monkeypatch.setattr(relative_geometry, "fit_ridge", spy)
+    train = random_features(50, 3, 10, 0)
+    RelationProbe.fit(train.cls, train.boxes, seed=0)
+    by_image = seen[0].view(50, 3)
+    assert torch.equal(by_image.all(1), by_image.any(1)) and by_image.all(1).sum() == 10
 
 
 def test_every_model_sees_the_same_crops_and_seeds_differ():
