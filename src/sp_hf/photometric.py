@@ -120,7 +120,7 @@ class Photometric:
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != count:
                 raise ValueError(
-                    f"photometric {name} has {len(value)} values for {count} views; give one for each view, or one number"
+                    f"photometric {name} has {len(value)} values for {count} views; give one a view, or one number"
                 )
 
     @property

@@ -11,7 +11,7 @@ blurred uses a Gaussian throughout, of the triangle's variance plus the blur's: 
 differ in nothing but strength. Weights are normalised over the canvas, so nothing darkens at its edges; like
 Pillow's ``resize(box=...)`` the filter sees past the crop box where the image goes on.
 
-**Effective resolution.** With z canvas pixels to an output pixel, a crop of N pixels shows no more than ``min(1, z) * N``
+**Effective resolution.** With z canvas pixels to an output pixel, a crop of N pixels shows no more than ``min(1, z) N``
 would: an enlarged crop is blurry, which tells z, and so how large its box is. This is the blur shortcut. The filter's
 variance is ``1 / (6 min(1, z)^2)`` in squared output pixels; :func:`extra_variance` is what it lacks to an effective
 resolution chosen without regard to the box.

@@ -154,11 +154,11 @@ def sample_boxes(keys: Tensor, stream: str, spec: ViewSpec, aspects: Tensor) -> 
     image_aspect = aspects.float()[:, None, None]  # [B, 1, 1]
     area = spec.area[0] + (spec.area[1] - spec.area[0]) * u[..., :_CANDIDATES]  # [B, V, T]
     if spec.aspect is None:
-        aspect = image_aspect
+        relative = torch.ones_like(area)  # aspect ratio of the box in the canvas
     else:
         low, high = (math.log(ratio) for ratio in spec.aspect)
-        aspect = (low + (high - low) * u[..., _CANDIDATES:-2]).exp()
-    candidates = torch.stack([(area * aspect / image_aspect).sqrt(), (area / aspect * image_aspect).sqrt()], dim=-1)
+        relative = (low + (high - low) * u[..., _CANDIDATES:-2]).exp() / image_aspect
+    candidates = torch.stack([(area * relative).sqrt(), (area / relative).sqrt()], dim=-1)  # [B, V, T, 2]
     fits = (candidates <= 1).all(-1)  # [B, V, T]
     fitted = fits.any(-1, keepdim=True)  # [B, V, 1]
     first = fits.int().argmax(-1)[..., None, None].expand(-1, -1, 1, 2)
