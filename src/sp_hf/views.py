@@ -13,10 +13,9 @@ continuous, not rounded to pixels.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,81 +23,13 @@ from torch import Tensor
 from .keyed_random import uniform
 from .photometric import Photometric, colour_matrices, finish, sample_jitter
 from .resampling import extra_variance, filter_weights, resample
+from .view_spec import ViewSpec, as_view_spec
 
-Flip = Literal["own", "shared", "none"]
+__all__ = ["Photometric", "ViewSampler", "ViewSpec", "Views", "as_view_spec", "sample_boxes", "sample_flips"]
+
 _CANDIDATES = 10
 _CPU_FLOATS = 1 << 20  # in flight at once: what a core's cache holds
 _DEVICE_FLOATS = 1 << 28
-
-
-@dataclasses.dataclass(frozen=True)
-class ViewSpec:
-    """A set of views of each image.
-
-    Args:
-        count: V, how many.
-        size: N, side of the square output in pixels.
-        area: (low, high), area of the box as a fraction of the image, uniform.
-        aspect: (low, high), width / height of the box in pixels of the true image, log-uniform. ``None``: the
-            image's own, so that ``area=(1, 1)`` is the whole image.
-        flip: horizontal flip with probability a half: ``"own"`` coin for each view, ``"shared"`` coin for the
-            views of an image, or ``"none"``.
-        photometric: jitter of colours, blur, solarise.
-        effective_resolution: (low, high), fractions of ``size``: the defence against the blur shortcut. Each view
-            is low-passed to a resolution drawn log-uniformly from the range, whatever its box. ``None``: no defence.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    count: int
-    size: int
-    area: tuple[float, float]
-    aspect: tuple[float, float] | None = (3 / 4, 4 / 3)
-    flip: Flip = "own"
-    photometric: Photometric = dataclasses.field(default_factory=Photometric)
-    effective_resolution: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("area", "aspect", "effective_resolution"):  # JSON has lists
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "photometric", _as_photometric(self.photometric))
-        for name in ("count", "size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
-        _check_range("area", self.area, 1.0)
-        if self.aspect is not None:
-            _check_range("aspect", self.aspect, math.inf)
-        if self.effective_resolution is not None:
-            _check_range("effective_resolution", self.effective_resolution, 1.0)
-        if self.flip not in get_args(Flip):
-            raise ValueError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
-        self.photometric.check_count(self.count)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it; :func:`as_view_spec` takes it back."""
-        return dataclasses.asdict(self)
-
-
-def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
-    """A spec from a spec, from a dict as YAML or JSON have it, or a reference to another objective's ("dino/local").
-
-    Raises:
-        ValueError: an unknown or missing field, or a value out of its range.
-    """
-    if isinstance(x, ViewSpec):
-        return x
-    if isinstance(x, str):
-        objective, _, view = x.partition("/")
-        if not objective or not view or "/" in view:
-            raise ValueError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
-        return x
-    if not isinstance(x, Mapping):
-        raise ValueError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
-    _check_fields(ViewSpec, x, "view spec")
-    return ViewSpec(**x)
 
 
 class Views(NamedTuple):
@@ -220,38 +151,6 @@ def _log_uniform(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
     """Effective resolutions: [B, V]."""
     low, high = (math.log(end) for end in spec.effective_resolution or (1.0, 1.0))
     return (low + (high - low) * uniform(keys, stream, (spec.count,))).exp()
-
-
-def _as_photometric(x: Photometric | Mapping[str, Any] | str) -> Photometric:
-    if isinstance(x, Photometric):
-        return x
-    if isinstance(x, str):
-        return Photometric.named(x)
-    if not isinstance(x, Mapping):
-        raise ValueError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
-    _check_fields(Photometric, x, "photometric")
-    return Photometric(**x)
-
-
-def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
-    numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
-    if not numbers or not 0 < value[0] <= value[1] <= limit or value[1] == math.inf:
-        bound = "" if limit == math.inf else f" <= {limit:g}"
-        raise ValueError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
-
-
-def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(given) - set(fields))
-    if unknown:
-        raise ValueError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if field.default is field.default_factory is dataclasses.MISSING and name not in given
-    ]
-    if missing:
-        raise ValueError(f"{what} lacks {', '.join(missing)}")
 
 
 def _check_batch(canvases: Tensor, aspects: Tensor, keys: Tensor) -> None:
