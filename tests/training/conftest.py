@@ -11,7 +11,7 @@ SPEC = {"count": 2, "size": 16, "area": [0.3, 1.0]}
 OBJECTIVES = {
     "dino": {"global_views": SPEC, "local_views": {**SPEC, "size": 8}, "prototypes": 32, "head_width": 16},
     "spatial_prediction": {"views": {**SPEC, "count": 3, "flip": "shared"}, "head_width": 16},
-    "moco_v3": {"views": SPEC, "hidden_dim": 16, "out_dim": 8},
+    "moco_v3": {"views": SPEC, "head_width": 16, "embedding_size": 8},
 }
 
 

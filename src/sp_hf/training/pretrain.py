@@ -144,7 +144,7 @@ def build_trainer(
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
     output = Path(args.output_dir)
-    ledger = SkippedLedger(output / "skipped_images.json", data_args.max_skipped)
+    ledger = SkippedLedger(output / "skipped_images.json" if args.process_index == 0 else None, data_args.max_skipped)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
