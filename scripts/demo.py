@@ -49,9 +49,8 @@ def main(argv: list[str]) -> int:
         json.dumps([{"name": n, "seed": s, **r.to_dict()} for (n, s), r in results.items()], indent=2) + "\n"
     )
     (args.output_dir / "table.txt").write_text(table + "\n")
-    print(
-        f"\n{table}\n\n{time.perf_counter() - started:.0f} s. Look at views.png and curves.png in the folders of {args.output_dir}."
-    )
+    print(f"\n{table}\n\n{time.perf_counter() - started:.0f} s.")
+    print(f"Look at views.png and curves.png in the folders of {args.output_dir}.")
     print("Next, your own images:")
     print("  .venv/bin/sp-hf pretrain --recipe recipes/demo.yaml --dataset path/to/images --output_dir runs/mine")
     return 0

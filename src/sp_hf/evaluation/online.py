@@ -1,4 +1,4 @@
-"""The probes while a run goes: the same code as ``sp-hf probe``, on few images, at the run's own view size."""
+"""The probes while a run goes: the same code as ``sp-hf probe``, on few images, at the run's own view sizes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def online_probe(
     Raises:
         DatasetLoadError: the dataset has no validation split.
     """
-    settings = ProbeSettings(
-        size=max(spec.size for spec in model.view_specs.values()), max_images=args.probe_images, seed=0
-    )
+    sizes = [spec.size for spec in model.view_specs.values()]
+    settings = ProbeSettings(size=max(sizes), crop_size=min(sizes), max_images=args.probe_images)
     train = load_images(
         data_args.dataset,
         config=data_args.dataset_config,
