@@ -1,6 +1,4 @@
 # Every target does its own set-up: a fresh Debian machine with Python 3 and make is enough.
-# No GPU? A much smaller download of torch:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 
 PYTHON ?= python3
 VENV ?= .venv

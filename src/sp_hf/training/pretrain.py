@@ -87,7 +87,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
     output.mkdir(parents=True, exist_ok=True)
-    canvas_size = data_args.canvas_size or 2 * max(spec.size for spec in model.view_specs.values())
+    canvas_size = data_args.canvas_size or default_canvas_size(model)
     trainer = build_trainer(model, images, canvas_size, data_args, args)
     if args.process_index == 0:
         remove_leftovers(output)
@@ -110,6 +110,13 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     if finished:
         trainer.save_final(output)
     return PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
+
+
+def default_canvas_size(model: SPForPreTraining) -> int:
+    """Large enough for every view: twice the largest, and so that no small box betrays its size by its blur."""
+    specs = model.view_specs.values()
+    clean = [spec.clean_canvas for spec in specs if spec.effective_resolution is not None]
+    return max([2 * spec.size for spec in specs] + clean)
 
 
 def build_model(args: ModelArguments) -> SPForPreTraining:
