@@ -54,7 +54,7 @@ class DataArguments:
     )
     canvas_size: int | None = field(
         default=None,
-        metadata={"help": "Side in pixels of the square each image is squashed onto; default: twice the largest view, or more for small boxes."},
+        metadata={"help": "Side in pixels of the square that images are squashed onto; default: what the views need."},
     )
     max_skipped: int = field(
         default=100, metadata={"help": "Unreadable images after which the run stops with their list."}
