@@ -117,6 +117,8 @@ def test_jitter_is_drawn_as_the_papers_have_it():
         assert abs(inside.mean() - 1) < 4 * strength / 3**0.5 / len(inside) ** 0.5
     grey = drawn.saturation == 0
     assert near(grey.float().mean(), 0.2, 2 * count)
+    assert near(grey[jittered].float().mean(), 0.2, int(jittered.sum()))  # by a coin of its own
+    assert near((drawn.blur[:, 1] > 0)[drawn.solarise[:, 1]].float().mean(), 0.1, 1000)
     assert 0.8 <= drawn.saturation[~grey].min() and drawn.saturation.max() <= 1.2
     assert drawn.hue.abs().max() <= 0.1 and drawn.hue.min() < -0.099 and drawn.hue.max() > 0.099
     for view, (blurred, solarised) in enumerate([(1.0, 0.0), (0.1, 0.2)]):

@@ -265,6 +265,21 @@ def test_effective_resolution_hides_scale_from_sharpness():
     assert abs(sharpness_tells_scale((0.3, 1.0))) < 0.2
 
 
+def test_effective_resolution_is_the_same_along_both_axes():
+    """Boxes of a wide image are narrow on its canvas: white noise comes out smoother in x, unless defended."""
+    canvases, aspects, keys = noise_canvases(40), torch.full((40,), 4.0), sample_keys(0, 0, 40)
+
+    def smoothness(defence: tuple[float, float] | None) -> list[float]:
+        spec = ViewSpec(4, 32, (0.2, 0.25), aspect=(1.0, 1.0), effective_resolution=defence)
+        grey = ViewSampler({"v": spec})(canvases, aspects, keys)["v"].pixels.mean(2)
+        return [float(grey.diff(dim=dim).square().mean() / grey.var((2, 3)).mean()) for dim in (-1, -2)]
+
+    in_x, in_y = smoothness(None)
+    assert in_x < 0.7 * in_y
+    in_x, in_y = smoothness((0.3, 0.3))
+    assert in_x == pytest.approx(in_y, rel=0.1)
+
+
 def test_clean_canvas():
     assert ViewSpec(1, 48, (0.1, 0.4)).clean_canvas == np.ceil(0.65 * 48 / np.sqrt(0.1 * 0.75))
     assert ViewSpec(1, 48, (0.25, 0.4), aspect=None).clean_canvas == np.ceil(0.65 * 48 / 0.5)
