@@ -1,0 +1,66 @@
+"""transformers' own flags do what they say here too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sp_hf.cli import main
+
+
+def pretrain(recipe: Path, output: Path, *flags: str) -> dict[str, torch.Tensor]:
+    assert main(["pretrain", "--recipe", str(recipe), "--output_dir", str(output), *flags]) == 0
+    return load_file(output / "pretraining" / "model.safetensors")
+
+
+def losses(output: Path) -> list[float]:
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [r["loss"] for r in records if "learning_rate" in r]
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
+    plain = pretrain(tiny_recipe, tmp_path / "plain")
+    saved = pretrain(tiny_recipe, tmp_path / "saved", "--gradient_checkpointing")
+    for name, value in plain.items():
+        torch.testing.assert_close(saved[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_stays_close(tiny_recipe: Path, tmp_path: Path) -> None:
+    pretrain(tiny_recipe, tmp_path / "plain", "--logging_steps", "1")
+    pretrain(tiny_recipe, tmp_path / "half", "--logging_steps", "1", "--bf16")
+    assert losses(tmp_path / "half") == pytest.approx(losses(tmp_path / "plain"), rel=0.03)
+    assert losses(tmp_path / "half") != losses(tmp_path / "plain")
+
+
+def test_accumulation_counts_the_whole_batch(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Two halves are one batch: no objective here has statistics over the batch but DINO's centre, which waits."""
+    flags = ("--optim", "sgd", "--learning_rate", "0.02")
+    whole = pretrain(tiny_recipe, tmp_path / "whole", *flags)
+    halves = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
+    parts = pretrain(tiny_recipe, tmp_path / "parts", *flags, *halves)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_weight_decay_spares_vectors(tiny_recipe: Path, tmp_path: Path) -> None:
+    from sp_hf.training.pretrain import build_model
+    from sp_hf.training.recipe import parse_run
+    from sp_hf.training.trainer import PretrainingTrainer
+
+    model = build_model(parse_run(["--recipe", str(tiny_recipe)])[0])
+    decayed = PretrainingTrainer.get_decay_parameter_names(None, model)
+    shapes = {name: p.ndim for name, p in model.named_parameters()}
+    assert all((name in decayed) == (ndim > 1) for name, ndim in shapes.items())
+    assert {1, 2} <= set(shapes.values())
+
+
+@pytest.mark.slow
+def test_compiled_run_stays_close(tiny_recipe: Path, tmp_path: Path) -> None:
+    plain = pretrain(tiny_recipe, tmp_path / "plain")
+    compiled = pretrain(tiny_recipe, tmp_path / "compiled", "--torch_compile")
+    assert plain.keys() == compiled.keys()
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
