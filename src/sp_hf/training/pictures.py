@@ -21,13 +21,14 @@ from ..data.datasets import LoadedImages
 from ..keyed_random import sample_keys
 from ..views import ViewSampler, ViewSpec
 
-COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#76b041", "#8e5572", "#2e86ab", "#f26ca7", "#5d737e")
+COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#f26ca7")
+MOST_VIEWS = len(COLOURS)  # drawn of each set
 
 
 def draw_views(
     path: Path, images: LoadedImages, canvas_size: int, specs: Mapping[str, ViewSpec], seed: int, rows: int = 4
 ) -> None:
-    """A sheet: each row an image with the boxes of one draw of its views, then the views themselves.
+    """A sheet: in each row one image, for each view set once with its boxes and then cut into the views.
 
     The frame of a view has the colour of its box; a dashed frame says that the view is mirrored.
     """
@@ -45,21 +46,22 @@ def draw_views(
         return
     keys = sample_keys(seed, 0, len(canvases))
     views = ViewSampler(specs)(torch.stack(canvases), torch.tensor(aspects, dtype=torch.float32), keys)
-    columns = 1 + sum(min(spec.count, 4) for spec in specs.values())
-    figure = Figure(figsize=(1.3 * columns + 0.7, 1.5 * len(canvases)), layout="constrained")
-    axes = figure.subplots(len(canvases), columns, width_ratios=[1.7] + [1] * (columns - 1), squeeze=False)
+    shown = {name: min(spec.count, MOST_VIEWS) for name, spec in specs.items()}
+    widths = [width for count in shown.values() for width in (1.5, *[1] * count)]
+    figure = Figure(figsize=(1.15 * sum(widths), 1.25 * len(canvases) + 0.2), layout="constrained")
+    axes = figure.subplots(len(canvases), len(widths), width_ratios=widths, squeeze=False)
     for i, (canvas, aspect) in enumerate(zip(canvases, aspects, strict=True)):
-        _draw_image(axes[i][0], canvas, aspect)
-        cell = 1
-        for (name, drawn), colours in zip(views.items(), _palettes(len(views)), strict=True):
-            for j in range(min(drawn.boxes.shape[1], 4)):
-                box, flip = drawn.boxes[i, j].tolist(), bool(drawn.flips[i, j])
-                colour = colours[j % len(colours)]
-                _draw_box(axes[i][0], box, colour, flip)
-                _draw_view(axes[i][cell], drawn.pixels[i, j], colour, flip)
-                if i == 0:
-                    axes[i][cell].set_title(name.replace("/", "\n"), fontsize=6)
-                cell += 1
+        cell = 0
+        for name, drawn in views.items():
+            of_image, of_views = axes[i][cell], axes[i][cell + 1 : cell + 1 + shown[name]]
+            cell += 1 + shown[name]
+            _draw_image(of_image, canvas, aspect)
+            if i == 0:
+                of_image.set_title(name, fontsize=8, loc="left")
+            for j, of_view in enumerate(of_views):
+                box, flip, colour = drawn.boxes[i, j].tolist(), bool(drawn.flips[i, j]), COLOURS[j]
+                _draw_box(of_image, box, colour, flip)
+                _draw_view(of_view, drawn.pixels[i, j], colour, flip)
     _save(figure, path)
 
 
@@ -86,11 +88,6 @@ def draw_curves(path: Path, metrics: Path) -> None:
     for panel in panels[len(series) :]:
         panel.set_visible(False)
     _save(figure, path)
-
-
-def _palettes(count: int) -> list[tuple[str, ...]]:
-    """Colours for each view set, apart from the others' as far as there are enough."""
-    return [COLOURS[2 * i % len(COLOURS) :] + COLOURS[: 2 * i % len(COLOURS)] for i in range(count)]
 
 
 def _draw_image(axes: Axes, canvas: torch.Tensor, aspect: float) -> None:
