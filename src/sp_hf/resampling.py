@@ -115,6 +115,7 @@ def resample_windows(canvases: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _windows(weights: Tensor) -> list[tuple[int, int]]:
     """Where on the canvas each view has weight: (start, stop) of B*V views."""
-    seen = (weights.amax(2) > _NOTHING).flatten(0, 1).int()  # [B*V, S], one run of ones each
+    seen = (weights[:, :, [0, -1]].amax(2) > _NOTHING).flatten(0, 1).int()  # [B*V, S]; the others lie between these two
     starts = seen.argmax(-1)
-    return list(zip(starts.tolist(), (starts + seen.sum(-1)).tolist(), strict=True))
+    stops = weights.shape[-1] - seen.flip(-1).argmax(-1)
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
