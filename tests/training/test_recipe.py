@@ -74,9 +74,13 @@ def test_a_wrong_objective_is_refused(chosen: list, message: str) -> None:
         merge_objectives(chosen, [])
 
 
-def test_a_wrong_flag_ends_with_usage(recipe: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises((SystemExit, ValueError)):
+def test_a_wrong_flag_is_refused(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean '--learning_rate'"):
         parse_run(["--recipe", str(recipe), "--learning_rat", "1"])
+    with pytest.raises(RecipeError, match="must stay False"):
+        parse_run(["--recipe", str(recipe), "--remove_unused_columns", "True"])
+    with pytest.raises(SystemExit):
+        parse_run(["--recipe", str(recipe), "--max_steps", "many"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -25,9 +25,10 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         argv: the command line after ``sp-hf pretrain``.
 
     Raises:
-        RecipeError: the recipe is missing, is no mapping, or has an unknown key.
+        RecipeError: the recipe is missing, is no mapping, or has an unknown key; an unknown flag, or values that
+            transformers refuses.
         ValueError: an objective is unknown, or an option of one is wrong.
-        SystemExit: argparse's, for a wrong flag or ``--help``.
+        SystemExit: argparse's, for a value of the wrong type or ``--help``.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe")
@@ -42,7 +43,14 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         if key not in known:
             raise RecipeError(f"{found.recipe}: unknown option {key!r}{_did_you_mean(key, known)}")
     parser.set_defaults(**recipe)
-    model, data, training, _ = parser.parse_args_into_dataclasses(args=rest, look_for_args_file=False)
+    try:
+        model, data, training, _, unknown = parser.parse_args_into_dataclasses(
+            args=rest, look_for_args_file=False, return_remaining_strings=True
+        )
+    except ValueError as error:  # transformers' own checks of its arguments
+        raise RecipeError(str(error)) from error
+    if unknown:
+        raise RecipeError(f"unknown flag {unknown[0]!r}{_did_you_mean(unknown[0], [f'--{name}' for name in known])}")
     model.objectives = merge_objectives(model.objectives, recipe.get("objectives", []))
     if training.output_dir is None or training.output_dir == "trainer_output":
         training.output_dir = str(Path("runs") / (Path(found.recipe).stem if found.recipe else "pretrain"))
