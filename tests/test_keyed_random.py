@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sp_hf.keyed_random import normal, permutation, sample_keys, uniform
+from sp_hf.keyed_random import normal, permutation, sample_keys, uniform, uniform_streams
 
 MASK = (1 << 64) - 1
 GAMMA = 0x9E3779B97F4A7C15
@@ -64,6 +64,15 @@ def test_numbers_depend_on_key_and_stream_only():
     before = torch.get_rng_state()
     uniform(keys, "s", (1,))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_streams_drawn_together_are_those_drawn_apart():
+    keys, shapes = sample_keys(0, 0, 7), {"a/box": (3, 4), "a/flip": (1,), "none": (0,), "b": (2, 2)}
+    together = uniform_streams(keys, shapes)
+    assert list(together) == list(shapes)
+    for stream, shape in shapes.items():
+        assert together[stream].shape == (7, *shape)
+        assert torch.equal(together[stream], uniform(keys, stream, shape))
 
 
 def test_normal():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from sp_hf.keyed_random import sample_keys
-from sp_hf.photometric import Jitter, Photometric, colour_matrices, finish, sample_jitter, solarise_
+from sp_hf.keyed_random import sample_keys, uniform
+from sp_hf.photometric import Jitter, Photometric, colour_matrices, finish, jitter_from, solarise_
 from sp_hf.views import ViewSampler, ViewSpec
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -107,7 +107,7 @@ def near(share: torch.Tensor, probability: float, count: int) -> bool:
 
 def test_jitter_is_drawn_as_the_papers_have_it():
     count = 5000
-    drawn = sample_jitter(sample_keys(0, 0, count), "v/photometric", 2, Photometric.dino_global())
+    drawn = jitter_from(uniform(sample_keys(0, 0, count), "v/photometric", (2, 9)), Photometric.dino_global())
     jittered = drawn.brightness != 1
     assert near(jittered.float().mean(), 0.8, 2 * count)
     for values, strength in ((drawn.brightness, 0.4), (drawn.contrast, 0.4)):
@@ -132,7 +132,7 @@ def test_jitter_is_drawn_as_the_papers_have_it():
 
 
 def test_views_of_an_image_are_jittered_apart():
-    drawn = sample_jitter(sample_keys(0, 0, 2000), "s", 2, Photometric.byol(jitter_prob=1.0))
+    drawn = jitter_from(uniform(sample_keys(0, 0, 2000), "s", (2, 9)), Photometric.byol(jitter_prob=1.0))
     assert abs(torch.corrcoef(drawn.brightness.T)[0, 1]) < 4 / 2000**0.5
 
 
@@ -150,14 +150,14 @@ def test_presets():
 
 
 def test_end_to_end_beside_plain_numpy():
-    """The sampler's view is its own undisturbed view, jittered by what sample_jitter says it drew."""
+    """The sampler's view is its own undisturbed view, jittered by what jitter_from says it drew."""
     photometric = Photometric(brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1, solarise_prob=0.5)
     canvas = picture(60, 120, 48).permute(2, 0, 1)[None].expand(6, -1, -1, -1)
     keys = sample_keys(3, 0, 6)
     spec = ViewSpec(2, 24, (0.3, 0.9), flip="none", photometric=photometric)
     found = ViewSampler({"v": spec})(canvas, torch.ones(6), keys)["v"].pixels
     plain = ViewSampler({"v": ViewSpec(2, 24, (0.3, 0.9), flip="none")})(canvas, torch.ones(6), keys)["v"].pixels
-    drawn = sample_jitter(keys, "v/photometric", 2, photometric)
+    drawn = jitter_from(uniform(keys, "v/photometric", (2, 9)), photometric)
     assert drawn.solarise.any() and not drawn.solarise.all()
     for image in range(6):
         for view in range(2):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -47,7 +48,14 @@ def uniform(keys: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
     Returns:
         float32 [B, *shape].
     """
-    return (_shift_right(_bits(keys, stream, shape), 40)).to(torch.float32) * 2.0**-24
+    return uniform_streams(keys, {stream: shape})[stream]
+
+
+def uniform_streams(keys: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """What :func:`uniform` gives for each stream, drawn together: on a GPU, launches are what random numbers cost."""
+    numbers = _shift_right(_bits(keys, tuple(shapes.items())), 40).to(torch.float32) * 2.0**-24
+    parts = numbers.split([math.prod(shape) for shape in shapes.values()], dim=1)
+    return {stream: part.unflatten(1, shape) for (stream, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def normal(keys: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
@@ -59,7 +67,7 @@ def normal(keys: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
 
 def permutation(keys: Tensor, stream: str, n: int) -> Tensor:
     """A uniformly random order of 0 .. n-1 for each key: int64 [B] to int64 [B, n]."""
-    return _bits(keys, stream, (n,)).sort(dim=-1, stable=True).indices
+    return _bits(keys, ((stream, (n,)),)).sort(dim=-1, stable=True).indices
 
 
 def sample_keys(seed: int, start: int, count: int, device: torch.device | str | None = None) -> Tensor:
@@ -80,18 +88,23 @@ def sample_keys(seed: int, start: int, count: int, device: torch.device | str | 
     return _mix(origin + torch.arange(start + 1, start + count + 1, device=device) * _GOLDEN_GAMMA)
 
 
-def _bits(keys: Tensor, stream: str, shape: tuple[int, ...]) -> Tensor:
-    """64 random bits each: int64 [B, *shape]."""
+def _bits(keys: Tensor, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Tensor:
+    """64 random bits for each number of each stream, one stream after the other: int64 [B, total]."""
     if keys.dtype != torch.int64 or keys.ndim != 1:
         raise ValueError(f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [B]")
-    origin = _mix(keys + _stream_offset(stream))
-    counters = torch.arange(1, math.prod(shape) + 1, device=keys.device) * _GOLDEN_GAMMA
-    return _mix(origin[:, None] + counters).view(keys.shape[0], *shape)
+    offsets, owners, counters = _layout(shapes, keys.device)
+    origins = _mix(keys[:, None] + offsets)  # [B, streams]
+    return _mix(origins[:, owners] + counters)
 
 
-@functools.lru_cache(maxsize=1024)
-def _stream_offset(stream: str) -> int:
-    return _signed(int(_mix(torch.tensor(zlib.crc32(stream.encode()) + 1))))
+@functools.lru_cache(maxsize=256)
+def _layout(shapes: tuple[tuple[str, tuple[int, ...]], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Offset of each stream [streams]; stream and counter of each number [total]. Kept on the device."""
+    offsets = _mix(torch.tensor([zlib.crc32(stream.encode()) + 1 for stream, _ in shapes]))
+    counts = torch.tensor([math.prod(shape) for _, shape in shapes])
+    owners = torch.arange(len(shapes)).repeat_interleave(counts)
+    counters = torch.cat([torch.arange(1, int(count) + 1) for count in counts]) * _GOLDEN_GAMMA
+    return offsets.to(device), owners.to(device), counters.to(device)
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -28,8 +28,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .keyed_random import uniform
-
 PerView = float | tuple[float, ...]
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -153,9 +151,12 @@ class Jitter(NamedTuple):
         return Jitter(*(field[images] for field in self))
 
 
-def sample_jitter(keys: Tensor, stream: str, count: int, photometric: Photometric) -> Jitter:
-    """Draw the jitter of ``count`` views an image. keys: int64 [B]."""
-    u = uniform(keys, stream, (count, 9)).unbind(-1)  # 9 x [B, V]
+NUMBERS = 9  # uniform numbers that the jitter of a view takes
+
+
+def jitter_from(numbers: Tensor, photometric: Photometric) -> Jitter:
+    """The jitter of V views an image, from uniform numbers in [0, 1): [B, V, 9]."""
+    u = numbers.unbind(-1)  # 9 x [B, V]
     jittered = u[0] < photometric.jitter_prob
 
     def factor(number: Tensor, strength: float) -> Tensor:
@@ -169,8 +170,8 @@ def sample_jitter(keys: Tensor, stream: str, count: int, photometric: Photometri
         contrast=factor(u[2], photometric.contrast),
         saturation=torch.where(u[5] < photometric.grey_prob, 0.0, factor(u[3], photometric.saturation)),
         hue=torch.where(jittered, photometric.hue * (2 * u[4] - 1), 0.0),
-        blur=torch.where(u[6] < _on(_as_tuple(photometric.blur_prob), keys.device), sigma.square(), 0.0),
-        solarise=u[8] < _on(_as_tuple(photometric.solarise_prob), keys.device),
+        blur=torch.where(u[6] < _on(_as_tuple(photometric.blur_prob), numbers.device), sigma.square(), 0.0),
+        solarise=u[8] < _on(_as_tuple(photometric.solarise_prob), numbers.device),
     )
 
 

@@ -46,27 +46,27 @@ def filter_weights(
     """Weights of the canvas's pixels along one axis.
 
     Args:
-        centre, extent: float [B, V], of the box along this axis, normalised.
+        centre, extent: float [...], of the box along this axis, normalised.
         size: N, output side in pixels.
         canvas: S, canvas side in pixels.
-        flips: bool [B, V]; True runs the axis backwards.
-        blur: float [B, V], variance of an additional Gaussian blur in squared output pixels; ``None``: a set of
+        flips: bool [...]; True runs the axis backwards.
+        blur: float [...], variance of an additional Gaussian blur in squared output pixels; ``None``: a set of
             views that are never blurred.
 
     Returns:
-        float32 [B, V, N, S]; rows sum to 1.
+        float32 [..., N, S]; rows sum to 1.
     """
-    zoom = extent * (canvas / size)  # [B, V]
+    zoom = extent * (canvas / size)  # [...]
     step = zoom if flips is None else torch.where(flips, -zoom, zoom)
     support = zoom.clamp(min=1)
     outputs = torch.arange(size, device=centre.device, dtype=torch.float32) + (0.5 - size / 2)  # [N], from the centre
     inputs = torch.arange(canvas, device=centre.device, dtype=torch.float32) + 0.5  # [S]
-    positions = (centre * canvas)[..., None] + step[..., None] * outputs  # [B, V, N], in canvas pixels
-    distance = inputs - positions[..., None]  # [B, V, N, S]
+    positions = (centre * canvas)[..., None] + step[..., None] * outputs  # [..., N], in canvas pixels
+    distance = inputs - positions[..., None]  # [..., N, S]
     if blur is None:
         weights = distance.abs_().div_(-support[..., None, None]).add_(1).clamp_(min=0)
         return weights.div_(weights.sum(-1, keepdim=True))
-    variance = _FILTER * support**2 + blur * zoom**2  # [B, V]
+    variance = _FILTER * support**2 + blur * zoom**2  # [...]
     exponent = distance.square_().mul_(-0.5 / variance[..., None, None])
     return exponent.clamp_(min=_NEVER).softmax(-1)  # a normalised Gaussian is the softmax of its exponent
 

@@ -20,14 +20,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .keyed_random import uniform
-from .photometric import Photometric, colour_matrices, finish, sample_jitter
+from .keyed_random import uniform, uniform_streams
+from .photometric import NUMBERS, Photometric, colour_matrices, finish, jitter_from
 from .resampling import extra_variance, filter_weights, resample
 from .view_spec import ViewSpec, as_view_spec
 
-__all__ = ["Photometric", "ViewSampler", "ViewSpec", "Views", "as_view_spec", "sample_boxes", "sample_flips"]
+__all__ = ["Photometric", "ViewSampler", "ViewSpec", "Views", "as_view_spec", "sample_boxes"]
 
 _CANDIDATES = 10
+_BOX_NUMBERS = 2 * _CANDIDATES + 2
 _CPU_FLOATS = 1 << 20  # in flight at once: what a core's cache holds
 _DEVICE_FLOATS = 1 << 28
 
@@ -76,12 +77,27 @@ class ViewSampler:
         dtype = torch.float16 if canvases.device.type == "cuda" else torch.float32
         with torch.autocast(canvases.device.type, enabled=False):  # bf16 would round pixels
             rows_first = canvases.permute(0, 2, 1, 3).to(dtype, memory_format=torch.contiguous_format)  # [B, S, 3, S]
-            return {name: _sample(spec, name, rows_first, aspects, keys) for name, spec in self.specs.items()}
+            numbers = uniform_streams(keys, {k: v for name, spec in self.specs.items() for k, v in _needs(name, spec)})
+            return {name: _sample(spec, name, rows_first, aspects, numbers) for name, spec in self.specs.items()}
+
+
+def _needs(name: str, spec: ViewSpec) -> list[tuple[str, tuple[int, ...]]]:
+    """Streams of random numbers, and how many of each an image, that a view set takes."""
+    return [
+        (f"{name}/box", (spec.count, _BOX_NUMBERS)),
+        (f"{name}/flip", ({"own": spec.count, "shared": 1, "none": 0}[spec.flip],)),
+        (f"{name}/photometric", (spec.count, NUMBERS)),
+        (f"{name}/resolution", (spec.count,)),
+    ]
 
 
 def sample_boxes(keys: Tensor, stream: str, spec: ViewSpec, aspects: Tensor) -> Tensor:
     """Boxes of a spec's views: keys int64 [B], aspects float [B] to [B, V, 4] cxcywh."""
-    u = uniform(keys, stream, (spec.count, 2 * _CANDIDATES + 2))  # [B, V, 2T + 2], T candidates
+    return boxes_from(uniform(keys, stream, (spec.count, _BOX_NUMBERS)), spec, aspects)
+
+
+def boxes_from(u: Tensor, spec: ViewSpec, aspects: Tensor) -> Tensor:
+    """Boxes of V views, from uniform numbers in [0, 1): [B, V, 2T + 2], T candidates, to [B, V, 4] cxcywh."""
     image_aspect = aspects.float()[:, None, None]  # [B, 1, 1]
     area = spec.area[0] + (spec.area[1] - spec.area[0]) * u[..., :_CANDIDATES]  # [B, V, T]
     if spec.aspect is None:
@@ -106,51 +122,44 @@ def _largest_box(image_aspect: Tensor, aspect: tuple[float, float]) -> Tensor:
     return torch.cat([ratio, 1 / ratio], dim=-1).clamp(max=1)
 
 
-def sample_flips(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
-    """Which views are mirrored: bool [B, V]."""
-    coins = {"own": spec.count, "shared": 1, "none": 0}[spec.flip]
-    if not coins:
-        return torch.zeros(keys.shape[0], spec.count, dtype=torch.bool, device=keys.device)
-    return (uniform(keys, stream, (coins,)) < 0.5).expand(-1, spec.count)
-
-
-def _sample(spec: ViewSpec, name: str, canvases: Tensor, aspects: Tensor, keys: Tensor) -> Views:
-    """One view set. canvases: [B, S, 3, S] in 0 .. 255."""
+def _sample(spec: ViewSpec, name: str, canvases: Tensor, aspects: Tensor, numbers: Mapping[str, Tensor]) -> Views:
+    """One view set. canvases: [B, S, 3, S] in 0 .. 255; numbers: uniform, by stream."""
     batch, canvas = canvases.shape[:2]
-    boxes = sample_boxes(keys, f"{name}/box", spec, aspects)  # [B, V, 4]
-    flips = sample_flips(keys, f"{name}/flip", spec)  # [B, V]
-    jitter = sample_jitter(keys, f"{name}/photometric", spec.count, spec.photometric)
-    blur = _blur(spec, name, keys, boxes, jitter.blur, canvas)
+    boxes = boxes_from(numbers[f"{name}/box"], spec, aspects)  # [B, V, 4]
+    flips = _flips(numbers[f"{name}/flip"], spec)  # [B, V]
+    jitter = jitter_from(numbers[f"{name}/photometric"], spec.photometric)
+    blur = _blur(spec, numbers[f"{name}/resolution"], boxes, jitter.blur, canvas)
+    axes = torch.stack([flips, torch.zeros_like(flips)])  # [2, B, V], which axes run backwards: x may, y never
     matrices = colour_matrices(jitter) if spec.photometric.changes_colour else None
     solarised = spec.photometric.solarised_views(spec.count)
-    pixels = torch.empty(batch, spec.count, 3, spec.size, spec.size, device=keys.device)
-    budget = _CPU_FLOATS if keys.device.type == "cpu" else _DEVICE_FLOATS
+    pixels = torch.empty(batch, spec.count, 3, spec.size, spec.size, device=canvases.device)
+    budget = _CPU_FLOATS if canvases.device.type == "cpu" else _DEVICE_FLOATS
     chunk = max(1, budget // (3 * spec.count * spec.size * max(canvas, spec.size)))
     for start in range(0, batch, chunk):
         part = slice(start, start + chunk)
-        (cx, cy, w, h), blur_x, blur_y = boxes[part].unbind(-1), None, None
-        if blur is not None:
-            blur_x, blur_y = blur[part].unbind(-1)
-        columns = filter_weights(cx, w, spec.size, canvas, flips[part], blur_x)
-        rows = filter_weights(cy, h, spec.size, canvas, blur=blur_y)
+        centres, extents = boxes[part].movedim(-1, 0).split(2)  # [2, B, V], x and y
+        blurs = None if blur is None else blur[:, part]
+        columns, rows = filter_weights(centres, extents, spec.size, canvas, axes[:, part], blurs)  # [B, V, N, S]
         colours = None if matrices is None else matrices[part]
         finish(resample(canvases[part], rows, columns), jitter.of(part), colours, solarised, out=pixels[part])
     return Views(pixels, boxes, flips)
 
 
-def _blur(spec: ViewSpec, name: str, keys: Tensor, boxes: Tensor, blur: Tensor, canvas: int) -> Tensor | None:
-    """Variances of blur in x and y, the defence included: [B, V, 2], squared output pixels; ``None``: never any."""
+def _flips(coins: Tensor, spec: ViewSpec) -> Tensor:
+    """Which views are mirrored: bool [B, V], from uniform numbers [B, V], [B, 1] or [B, 0]."""
+    if spec.flip == "none":
+        return torch.zeros(coins.shape[0], spec.count, dtype=torch.bool, device=coins.device)
+    return (coins < 0.5).expand(-1, spec.count)
+
+
+def _blur(spec: ViewSpec, numbers: Tensor, boxes: Tensor, blur: Tensor, canvas: int) -> Tensor | None:
+    """Variances of blur in x and y, the defence included: [2, B, V], squared output pixels; ``None``: never any."""
     if spec.effective_resolution is not None:
-        resolution = _log_uniform(keys, f"{name}/resolution", spec)  # [B, V]
-        zoom = boxes[..., 2:] * (canvas / spec.size)  # [B, V, 2], canvas pixels to an output pixel
-        return blur[..., None] + extra_variance(zoom, resolution[..., None])
-    return blur[..., None].expand(-1, -1, 2) if spec.photometric.blurs else None
-
-
-def _log_uniform(keys: Tensor, stream: str, spec: ViewSpec) -> Tensor:
-    """Effective resolutions: [B, V]."""
-    low, high = (math.log(end) for end in spec.effective_resolution or (1.0, 1.0))
-    return (low + (high - low) * uniform(keys, stream, (spec.count,))).exp()
+        low, high = (math.log(end) for end in spec.effective_resolution)
+        resolution = (low + (high - low) * numbers).exp()  # [B, V]
+        zoom = boxes[..., 2:].movedim(-1, 0) * (canvas / spec.size)  # [2, B, V], canvas pixels to an output pixel
+        return blur + extra_variance(zoom, resolution)
+    return blur.expand(2, -1, -1) if spec.photometric.blurs else None
 
 
 def _check_batch(canvases: Tensor, aspects: Tensor, keys: Tensor) -> None:
