@@ -15,7 +15,8 @@ Counted:
 - lightly: ``DINOTransform`` from a PIL image to eight normalised tensors, one image after the other.
 - kornia: the same augmentations by ``kornia.augmentation``, one image after the other, from float tensors.
 
-One thread, CPU time (a busy machine disturbs it less than it does wall time), interleaved rounds, medians.
+One thread, CPU time (a busy machine disturbs it less than it does wall time), interleaved rounds of at least 0.3 s
+each, medians.
 
 **With ``--device cuda``**: the sampler beside the forward and backward of a ViT-S/16 student on all views and the
 forward of its teacher on the global ones, bf16, without heads, losses and optimizer, which would only make the step
@@ -100,6 +101,14 @@ def kornia_pipeline(images: list[Image.Image]) -> Callable[[], object]:
     return lambda: [[transform(x) for transform in (first, second, *[local] * 6)] for x in tensors]
 
 
+def _cpu_seconds(work: Callable[[], object], calls: int) -> float:
+    """Of one call, in a row of calls."""
+    start = time.process_time()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - start) / calls
+
+
 def compare(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     images = photographs(options.batch)
@@ -109,13 +118,11 @@ def compare(options: argparse.Namespace) -> None:
             pipelines[name] = build(images)
         except ImportError as error:
             print(f"{name}: not importable here, left out ({error})")
+    calls = {name: max(1, round(0.3 / _cpu_seconds(pipeline, 2))) for name, pipeline in pipelines.items()}
     seconds: dict[str, list[float]] = {name: [] for name in pipelines}
-    for round_ in range(options.rounds + 1):
+    for _ in range(options.rounds):
         for name, pipeline in pipelines.items():
-            start = time.process_time()
-            pipeline()
-            if round_:  # the first one warms up
-                seconds[name].append((time.process_time() - start) / options.batch)
+            seconds[name].append(_cpu_seconds(pipeline, calls[name]) / options.batch)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     print(
         f"\n2 x 96 + 6 x 48 px, canvas {options.canvas}, {options.batch} images, {options.rounds} rounds, one thread\n"

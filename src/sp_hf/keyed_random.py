@@ -100,10 +100,11 @@ def _bits(keys: Tensor, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Tens
 @functools.lru_cache(maxsize=256)
 def _layout(shapes: tuple[tuple[str, tuple[int, ...]], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Offset of each stream [streams]; stream and counter of each number [total]. Kept on the device."""
-    offsets = _mix(torch.tensor([zlib.crc32(stream.encode()) + 1 for stream, _ in shapes]))
-    counts = torch.tensor([math.prod(shape) for _, shape in shapes])
-    owners = torch.arange(len(shapes)).repeat_interleave(counts)
-    counters = torch.cat([torch.arange(1, int(count) + 1) for count in counts]) * _GOLDEN_GAMMA
+    with torch.device("cpu"):  # whatever device is the default: these are kept
+        offsets = _mix(torch.tensor([zlib.crc32(stream.encode()) + 1 for stream, _ in shapes]))
+        counts = torch.tensor([math.prod(shape) for _, shape in shapes])
+        owners = torch.arange(len(shapes)).repeat_interleave(counts)
+        counters = torch.cat([torch.arange(1, int(count) + 1) for count in counts]) * _GOLDEN_GAMMA
     return offsets.to(device), owners.to(device), counters.to(device)
 
 

@@ -238,8 +238,10 @@ def _on(values: tuple[float, ...], device: torch.device) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _basis(device: torch.device) -> Tensor:
     """[3, 3, 3]: to grey, to chroma, to chroma turned by 90 degrees in the IQ plane, from red towards yellow."""
-    to_grey = torch.tensor([_LUMA] * 3, dtype=torch.float64)
-    to_yiq = torch.tensor([_LUMA, *_TO_IQ], dtype=torch.float64)
-    quarter_turn = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
-    turned = torch.linalg.inv(to_yiq) @ quarter_turn @ to_yiq
-    return torch.stack([to_grey, torch.eye(3, dtype=torch.float64) - to_grey, turned]).float().to(device)
+    with torch.device("cpu"):
+        to_grey = torch.tensor([_LUMA] * 3, dtype=torch.float64)
+        to_yiq = torch.tensor([_LUMA, *_TO_IQ], dtype=torch.float64)
+        quarter_turn = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
+        turned = torch.linalg.inv(to_yiq) @ quarter_turn @ to_yiq
+        basis = torch.stack([to_grey, torch.eye(3, dtype=torch.float64) - to_grey, turned])
+    return basis.float().to(device)
