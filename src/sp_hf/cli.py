@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command; a mistake of the user's is one clear line, not a traceback."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("sp_hf").setLevel(logging.INFO)
+    logging.getLogger("sp_hf").setLevel(logging.INFO if _speaks() else logging.WARNING)
     _quieten_libraries()
     try:
         return command(argv)
@@ -51,6 +52,11 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("sp-hf: interrupted", file=sys.stderr)
         return 130
+
+
+def _speaks() -> bool:
+    """Of several processes only the first one reports."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _quieten_libraries() -> None:
@@ -76,10 +82,13 @@ def pretrain_command(argv: list[str]) -> int:
 
     result = pretrain(*parse_run(argv))
     if result.stopped_by is not None:
-        name = signal.Signals(result.stopped_by).name
-        print(f"{name}: stopped at step {result.step}, with a checkpoint. Go on with the same command and")
-        print("  --resume_from_checkpoint last")
+        if _speaks():
+            name = signal.Signals(result.stopped_by).name
+            print(f"{name}: stopped at step {result.step}, with a checkpoint. Go on with the same command and")
+            print("  --resume_from_checkpoint last")
         return 128 + result.stopped_by
+    if not _speaks():
+        return 0
     print(f"{result.output_dir}: {result.step} steps.")
     print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
     print(f"Probe it:  sp-hf probe {result.output_dir / 'encoder'}")

@@ -214,9 +214,7 @@ def test_broken_images_are_skipped_counted_and_reported(tiny_recipe: Path, tmp_p
     assert any("00.png" in line for line in report["images"])
 
 
-def test_too_many_broken_images_stop_the_run(
-    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_too_many_broken_images_stop_the_run(tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photos = _image_folder(tmp_path / "photos", broken=3)
     flags = ("--dataset", str(photos), "--max_skipped", "1")
     assert pretrain(tiny_recipe, tmp_path / "out", *flags) == 1
