@@ -1,4 +1,4 @@
-"""The command line: ``sp-hf pretrain | probe | export``. Thin: each command is a function of the package."""
+"""The command line: ``sp-hf pretrain | evaluate | export``. Thin: each command is a function of the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
-    "probe": ("probe_command", "what (kNN) and where (relative position and scale) a frozen encoder knows"),
+    "evaluate": ("evaluate_command", "what vision models know, and where: any of the Hub or on disk, side by side"),
     "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
 }
 
@@ -91,15 +91,15 @@ def pretrain_command(argv: list[str]) -> int:
         return 0
     print(f"{result.output_dir}: {result.step} steps.")
     print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
-    print(f"Probe it:  sp-hf probe {result.output_dir / 'encoder'}")
+    print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     return 0
 
 
-def probe_command(argv: list[str]) -> int:
-    """``sp-hf probe``."""
-    from .evaluation.command import probe_models
+def evaluate_command(argv: list[str]) -> int:
+    """``sp-hf evaluate``."""
+    from .evaluation.command import evaluate_models
 
-    return probe_models(argv)
+    return evaluate_models(argv)
 
 
 def export_command(argv: list[str]) -> int:

@@ -27,7 +27,7 @@ def find_image_column(features: datasets.Features, wanted: str | None = None) ->
         ColumnError: no such column, not a column of images, or several to choose from.
     """
     if wanted is not None:
-        _require(wanted, features, "image_column")
+        require_column(wanted, features, "image_column")
         if not _may_hold_images(features[wanted]):
             raise ColumnError(
                 f"image_column={wanted!r} is of type {_type_name(features[wanted])}, which holds no images; "
@@ -51,7 +51,7 @@ def find_label_column(features: datasets.Features, wanted: str | None = None) ->
         ColumnError: the column asked for is not there, or holds neither ``ClassLabel`` nor whole numbers.
     """
     if wanted is not None:
-        _require(wanted, features, "label_column")
+        require_column(wanted, features, "label_column")
         if not _is_label(features[wanted]):
             raise ColumnError(
                 f"label_column={wanted!r} is of type {_type_name(features[wanted])}; labels are ClassLabel or whole "
@@ -64,7 +64,8 @@ def find_label_column(features: datasets.Features, wanted: str | None = None) ->
     return next((name for name in _LABEL_NAMES if name in features and _is_label(features[name])), None)
 
 
-def _require(name: str, features: datasets.Features, flag: str) -> None:
+def require_column(name: str, features: datasets.Features, flag: str) -> None:
+    """Raise ColumnError where there is no such column; ``flag`` is what asked for it."""
     if name not in features:
         raise ColumnError(f"{flag}={name!r} is not a column; the columns are: {describe_columns(features)}")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,7 +25,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from .columns import describe_columns, find_image_column, find_label_column
+from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .sources import DatasetLoadError, Source, locate, reject_hub_options
 
 EMBEDDED = "part-scenes"
@@ -37,13 +37,14 @@ class LoadedImages:
     """A dataset of images whose column is known and not yet decoded.
 
     Args:
-        dataset: rows of ``image_column`` (a ``{"bytes", "path"}`` dict) and ``label_column``, nothing else.
+        dataset: rows of ``image_column`` (a ``{"bytes", "path"}`` dict), ``label_column`` and ``extra_columns``.
         image_column: name of the column of images.
         label_column: name of the column of whole-number labels, if there is one.
         label_names: the classes' names, where the dataset knows them.
         description: the source in one line, for logs and reports.
         fingerprint: differs between sources, splits, sets of columns and numbers of rows; equal between runs.
         num_images: number of rows; ``None`` where a stream does not know.
+        extra_columns: kept too; those of type ``Image`` are not decoded either.
     """
 
     dataset: datasets.Dataset | datasets.IterableDataset
@@ -53,6 +54,7 @@ class LoadedImages:
     description: str
     fingerprint: str
     num_images: int | None
+    extra_columns: tuple[str, ...] = ()
 
     @property
     def streaming(self) -> bool:
@@ -68,6 +70,7 @@ def load_images(
     streaming: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    extra_columns: Sequence[str] = (),
 ) -> LoadedImages:
     """Load a dataset of images by one string (see the module's docstring).
 
@@ -80,6 +83,7 @@ def load_images(
         streaming: read as a stream, without preparing a copy on disk.
         image_column: needed only if not exactly one column is of type ``Image``.
         label_column: see :func:`~sp_hf.data.columns.find_label_column`.
+        extra_columns: others to keep, for instance annotations.
 
     Raises:
         DatasetLoadError: the dataset, an option of it or its split is not there.
@@ -90,11 +94,11 @@ def load_images(
         reject_hub_options(f"embedded dataset {EMBEDDED}", config, revision)
         split = split or "train"
         rows, num_images = _load_embedded(query, split, streaming)
-        return _with_columns(rows, dataset, split, num_images, image_column or "image", label_column)
+        return _with_columns(rows, dataset, split, num_images, image_column or "image", label_column, extra_columns)
     source = locate(dataset, config, revision)
     rows, split = _load_split(source, split, streaming)
     num_images = _rows_of_stream(rows, split) if streaming else len(rows)
-    return _with_columns(rows, source.description, split, num_images, image_column, label_column)
+    return _with_columns(rows, source.description, split, num_images, image_column, label_column, extra_columns)
 
 
 def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
@@ -168,6 +172,7 @@ def _with_columns(
     num_images: int | None,
     image_column: str | None,
     label_column: str | None,
+    extra_columns: Sequence[str],
 ) -> LoadedImages:
     """Choose the columns, and keep ``datasets`` from decoding images itself."""
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
@@ -175,9 +180,14 @@ def _with_columns(
     features = rows.features
     image_column = find_image_column(features, image_column)
     label_column = find_label_column(features, label_column)
-    rows = rows.select_columns([image_column] + ([label_column] if label_column else []))
-    if features[image_column] != datasets.Image(decode=False):
-        rows = rows.cast_column(image_column, datasets.Image(decode=False))
+    for name in extra_columns:
+        require_column(name, features, "extra_columns")
+    kept = dict.fromkeys([image_column, *([label_column] if label_column else []), *extra_columns])
+    rows = rows.select_columns(list(kept))
+    for name in kept:
+        is_image = name == image_column or isinstance(features[name], datasets.Image)
+        if is_image and features[name] != datasets.Image(decode=False):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
     label = features[label_column] if label_column else None
     identity = "\n".join([description, split, describe_columns(features), str(num_images)])
     return LoadedImages(
@@ -188,6 +198,7 @@ def _with_columns(
         description=f"{description}, split {split}",
         fingerprint=hashlib.sha1(identity.encode(), usedforsecurity=False).hexdigest()[:16],
         num_images=num_images,
+        extra_columns=tuple(extra_columns),
     )
 
 

@@ -1,118 +1,125 @@
-"""``sp-hf probe MODEL [MODEL ...]``: the two probes, models side by side with their floors, as a table and as JSON."""
+"""``sp-hf evaluate MODEL [MODEL ...]``: what and where, models side by side with their floors."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import shlex
+import types
+import typing
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..data.datasets import LoadedImages, load_images
-from ..data.sources import DatasetLoadError
-from ..encoder import Encoder
-from ..encoder_loading import resolve_encoder
-from .probe import (
-    PIXELS,
-    RANDOM,
-    ProbeResults,
-    ProbeSettings,
-    format_table,
-    prepare_probe,
-    probe,
-    random_initialisation,
-)
-from .raw_pixels import RawPixels
-
-VALIDATION_SPLITS = ("validation", "val", "test")
+from .cache import FeatureCache, default_cache_dir
+from .data import DataSource, EvaluationData
+from .model import open_model
+from .report import results_dict, terminal_table, write_report
+from .suite import TaskReport, run_suite, with_controls
+from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
 
 
-def probe_models(argv: list[str]) -> int:
-    """Entry point of ``sp-hf probe``; returns the exit status."""
-    args = _parser().parse_args(argv)
+def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
+    """Entry point of ``sp-hf evaluate``; returns the exit status."""
+    args = parser(prog).parse_args(argv)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    encoders = {name: _open(name) for name in dict.fromkeys(args.models)}
-    settings = ProbeSettings(
-        size=args.size or _native_size(next(iter(encoders.values()))),
-        crop_size=args.crop_size,
-        canvas_size=args.canvas_size,
-        max_images=args.max_images or None,
+    tasks = build_tasks(args.tasks, vars(args))
+    names = dict.fromkeys(args.models)
+    models = [open_model(name, size=args.size, device=device, seed=args.seed) for name in names]
+    source = DataSource(**{name: getattr(args, name) for name in _SOURCE_FLAGS}, max_images=args.max_images or None)
+    cache = FeatureCache(None if args.no_cache else args.cache_dir or default_cache_dir())
+    data = EvaluationData(
+        source,
         seed=args.seed,
+        cache=cache,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        progress=True,
     )
-    for encoder in encoders.values():
-        settings.check(encoder)
-    train = load_images(args.dataset, split=args.split, label_column=args.label_column)
-    validation = open_validation(
-        args.validation_dataset or args.dataset, args.validation_split, label_column=args.label_column
-    )
-    data = prepare_probe(train, validation, settings, progress=True)
-    results = {PIXELS: probe(RawPixels(), data, batch_size=args.batch_size)}
-    floors: dict[str, Encoder] = {}
-    for encoder in encoders.values():  # one floor an architecture
-        architecture = encoder.describe()
-        if architecture not in floors:
-            floors[architecture] = random_initialisation(encoder, args.seed).to(device)
-            name = RANDOM if len(floors) == 1 else f"{RANDOM} ({architecture})"
-            results[name] = probe(floors[architecture], data, batch_size=args.batch_size, progress=True)
-    for name, encoder in encoders.items():
-        results[name] = probe(encoder.to(device), data, batch_size=args.batch_size, progress=True)
-    print(format_table(results))
-    if args.output:
-        write_results(args.output, results)
+    everyone = with_controls(models, args.seed)
+    folder = Path(args.output_dir) if args.output_dir else None
+    command = shlex.join([*prog.split(), *argv])
+    done: list[TaskReport] = []
+
+    def save(report: TaskReport) -> None:
+        """After each task, so that an interrupted run keeps what it has."""
+        done.append(report)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            report.pictures = report.task.draw(report.results, folder)
+            write_report(results_dict(done, everyone, data, command), folder)
+
+    reports = run_suite(everyone, tasks, data, after=save)
+    print(terminal_table(results_dict(reports, everyone, data, command)))
+    if folder is not None:
+        print(
+            f"\n{folder / 'report.md'} has all figures, differences and pictures; {folder / 'results.json'} the numbers."
+        )
     return 0
 
 
-def open_validation(dataset: str, split: str | None = None, label_column: str | None = None) -> LoadedImages:
-    """The validation side: the named split, or the first there is of validation, val and test.
+_SOURCE_FLAGS = (
+    "dataset",
+    "split",
+    "config",
+    "revision",
+    "validation_dataset",
+    "validation_split",
+    "image_column",
+    "label_column",
+)
 
-    Raises:
-        DatasetLoadError: there is none; says which splits there are.
-    """
-    if split is not None:
-        return load_images(dataset, split=split, label_column=label_column)
-    reason: DatasetLoadError | None = None
-    for name in VALIDATION_SPLITS:
-        try:
-            return load_images(dataset, split=name, label_column=label_column)
-        except DatasetLoadError as error:
-            reason = error
-    raise DatasetLoadError(
-        f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with --validation_split, or another"
-        f" dataset with --validation_dataset. ({reason})"
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The flags: of the run, and of every task (made of its options)."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
+    made.add_argument("models", nargs="+", metavar="MODEL", help="Hub id, folder, run folder, or preset (untrained)")
+    made.add_argument("--tasks", nargs="+", default=DEFAULT_TASKS, metavar="TASK", help=f"all, or: {', '.join(TASKS)}")
+    made.add_argument("--output_dir", help="for results.json, report.md and pictures")
+    images = made.add_argument_group("images")
+    images.add_argument("--dataset", default="part-scenes", help="training side: as for sp-hf pretrain")
+    images.add_argument("--split", help="its split; default: train")
+    images.add_argument("--config", help="configuration of a Hub dataset")
+    images.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
+    images.add_argument("--validation_dataset", help="validation side; default: --dataset")
+    images.add_argument("--validation_split", help="its split; default: validation, val or test")
+    images.add_argument("--image_column", help="default: found by type")
+    images.add_argument("--label_column", help="default: found by type")
+    images.add_argument("--max_images", type=int, default=0, help="of each side, chosen at random; 0 for all")
+    images.add_argument("--size", type=int, help="side in px of whole images; default: each model's own")
+    how = made.add_argument_group("how")
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--batch_size", type=int, default=64)
+    how.add_argument(
+        "--num_workers", type=int, default=min(8, (os.cpu_count() or 1) // 2), help="processes that decode"
+    )
+    how.add_argument("--device", help="default: cuda where there is one")
+    how.add_argument("--cache_dir", help=f"of features; default: {default_cache_dir()}")
+    how.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
+    for task in TASKS.values():
+        group = made.add_argument_group(task.name, (task.__doc__ or "").split("\n")[0])
+        hints = typing.get_type_hints(task)
+        for flag, field in options_of(task).items():
+            kind, several = _argument_type(hints[field.name])
+            more: dict[str, Any] = {"nargs": "+"} if several else {}
+            shown = field.default if field.default is not None else ""
+            text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
+            group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
+    return made
 
 
-def write_results(path: str | Path, results: dict[str, ProbeResults]) -> None:
-    """All figures with their intervals, as JSON."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({name: r.to_dict() for name, r in results.items()}, indent=2) + "\n")
+def _argument_type(hint: Any) -> tuple[type, bool]:
+    """The type of one value of a flag, and whether it takes several."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
 
 
-def _open(name: str) -> Encoder:
-    """A model by Hub id, folder or run folder (its ``encoder/``)."""
-    inside = Path(name) / "encoder"
-    return resolve_encoder(inside if inside.is_dir() else name)
-
-
-def _native_size(encoder: Encoder) -> int:
-    size = getattr(encoder.config, "image_size", 224)
-    return size if isinstance(size, int) else size[0]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sp-hf probe", description=__doc__)
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="Hub id, folder, or run folder")
-    parser.add_argument("--dataset", default="part-scenes", help="training side: as for sp-hf pretrain")
-    parser.add_argument("--split", help="its split; default: train")
-    parser.add_argument("--validation_dataset", help="validation side; default: --dataset")
-    parser.add_argument("--validation_split", help="its split; default: validation, val or test")
-    parser.add_argument("--label_column", help="labels for kNN; default: found by type")
-    parser.add_argument("--size", type=int, help="side in px of whole images; default: the first model's own")
-    parser.add_argument("--crop_size", type=int, help="side in px of crops; default: --size")
-    parser.add_argument("--canvas_size", type=int, help="side in px at which images are kept")
-    parser.add_argument("--max_images", type=int, default=1000, help="images a side; 0 for all (default: 1000)")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="default: cuda where there is one")
-    parser.add_argument("--output", help="JSON file for all figures with their intervals")
-    return parser
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

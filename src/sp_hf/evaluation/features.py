@@ -46,6 +46,17 @@ class ImageSample(NamedTuple):
     labels: Tensor | None
     images: LoadedImages
 
+    @property
+    def identity(self) -> str | None:
+        """Differs where the rows do, and outlives the process; ``None`` for the rows of a stream."""
+        fingerprint = getattr(self.rows, "_fingerprint", None)
+        return None if fingerprint is None else f"{self.images.image_column} of {fingerprint}"
+
+    def select(self, chosen: np.ndarray) -> ImageSample:
+        """Some of the rows, by index."""
+        rows = [self.rows[int(i)] for i in chosen] if isinstance(self.rows, list) else self.rows.select(chosen)
+        return ImageSample(rows, None if self.labels is None else self.labels[torch.from_numpy(chosen)], self.images)
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbeImages:
@@ -146,7 +157,7 @@ def read_images(
         ValueError: not one image can be read.
     """
     canvases, aspects, kept, skipped = [], [], [], []
-    for index, row in enumerate(tqdm(sample.rows, desc="decoding", unit="image", disable=not progress)):
+    for index, row in enumerate(tqdm(sample.rows, desc="decoding", unit="image", disable=not progress, leave=False)):
         try:
             decoded = read_canvas(row, sample.images, canvas_size, max_pixels)
         except UnreadableImage as error:
@@ -175,6 +186,7 @@ def extract_features(
     *,
     batch_size: int = 64,
     progress: bool = False,
+    name: str = "encoder",
 ) -> dict[str, Features]:
     """Encode views of every image, in float32 and evaluation mode, which is put back afterwards.
 
@@ -184,6 +196,7 @@ def extract_features(
         specs: view sets by name.
         batch_size: B, images at a time.
         progress: show a bar.
+        name: of the encoder, for the bar and for errors.
 
     Raises:
         ValueError: a view size the encoder cannot take, or a feature that is not finite.
@@ -192,24 +205,25 @@ def extract_features(
         encoder.patches_of(spec.size)
     device = _device_of(encoder)
     sampler = ViewSampler(specs)
-    parts: dict[str, list[Features]] = {name: [] for name in specs}
+    parts: dict[str, list[Features]] = {view_set: [] for view_set in specs}
+    starts = range(0, len(images), batch_size)
     with _evaluating(encoder):
-        for start in tqdm(range(0, len(images), batch_size), desc="encoding", disable=not progress):
+        for start in tqdm(starts, desc=f"{name}: encoding crops", disable=not progress, leave=False):
             batch = slice(start, start + batch_size)
             inputs = (images.canvases[batch], images.aspects[batch], images.keys[batch])
-            for name, views in sampler(*(tensor.to(device) for tensor in inputs)).items():
+            for view_set, views in sampler(*(tensor.to(device) for tensor in inputs)).items():
                 encoding = encoder(views.pixels.flatten(0, 1))
                 lead = views.boxes.shape[:2]
-                parts[name].append(
+                parts[view_set].append(
                     Features(
                         encoding.cls.float().unflatten(0, lead).cpu(),
                         encoding.patches.float().mean(-2).unflatten(0, lead).cpu(),
                         views.boxes.cpu(),
                     )
                 )
-    features = {name: Features(*map(torch.cat, zip(*batches, strict=True))) for name, batches in parts.items()}
-    for name, found in features.items():
-        _check_finite(found, f"{images.description}, views {name!r}")
+    features = {view_set: Features(*map(torch.cat, zip(*found, strict=True))) for view_set, found in parts.items()}
+    for view_set, found in features.items():
+        _check_finite(found, f"{name} on {images.description}, views {view_set!r}")
     return features
 
 

@@ -9,71 +9,24 @@ Letters: n training images, m queries, B queries of a batch, D feature size, C c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bootstrap import Estimate, ratio_of_sums
+from ..model import EvaluatedModel
+from ..task import Task, TaskResult, option
+from .accuracy import LabelError, accuracy_measures, check_labels
+
+if TYPE_CHECKING:
+    from ..data import EvaluationData
+
+__all__ = ["KNN", "LabelError", "evaluate_knn", "knn_votes"]
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-_SHOWN = 5
 _BATCH = 1024
-
-
-class LabelError(ValueError):
-    """Labels with which recognition cannot be measured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class KNNResult:
-    """Top-1 accuracy on the validation images.
-
-    Args:
-        accuracy: fraction of the labelled images that are recognised.
-        neighbours, temperature: k and T that were used.
-        classes: how many there are in the training sample.
-        train_images, images: labelled images compared with, and asked about.
-    """
-
-    accuracy: Estimate
-    neighbours: int
-    temperature: float
-    classes: int
-    train_images: int
-    images: int
-
-
-def check_labels(train: Tensor | None, validation: Tensor | None, names: Sequence[str] | None = None) -> None:
-    """Whether recognition can be measured with these labels (int64, -1 for none).
-
-    Raises:
-        LabelError: a split without labels, a single class, or classes that the training images lack.
-    """
-    for split, labels in (("training", train), ("validation", validation)):
-        if labels is None or not (labels >= 0).any():
-            raise LabelError(
-                f"kNN needs labels, but the {split} images have none: name their column with label_column,"
-                " or leave kNN out"
-            )
-    known = torch.unique(train[train >= 0])
-    if len(known) < 2:
-        raise LabelError(f"kNN needs two classes or more; all training images are of class {_name(known[0], names)}")
-    asked = torch.unique(validation[validation >= 0])
-    missing = asked[~torch.isin(asked, known)]
-    if len(missing):
-        shown = ", ".join(_name(label, names) for label in missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
-        raise LabelError(
-            f"{len(missing)} of the {len(asked)} classes of the validation images have no training image ({shown}):"
-            " use splits with the same classes, or a larger max_images"
-        )
-
-
-def _name(label: Tensor, names: Sequence[str] | None) -> str:
-    index = int(label)
-    return f"{index} ({names[index]})" if names is not None and index < len(names) else str(index)
 
 
 def knn_votes(
@@ -109,16 +62,17 @@ def evaluate_knn(
     *,
     neighbours: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
-    seed: int = 0,
-) -> KNNResult:
-    """Accuracy of the vote on the validation images, with its interval.
+) -> tuple[Tensor, Tensor]:
+    """The vote on the validation images.
 
     Args:
         train, validation: [n, D] and [m, D] features.
         train_labels, validation_labels: int64 [n] and [m]; images without a label (-1) are left out.
         neighbours: k; all of the training images where there are fewer.
         temperature: T.
-        seed: of the bootstrap.
+
+    Returns:
+        Predicted and true classes of the labelled validation images, int64.
 
     Raises:
         LabelError: see :func:`check_labels`.
@@ -126,11 +80,47 @@ def evaluate_knn(
     check_labels(train_labels, validation_labels)
     train, train_labels = train[train_labels >= 0], train_labels[train_labels >= 0]
     validation, validation_labels = validation[validation_labels >= 0], validation_labels[validation_labels >= 0]
-    neighbours = min(neighbours, len(train))
     known, train_labels = torch.unique(train_labels, return_inverse=True)
     votes = knn_votes(
-        train, train_labels, validation, classes=len(known), neighbours=neighbours, temperature=temperature
+        train,
+        train_labels,
+        validation,
+        classes=len(known),
+        neighbours=min(neighbours, len(train)),
+        temperature=temperature,
     )
-    correct = (known[votes.argmax(-1)] == validation_labels)[:, None]  # [m, 1]
-    (accuracy,) = ratio_of_sums(correct, torch.ones_like(correct), seed=seed)
-    return KNNResult(accuracy, neighbours, temperature, len(known), len(train), len(validation))
+    return known[votes.argmax(-1)], validation_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class KNN(Task):
+    """Recognition without training anything."""
+
+    name: ClassVar[str] = "knn"
+    kind: ClassVar[Literal["what", "where"]] = "what"
+    headline: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    neighbours: int = option(NEIGHBOURS, "k")
+    temperature: float = option(TEMPERATURE, "T of the votes' weights")
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1 or self.temperature <= 0:
+            raise ValueError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
+
+    def prepare(self, data: EvaluationData) -> None:
+        check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)
+
+    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
+        train, validation = data.features(model, data.train), data.features(model, data.validation)
+        predicted, labels = evaluate_knn(
+            train.cls,
+            train.labels,
+            validation.cls,
+            validation.labels,
+            neighbours=self.neighbours,
+            temperature=self.temperature,
+        )
+        known = int((train.labels >= 0).sum())
+        return TaskResult(
+            accuracy_measures(predicted, labels), {"train_images": known, "classes": len(torch.unique(labels))}
+        )

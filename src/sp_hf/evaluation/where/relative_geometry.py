@@ -27,7 +27,7 @@ Letters: n images, V crops of an image, D feature size, T = 4 targets.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,12 +36,18 @@ from ...geometry import apply_relation, box_iou, log_scale, relation
 from ...objectives.where.pairs import ordered_pairs
 from ...photometric import Photometric
 from ...views import ViewSpec
-from ..bootstrap import Estimate, ratio_of_sums
 from ..features import Features
+from ..measure import Measure
+from ..model import EvaluatedModel
 from ..ridge import fit_ridge
+from ..task import Task, TaskResult, option
+
+if TYPE_CHECKING:
+    from ..data import EvaluationData
 
 _HELD_OUT = 0.2  # of the training images, to choose the penalty
 _MIN_IMAGES = 10
+_CANVAS = 3  # times the crops' size: at which the smallest crops are no blurrier than the protocol makes the others
 _ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
 
 
@@ -78,35 +84,6 @@ class RelativeGeometryProtocol:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class RelativeGeometryResult:
-    """How well relative position and scale are predicted on the validation images.
-
-    Args:
-        r2_x, r2_y: of the offset between the centres. 0 is what a constant prediction reaches.
-        r2_position: of both at once, residual over total of both.
-        r2_scale: of the log ratio of the boxes' sizes (square roots of their areas).
-        mae_x, mae_y: mean absolute error in image widths, and heights.
-        mae_scale: mean absolute error of that log ratio.
-        iou: of the predicted second box with the true one, the first box given.
-        images, pairs, train_images: how many.
-        penalties: ridge penalties chosen for dx, dy, ln w, ln h.
-    """
-
-    r2_x: Estimate
-    r2_y: Estimate
-    r2_position: Estimate
-    r2_scale: Estimate
-    mae_x: Estimate
-    mae_y: Estimate
-    mae_scale: Estimate
-    iou: Estimate
-    images: int
-    pairs: int
-    train_images: int
-    penalties: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,44 +146,71 @@ def embedding(features: Features) -> Tensor:
     return torch.cat([features.cls, features.mean_patch], dim=-1)
 
 
-def evaluate_relative_geometry(train: Features, validation: Features, *, seed: int = 0) -> RelativeGeometryResult:
-    """Fit the probe to one split's crops and measure it on another's.
+def relation_measures(first: Tensor, second: Tensor, predicted: Tensor) -> dict[str, Measure]:
+    """The figures of predicted relations, pooled over the pairs, as sums over images.
+
+    ``r2_position`` is of x and y at once, residual over total of both; ``mae_x`` and ``mae_y`` are in image widths and
+    heights; ``iou`` is of the predicted second box with the true one, the first box given.
 
     Args:
-        train, validation: features of crops that :meth:`RelativeGeometryProtocol.view_spec` describes.
-        seed: of the held-out images and of the bootstrap.
-
-    Raises:
-        ValueError: too few training images.
+        first, second: [n, pairs, 4] boxes, cxcywh.
+        predicted: [n, pairs, 4] relations in image units.
     """
-    probe = RelationProbe.fit(embedding(train), train.boxes, seed=seed)
-    first, second = ordered_pairs(validation.boxes.shape[1])
-    inputs, boxes = embedding(validation), validation.boxes.double()
-    predicted = probe.predict(inputs[:, first], inputs[:, second])  # [n, pairs, 4]
-    return RelativeGeometryResult(
-        **_figures(boxes[:, first], boxes[:, second], predicted, seed),
-        images=len(boxes),
-        pairs=len(boxes) * len(first),
-        train_images=len(train.boxes),
-        penalties=tuple(probe.penalties.tolist()),
-    )
-
-
-def _figures(first: Tensor, second: Tensor, predicted: Tensor, seed: int) -> dict[str, Estimate]:
-    """The estimates of :class:`RelativeGeometryResult`: boxes and predicted relations, [n, pairs, 4] each."""
     truth = relation(first, second)
     truth = torch.cat([truth[..., :2], log_scale(truth)[..., None]], dim=-1)  # [n, pairs, 3]: dx, dy, log scale
     error = torch.cat([predicted[..., :2], log_scale(predicted)[..., None]], dim=-1) - truth
     residual = error.square().sum(1)  # [n, 3]
     # With both orders of every pair the mean of each target is exactly 0: squares are deviations from the mean.
     total = truth.square().sum(1)
-    iou = box_iou(apply_relation(first, predicted), second)
-    means = torch.cat([error.abs(), iou[..., None]], dim=-1)  # [n, pairs, 4]
-    numerators = torch.cat([residual, residual[:, :2].sum(1, keepdim=True), means.sum(1)], dim=-1)
-    pairs = torch.full((len(means), 4), means.shape[1], dtype=torch.float64)
-    denominators = torch.cat([total, total[:, :2].sum(1, keepdim=True), pairs], dim=-1)
-    x, y, scale, position, *rest = ratio_of_sums(numerators, denominators, seed=seed)
-    r2 = {"r2_x": x, "r2_y": y, "r2_position": position, "r2_scale": scale}
-    return {name: estimate.complement() for name, estimate in r2.items()} | dict(
-        zip(("mae_x", "mae_y", "mae_scale", "iou"), rest, strict=True)
-    )
+    absolute, iou = error.abs().mean(1), box_iou(apply_relation(first, predicted), second).mean(1)
+
+    def r2(*targets: int) -> Measure:
+        columns = list(targets)
+        return Measure(residual[:, columns].sum(1), total[:, columns].sum(1), form="complement", chance=0.0)
+
+    measures = {"r2_position": r2(0, 1), "r2_scale": r2(2), "r2_x": r2(0), "r2_y": r2(1)}
+    for column, name in enumerate(("mae_x", "mae_y", "mae_scale")):
+        measures[name] = Measure.of(absolute[:, column], higher_is_better=False)
+    return measures | {"iou": Measure.of(iou)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeGeometry(Task):
+    """Relative position and scale of two crops."""
+
+    name: ClassVar[str] = "relative-geometry"
+    kind: ClassVar[Literal["what", "where"]] = "where"
+    headline: ClassVar[tuple[str, ...]] = ("r2_position", "r2_scale", "iou")
+
+    crop_size: int | None = option(None, "side in px of crops; default: the model's own size")
+    canvas_size: int | None = option(None, "side in px at which images are kept; default: three times crop_size")
+    images: int | None = option(1000, "images of each side; 0 for all")
+    protocol: RelativeGeometryProtocol = dataclasses.field(default_factory=RelativeGeometryProtocol)
+
+    def spec_for(self, model: EvaluatedModel) -> ViewSpec:
+        """The crops this model is shown."""
+        return self.protocol.view_spec(self.crop_size or model.size)
+
+    def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
+        model.encoder.patches_of(self.spec_for(model).size)
+
+    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
+        spec = self.spec_for(model)
+        canvas = self.canvas_size or _CANVAS * spec.size
+        train, validation = (
+            data.crops(model, sample, spec, canvas, self.images or None) for sample in (data.train, data.validation)
+        )
+        probe = RelationProbe.fit(embedding(train), train.boxes, seed=data.seed)
+        first, second = ordered_pairs(spec.count)
+        inputs, boxes = embedding(validation), validation.boxes.double()
+        predicted = probe.predict(inputs[:, first], inputs[:, second])  # [n, pairs, 4]
+        return TaskResult(
+            relation_measures(boxes[:, first], boxes[:, second], predicted),
+            {
+                "crop_size": spec.size,
+                "canvas_size": canvas,
+                "train_images": len(train.boxes),
+                "pairs": len(boxes) * len(first),
+                "penalties": probe.penalties.tolist(),
+            },
+        )

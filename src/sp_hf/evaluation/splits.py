@@ -1,0 +1,34 @@
+"""The validation side of a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data.datasets import LoadedImages, load_images
+from ..data.sources import DatasetLoadError
+
+VALIDATION_SPLITS = ("validation", "val", "test")
+
+
+def open_validation(dataset: str, split: str | None = None, **options: Any) -> LoadedImages:
+    """The named split, or the first there is of validation, val and test, or a dataset's only split.
+
+    Args:
+        dataset, split: as for :func:`~sp_hf.data.datasets.load_images`.
+        options: its other arguments.
+
+    Raises:
+        DatasetLoadError: there is none; says which splits there are.
+    """
+    if split is not None:
+        return load_images(dataset, split=split, **options)
+    reason: DatasetLoadError | None = None
+    for name in VALIDATION_SPLITS:
+        try:
+            return load_images(dataset, split=name, **options)
+        except DatasetLoadError as error:
+            reason = error
+    raise DatasetLoadError(
+        f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with --validation_split, or another"
+        f" dataset with --validation_dataset. ({reason})"
+    )

@@ -1,0 +1,105 @@
+"""Run tasks on models and their controls.
+
+Everything that can be refused is refused before the first feature is computed. Controls: one random initialisation an
+architecture, and raw pixels as the first model sees them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from .data import EvaluationData
+from .model import PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
+from .task import Picture, Task, TaskResult, TaskSkipped
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class TaskReport:
+    """One task on all models.
+
+    Args:
+        task: what was measured.
+        results: by model's name, controls first.
+        skipped: why a model has no result, by its name.
+        seconds: how long each model took.
+        pictures: drawn of them.
+    """
+
+    task: Task
+    results: dict[str, TaskResult] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    pictures: list[Picture] = dataclasses.field(default_factory=list)
+
+
+def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[EvaluatedModel]:
+    """Raw pixels, each architecture at random initialisation, then the models.
+
+    Models that are themselves at random initialisation (presets) stand for their architecture's floor.
+
+    Raises:
+        ValueError: two models of one name.
+    """
+    names = [model.name for model in models]
+    repeated = sorted({name for name in names if names.count(name) > 1} | ({PIXELS, RANDOM} & set(names)))
+    if repeated:
+        raise ValueError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
+    floors: dict[tuple[str, str], EvaluatedModel] = {}
+    for model in models:
+        architecture = (model.describe(), model.preprocess.identity)
+        if architecture not in floors:
+            floors[architecture] = random_initialisation(model, seed)
+    if len(floors) > 1:
+        for (described, _), floor in floors.items():
+            floor.name = f"{RANDOM} ({described}, {floor.size} px)"
+    return [raw_pixels(models[0]), *floors.values(), *models]
+
+
+def run_suite(
+    models: Sequence[EvaluatedModel],
+    tasks: Sequence[Task],
+    data: EvaluationData,
+    *,
+    after: Callable[[TaskReport], None] | None = None,
+) -> list[TaskReport]:
+    """Every task on every model it applies to.
+
+    Args:
+        models: with their controls, see :func:`with_controls`.
+        tasks: from :func:`~sp_hf.evaluation.tasks.build_tasks`.
+        data: what they are measured on.
+        after: called when a task is done with all models.
+
+    Raises:
+        ValueError: data, options or models with which a task cannot work; nothing has been computed then.
+    """
+    for task in tasks:
+        task.prepare(data)
+        for model in _models_for(task, models):
+            task.check(model, data)
+    reports = []
+    for task in tasks:
+        report = TaskReport(task)
+        for model in _models_for(task, models):
+            started = time.perf_counter()
+            try:
+                report.results[model.name] = task.run(model, data)
+            except TaskSkipped as reason:
+                logger.warning("%s: no %s (%s)", model.name, task.name, reason)
+                report.skipped[model.name] = str(reason)
+                continue
+            report.seconds[model.name] = time.perf_counter() - started
+            logger.info("%s: %s, %.0f s", model.name, task.name, report.seconds[model.name])
+        reports.append(report)
+        if after is not None:
+            after(report)
+    return reports
+
+
+def _models_for(task: Task, models: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:
+    return [model for model in models if model.role == "model" or model.role in task.controls]

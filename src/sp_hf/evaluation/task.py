@@ -1,0 +1,100 @@
+"""What a task is: one thing measured of any frozen vision model, what or where.
+
+A task is a dataclass in one file: its fields are its options (flags of ``sp-hf evaluate`` are made of them, named
+``--<task>_<field>``), and it answers four calls, in this order::
+
+    prepare(data)            once: open what it needs, refuse what cannot work, before any long work
+    check(model, data)       once a model: refuse sizes it cannot take
+    run(model, data)         once a model and control: a TaskResult
+    draw(results, folder)    once: pictures of all models side by side
+
+Adding one touches its file, one line of :data:`sp_hf.evaluation.tasks.TASKS`, one test, one section of docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from .measure import Measure
+from .model import EvaluatedModel, Role
+
+if TYPE_CHECKING:
+    from .data import EvaluationData
+
+
+class TaskSkipped(Exception):
+    """This model cannot do this task, and why; the others go on, and the report says it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """What one model got in one task.
+
+    Args:
+        measures: figures by name.
+        details: what else the report keeps, as JSON can hold it: chosen hyperparameters, figures by class, ...
+        artifacts: what pictures are drawn from; not saved.
+    """
+
+    measures: dict[str, Measure]
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    artifacts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture in the report's folder, and what it shows."""
+
+    path: Path
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Base of all tasks.
+
+    Attributes:
+        name: as ``--tasks`` has it.
+        kind: what is in the image, or where.
+        headline: names of the measures shown in the terminal, the first being the one that stands for the task.
+        controls: which controls stand beside the models.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["what", "where"]]
+    headline: ClassVar[tuple[str, ...]]
+    controls: ClassVar[tuple[Role, ...]] = ("pixels", "random")
+
+    def prepare(self, data: EvaluationData) -> None:
+        """Open what the task needs and refuse what cannot work. Nothing long happens here.
+
+        Raises:
+            ValueError: data or options with which it cannot work; says what to change.
+        """
+
+    def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
+        """Raise ValueError if this model cannot be measured with these options, e.g. a crop smaller than a patch."""
+
+    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
+        """Measure one model. The model is left as it was.
+
+        Raises:
+            TaskSkipped: the task does not apply to this kind of model.
+        """
+        raise NotImplementedError
+
+    def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
+        """Draw all models side by side into ``folder``; none where there is nothing to see."""
+        return []
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what is measured, as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+
+def option(default: Any = dataclasses.MISSING, help: str = "", **kwargs: Any) -> Any:
+    """A field of a task that is also a flag; ``help`` is the flag's."""
+    return dataclasses.field(default=default, metadata={"help": help}, **kwargs)

@@ -1,0 +1,45 @@
+"""All tasks, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .task import Task
+from .what.knn import KNN
+from .what.linear import Linear
+from .where.relative_geometry import RelativeGeometry
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (RelativeGeometry, KNN, Linear)}
+DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
+
+
+def options_of(task: type[Task]) -> dict[str, dataclasses.Field]:
+    """The fields of a task that are flags, by the flag's name without dashes: ``<task>_<field>``."""
+    prefix = task.name.replace("-", "_")
+    return {f"{prefix}_{field.name}": field for field in dataclasses.fields(task) if "help" in field.metadata}
+
+
+def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) -> list[Task]:
+    """Tasks by name, ``"all"`` for every one there is.
+
+    Args:
+        names: as in :data:`TASKS`; repeated ones count once.
+        options: values of flags by name; those that are ``None`` or of other tasks are ignored.
+
+    Raises:
+        ValueError: an unknown task, or an option out of its range.
+    """
+    wanted = list(dict.fromkeys(names))
+    if "all" in wanted:
+        wanted = list(TASKS)
+    unknown = [name for name in wanted if name not in TASKS]
+    if unknown:
+        raise ValueError(f"unknown task {', '.join(unknown)}; there are: {', '.join(TASKS)}, or all")
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    built = []
+    for name in wanted:
+        fields = options_of(TASKS[name])
+        built.append(TASKS[name](**{field.name: given[flag] for flag, field in fields.items() if flag in given}))
+    return built

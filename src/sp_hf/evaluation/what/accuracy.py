@@ -1,0 +1,68 @@
+"""Labels with which recognition can be measured, and what is reported of predicted classes.
+
+Letters: n images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..measure import Measure
+
+_SHOWN = 5
+
+
+class LabelError(ValueError):
+    """Labels with which recognition cannot be measured."""
+
+
+def check_labels(train: Tensor | None, validation: Tensor | None, names: Sequence[str] | None = None) -> None:
+    """Whether recognition can be measured with these labels (int64, -1 for none).
+
+    Raises:
+        LabelError: a split without labels, a single class, or classes that the training images lack.
+    """
+    for split, labels in (("training", train), ("validation", validation)):
+        if labels is None or not (labels >= 0).any():
+            raise LabelError(
+                f"recognition needs labels, but the {split} images have none: name their column with label_column,"
+                " or choose other tasks"
+            )
+    known = torch.unique(train[train >= 0])
+    if len(known) < 2:
+        raise LabelError(
+            f"recognition needs two classes or more; all training images are of class {_name(known[0], names)}"
+        )
+    asked = torch.unique(validation[validation >= 0])
+    missing = asked[~torch.isin(asked, known)]
+    if len(missing):
+        shown = ", ".join(_name(label, names) for label in missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        raise LabelError(
+            f"{len(missing)} of the {len(asked)} classes of the validation images have no training image ({shown}):"
+            " use splits with the same classes, or a larger max_images"
+        )
+
+
+def _name(label: Tensor, names: Sequence[str] | None) -> str:
+    index = int(label)
+    return f"{index} ({names[index]})" if names is not None and index < len(names) else str(index)
+
+
+def accuracy_measures(predicted: Tensor, labels: Tensor) -> dict[str, Measure]:
+    """Top-1 accuracy, and its mean over the classes that occur (robust to how many images each has).
+
+    Args:
+        predicted, labels: int64 [n] classes.
+    """
+    classes, index = torch.unique(labels, return_inverse=True)
+    correct = (predicted == labels).double()
+    of_class = F.one_hot(index, len(classes)).double()  # [n, C]
+    chance = 1 / len(classes)
+    return {
+        "accuracy": Measure.of(correct, percent=True, chance=chance),
+        "mean_per_class_accuracy": Measure(of_class * correct[:, None], of_class, percent=True, chance=chance),
+    }
