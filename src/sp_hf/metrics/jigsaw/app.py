@@ -1,0 +1,41 @@
+"""Try the metric in a browser: ``python app.py``, or as a Hugging Face Space. Inputs and figures are JSON."""
+
+import json
+from pathlib import Path
+
+import evaluate
+import gradio as gr
+
+FOLDER = Path(__file__).resolve().parent
+NAME = "jigsaw"
+EXAMPLE = """\
+{
+  "predictions": [[0, 1, 3, 2], [3, 1, 0, 2]],
+  "references": [[0, 1, 2, 3], [3, 1, 0, 2]]
+}
+"""
+
+
+def compute(inputs: str) -> dict:
+    """The figures, from the arguments of ``compute`` as JSON."""
+    metric = evaluate.load(str(FOLDER / f"{NAME}.py"), keep_in_memory=True)  # anew: a failure leaves rows behind
+    try:
+        return metric.compute(**json.loads(inputs))
+    except (TypeError, ValueError) as error:
+        raise gr.Error(str(error)) from error
+
+
+def interface() -> gr.Interface:
+    """The page: an editor with the example, the figures, and the README below."""
+    return gr.Interface(
+        fn=compute,
+        inputs=gr.Code(EXAMPLE, language="json", label="Inputs"),
+        outputs=gr.JSON(label="Figures"),
+        title=f"Metric: {NAME}",
+        article=(FOLDER / "README.md").read_text(encoding="utf-8").split("---", 2)[2],  # without the front matter
+        flagging_mode="never",
+    )
+
+
+if __name__ == "__main__":
+    interface().launch()
