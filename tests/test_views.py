@@ -117,6 +117,18 @@ def test_the_largest_central_box_where_none_fits():
     torch.testing.assert_close(boxes[1], torch.tensor([0.5, 0.5, 1.0, 0.1 / 0.75]).expand(2, 4))
 
 
+@pytest.mark.parametrize("area", [(0.05, 0.3), (0.3, 0.64)])
+def test_a_margin_draws_boxes_in_the_image_less_its_borders(area):
+    """The boxes of the inner image by itself, put back into the whole one; also where candidates do not fit."""
+    margin, room = 0.1, 0.8
+    keys, aspects = sample_keys(0, 0, 500), torch.logspace(-0.6, 0.6, 500)
+    inner = sample_boxes(keys, "v/box", ViewSpec(3, 32, tuple(end / room**2 for end in area)), aspects)
+    boxes = sample_boxes(keys, "v/box", ViewSpec(3, 32, area, margin=margin), aspects)
+    torch.testing.assert_close(boxes, room * inner + torch.tensor([margin, margin, 0, 0]))
+    corners = to_xyxy(boxes)
+    assert margin - 1e-6 <= corners.min() < margin + 0.01 and 0.89 < corners.max() <= 1 - margin + 1e-6
+
+
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_whole_image(aspect):
     canvas = noise_canvases(2)
@@ -311,6 +323,9 @@ def test_specs_from_recipes():
         ({"aspect": (2.0, 1.0)}, "aspect"),
         ({"aspect": (1.0, 1.2, 2.0)}, "aspect"),
         ({"aspect": (1.0, float("inf"))}, "aspect"),
+        ({"margin": -0.1}, "margin is -0.1; it must be a fraction of the image's side, 0 <= margin < 0.5"),
+        ({"margin": 0.5}, "margin is 0.5"),
+        ({"margin": 0.2}, "area goes up to 0.5, but a margin of 0.2 leaves 0.36 of the image"),
         ({"flip": "both"}, "flip is 'both'; it must be one of own, shared, none"),
         ({"effective_resolution": (0.5, 1.5)}, "effective_resolution"),
         ({"photometric": "simclr"}, "'simclr' is not known; the presets are none, byol"),

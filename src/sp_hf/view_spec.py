@@ -32,6 +32,8 @@ class ViewSpec:
         effective_resolution: (low, high), fractions of ``size``: the defence against the blur shortcut, see below.
             Each view is low-passed to a resolution drawn log-uniformly from the range, whatever its box. ``None``:
             no defence.
+        margin: width of the strip along every border of the image, as a fraction of its width or height, that no box
+            reaches into: vignettes, frames and padding tell position. ``area`` stays a fraction of the whole image.
 
     Raises:
         ValueError: a value out of its range.
@@ -60,6 +62,7 @@ class ViewSpec:
     flip: Flip = "own"
     photometric: Photometric = dataclasses.field(default_factory=Photometric)
     effective_resolution: tuple[float, float] | None = None
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("area", "aspect", "effective_resolution"):  # JSON has lists
@@ -75,6 +78,7 @@ class ViewSpec:
             _check_range("aspect", self.aspect, math.inf)
         if self.effective_resolution is not None:
             _check_range("effective_resolution", self.effective_resolution, 1.0)
+        _check_margin(self.margin, self.area[1])
         if self.flip not in get_args(Flip):
             raise ValueError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
         self.photometric.check_count(self.count)
@@ -129,6 +133,16 @@ def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
     if not numbers or not 0 < value[0] <= value[1] <= limit or value[1] == math.inf:
         bound = "" if limit == math.inf else f" <= {limit:g}"
         raise ValueError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
+
+
+def _check_margin(margin: float, largest: float) -> None:
+    if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < 0.5:
+        raise ValueError(f"margin is {margin!r}; it must be a fraction of the image's side, 0 <= margin < 0.5")
+    inside = (1 - 2 * margin) ** 2
+    if largest > inside:
+        raise ValueError(
+            f"area goes up to {largest:g}, but a margin of {margin:g} leaves {inside:.3g} of the image; lower either"
+        )
 
 
 def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
