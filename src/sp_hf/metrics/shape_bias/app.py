@@ -19,11 +19,11 @@ EXAMPLE = """\
 
 def compute(inputs: str) -> dict:
     """The figures, from the arguments of ``compute`` as JSON."""
-    metric = evaluate.load(str(FOLDER / f"{NAME}.py"), keep_in_memory=True)  # anew: a failure leaves rows behind
+    metric = evaluate.load(str(FOLDER / f"{NAME}.py"))  # anew: a failure leaves rows behind
     try:
         return metric.compute(**json.loads(inputs))
     except (TypeError, ValueError) as error:
-        raise gr.Error(str(error)) from error
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def interface() -> gr.Interface:
