@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 import math
 import pickle
@@ -11,7 +12,17 @@ import pytest
 from datasets import ClassLabel, Image
 from datasets.distributed import split_dataset_by_node
 
-from sp_hf.data.part_scenes import CLASSES, FEATURES, FINE_CLASSES, PARTS, VARIANTS, Scene, part_scenes, render_scene
+from sp_hf.data.part_scenes import (
+    CLASSES,
+    FEATURES,
+    FINE_CLASSES,
+    PARTS,
+    VARIANTS,
+    Scene,
+    features_of,
+    part_scenes,
+    render_scene,
+)
 from sp_hf.data.part_scenes_backgrounds import MAX_DEPTH
 from sp_hf.data.part_scenes_figure import OUTLINES, piece_masks, plane_coordinates, pose_object, project_boxes
 from sp_hf.data.part_scenes_objects import (
@@ -21,7 +32,7 @@ from sp_hf.data.part_scenes_objects import (
     arrangement_distance,
     class_of,
 )
-from sp_hf.data.part_scenes_raster import NEW_TEXTURES, TEXTURES, signed_distance
+from sp_hf.data.part_scenes_raster import MATERIALS, NEW_TEXTURES, TEXTURES, signed_distance
 
 
 def _same(first: Scene, second: Scene) -> bool:
@@ -228,6 +239,40 @@ def test_variants_keep_the_arrangement_and_change_what_they_name() -> None:
         assert (black.image[parts] < 140).all()
 
 
+def test_the_texture_of_a_class_and_of_a_conflict_is_on_all_parts_and_nothing_else_changes() -> None:
+    for index in range(20):
+        standard = render_scene(9, index, 64)
+        outside = _outside(standard.part_boxes, 64)
+        for variant in ("class-textures", "cue-conflict"):
+            scene = render_scene(9, index, 64, variant)
+            assert np.array_equal(scene.image[outside], standard.image[outside])
+            assert np.array_equal(scene.segmentation, standard.segmentation)
+            texture = scene.label if variant == "class-textures" else scene.texture
+            hue, saturation = _hues(scene.image[scene.segmentation > 0])
+            middles = np.array([material.hues for material in MATERIALS]).mean(-1)  # [materials, 2]
+            apart = np.abs((hue[:, None, None] - middles + 0.5) % 1 - 0.5).min(-1)  # [pixels, materials]
+            explained = np.average(apart < 0.026, axis=0, weights=saturation)
+            assert explained.argmax() == texture  # the rest are mixtures of the two hues at edges
+    assert standard.texture is None
+
+
+def _hues(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = np.array([colorsys.rgb_to_hsv(*(pixel / 255)) for pixel in pixels])
+    return values[:, 0], values[:, 1]
+
+
+def test_every_other_texture_conflicts_equally_often() -> None:
+    scenes = [render_scene(9, index, 32, "cue-conflict") for index in range(600)]
+    table = np.zeros((10, 10))
+    for scene in scenes:
+        table[scene.label, scene.texture] += 1
+    assert (np.diag(table) == 0).all() and table.sum(0).min() > 36  # 60 expected, 7 standard deviation
+    assert len(MATERIALS) == len(CLASSES) and len({material.textures for material in MATERIALS}) == 10
+    again = render_scene(9, 3, 48, "cue-conflict"), render_scene(9, 3, 48, "cue-conflict", "test")
+    assert again[0].texture == scenes[3].texture
+    assert [render_scene(9, i, 32, "cue-conflict", "test").texture for i in range(9)] != [s.texture for s in scenes[:9]]
+
+
 def _outside(boxes: np.ndarray, size: int) -> np.ndarray:
     """Pixels [S, S] at least one pixel away from every box [n, 4]."""
     x, y = np.meshgrid(*2 * [(np.arange(size) + 0.5) / size])
@@ -240,7 +285,7 @@ def _outside(boxes: np.ndarray, size: int) -> np.ndarray:
     ("arguments", "message"),
     [
         ({"split": "dev"}, "train, validation, test"),
-        ({"variant": "sketch"}, "standard, new-textures, new-backgrounds, silhouettes, jumbled"),
+        ({"variant": "sketch"}, "standard, new-textures, .*, class-textures, cue-conflict"),
         ({"size": 8}, "32 to 1024 pixels; got size=8"),
         ({"size": 64.5}, "whole numbers; got size=64.5"),
         ({"num_images": 0}, "num_images=0"),
@@ -316,6 +361,20 @@ def test_a_stream_is_divided_among_ranks_and_resumes() -> None:
     assert seen + [row["image"]["bytes"] for row in stream] == everything
 
 
+def test_only_cue_conflict_has_columns_for_shape_and_texture(tmp_path) -> None:
+    conflict = part_scenes(size=32, num_images=5, variant="cue-conflict", cache_dir=str(tmp_path))
+    assert set(conflict.column_names) - set(FEATURES) == {"shape", "texture"}
+    assert conflict.features["shape"].names == conflict.features["texture"].names == list(CLASSES)
+    for index, row in enumerate(conflict):
+        scene = render_scene(0, index, 32, "cue-conflict")
+        assert row["shape"] == row["label"] == scene.label and row["texture"] == scene.texture
+    assert next(iter(part_scenes(size=32, num_images=1, variant="cue-conflict", streaming=True))) == conflict[0]
+    for variant in VARIANTS[:-1]:
+        assert features_of(variant) == FEATURES
+    plain = part_scenes(size=32, num_images=1, variant="class-textures", cache_dir=str(tmp_path))
+    assert plain.features == FEATURES and "shape" not in plain[0]
+
+
 # ------------------------------------------------------------------------------------- arrangement is what counts
 def _patch_codes(images: np.ndarray, centroids: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """8x8 patches at stride 4, contrast-normalised and quantised to the nearest of 64 of them: codes [N, g, g]."""
@@ -365,6 +424,21 @@ def test_a_bag_of_patches_is_not_enough() -> None:
     layout = accuracy([np.stack([_layout(s) for s in scenes]) for scenes in whole], whole, 1.0)
     assert bag < 0.25
     assert layout > 0.9
+
+
+def test_patches_tell_the_texture_of_a_conflict_and_not_its_shape() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    train = [render_scene(0, index, 48, "class-textures") for index in range(400)]
+    test = [render_scene(0, index, 48, "cue-conflict", "test") for index in range(300)]
+    codes, centroids = _patch_codes(np.stack([s.image for s in train]), None)
+    x = _histograms(codes, [s.image for s in train])
+    scale = preprocessing.StandardScaler().fit(x)
+    model = linear_model.LogisticRegression(C=0.003, max_iter=200).fit(scale.transform(x), [s.label for s in train])
+    codes, _ = _patch_codes(np.stack([s.image for s in test]), centroids)
+    found = model.predict(scale.transform(_histograms(codes, [s.image for s in test])))
+    assert (found == [s.texture for s in test]).mean() > 0.2
+    assert (found == [s.label for s in test]).mean() < 0.15
 
 
 def test_the_parts_seen_tell_little_about_the_class() -> None:

@@ -24,6 +24,12 @@ Variants, for out-of-distribution tests; a row is the scene of "standard" but fo
     silhouettes      black objects on white, without props and occluders
     jumbled          the arrangement destroyed: the same pieces strewn at random. The label is that of the arrangement
                      that was there, so a model that goes by arrangement falls to chance
+    class-textures   texture tells the class too: each class has one texture of its own, in two hues of its own, and
+                     all of its parts carry it
+    cue-conflict     the arrangement of one class in the texture of another, drawn at random from the other nine, as
+                     in Geirhos et al. 2019 (arXiv:1811.12231). Two more columns, `shape` and `texture`, both ClassLabel
+                     of CLASSES, name the two; `label` is that of the arrangement. To be shown to a model that has
+                     learnt the classes from class-textures: which of the two does it go by?
 """
 
 from __future__ import annotations
@@ -41,12 +47,21 @@ from PIL import Image as PILImage
 
 from .part_scenes_figure import PART_IDS
 from .part_scenes_objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
+from .part_scenes_raster import MATERIALS, NEW, STANDARD, Material
 from .part_scenes_render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
 VERSION = 1
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
-VARIANTS: tuple[str, ...] = ("standard", "new-textures", "new-backgrounds", "silhouettes", "jumbled")
+VARIANTS: tuple[str, ...] = (
+    "standard",
+    "new-textures",
+    "new-backgrounds",
+    "silhouettes",
+    "jumbled",
+    "class-textures",
+    "cue-conflict",
+)
 MIN_SIZE, MAX_SIZE = 32, 1024
 _IMAGES_PER_SHARD = 128
 
@@ -60,6 +75,14 @@ FEATURES = Features(
         "part_boxes": List({"part": ClassLabel(names=["background", *PARTS]), "box": List(Value("float32"), length=4)}),
     }
 )
+CUE_CONFLICT_FEATURES = Features(
+    {**FEATURES, "shape": ClassLabel(names=list(CLASSES)), "texture": ClassLabel(names=list(CLASSES))}
+)
+
+
+def features_of(variant: str) -> Features:
+    """The columns of a variant."""
+    return CUE_CONFLICT_FEATURES if variant == "cue-conflict" else FEATURES
 
 
 class Scene(NamedTuple):
@@ -72,6 +95,7 @@ class Scene(NamedTuple):
     depth: np.ndarray  # float32 [S, S]
     part_ids: np.ndarray  # uint8 [n]
     part_boxes: np.ndarray  # float32 [n, 4] normalised (cx, cy, w, h)
+    texture: int | None = None  # in cue conflict: the class whose texture the parts carry
 
 
 def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> None:
@@ -108,6 +132,20 @@ def fine_label_of(seed: int, index: int, split: str = "train") -> int:
     return _shuffled_labels(seed, split, block)[place]
 
 
+def texture_of(seed: int, index: int, split: str = "train") -> int:
+    """The class whose texture a scene of "cue-conflict" carries: any but its own, equally likely."""
+    others = len(CLASSES) - 1
+    step = 1 + int(_generator(seed, split, index, 6).random() * others)
+    return (class_of(fine_label_of(seed, index, split)) + step) % len(CLASSES)
+
+
+def _material(variant: str, texture: int) -> Material:
+    """What the parts are made of; texture: the class whose material they get, where a variant goes by classes."""
+    if variant in ("class-textures", "cue-conflict"):
+        return MATERIALS[texture]
+    return NEW if variant == "new-textures" else STANDARD
+
+
 def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard", split: str = "train") -> Scene:
     """Draw one scene; a pure function of its arguments.
 
@@ -126,11 +164,13 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
     centres = arrangement(fine_label)
     if variant == "jumbled":
         centres = jumble(_generator(seed, split, index, 4).random((len(PART_ORDER), 3)))
+    label, conflict = class_of(fine_label), variant == "cue-conflict"
+    texture = texture_of(seed, index, split) if conflict else label
     drawn = render(
         centres,
         size,
         Streams(*(_generator(seed, split, index, stream) for stream in range(4))),
-        new_textures=variant == "new-textures",
+        _material(variant, texture),
         new_background=variant == "new-backgrounds",
         silhouette=variant == "silhouettes",
     )
@@ -139,7 +179,16 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
     boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, extent], axis=1).astype(np.float32)
     seen = (extent > 0).all(1)
     ids = np.array(PART_IDS, np.uint8)
-    return Scene(drawn.image, class_of(fine_label), fine_label, drawn.segmentation, drawn.depth, ids[seen], boxes[seen])
+    return Scene(
+        image=drawn.image,
+        label=label,
+        fine_label=fine_label,
+        segmentation=drawn.segmentation,
+        depth=drawn.depth,
+        part_ids=ids[seen],
+        part_boxes=boxes[seen],
+        texture=texture if conflict else None,
+    )
 
 
 def _encode(array: np.ndarray, image_format: str, **options: Any) -> dict[str, Any]:
@@ -149,8 +198,9 @@ def _encode(array: np.ndarray, image_format: str, **options: Any) -> dict[str, A
 
 
 def scene_row(scene: Scene) -> dict[str, Any]:
-    """A scene as a row of the dataset, with its pictures encoded without loss (FEATURES)."""
+    """A scene as a row of the dataset, with its pictures encoded without loss (`features_of`)."""
     parts = zip(scene.part_ids.tolist(), scene.part_boxes.tolist(), strict=True)
+    cues = {} if scene.texture is None else {"shape": scene.label, "texture": scene.texture}
     return {
         "image": _encode(scene.image, "PNG", compress_level=1),
         "label": scene.label,
@@ -158,6 +208,7 @@ def scene_row(scene: Scene) -> dict[str, Any]:
         "segmentation": _encode(scene.segmentation, "PNG", compress_level=1),
         "depth": _encode(scene.depth, "TIFF", compression="tiff_adobe_deflate"),
         "part_boxes": [{"part": part, "box": box} for part, box in parts],
+        **cues,
     }
 
 
@@ -187,7 +238,7 @@ def part_scenes(
     num_proc: int | None = None,
     cache_dir: str | None = None,
 ) -> Dataset | IterableDataset:
-    """PartScenes as a `datasets` dataset with the columns of FEATURES.
+    """PartScenes as a `datasets` dataset with the columns of `features_of(variant)`.
 
     Map-style (`streaming=False`) draws all images on the first call and keeps them in datasets' Arrow cache (about
     15 KB an image at 96 px); later calls with the same arguments memory-map it. Streaming draws each image when it is
@@ -211,11 +262,12 @@ def part_scenes(
         num_images = SPLITS[split]
     _check(split, size, num_images or 0, seed, variant)
     gen_kwargs = {"ranges": _ranges(num_images), "seed": seed, "size": size, "variant": variant, "split": split}
+    features = features_of(variant)
     if streaming:
-        return IterableDataset.from_generator(_rows, features=FEATURES, gen_kwargs=gen_kwargs, split=NamedSplit(split))
+        return IterableDataset.from_generator(_rows, features=features, gen_kwargs=gen_kwargs, split=NamedSplit(split))
     return Dataset.from_generator(
         _rows,
-        features=FEATURES,
+        features=features,
         cache_dir=cache_dir,
         gen_kwargs=gen_kwargs,
         num_proc=num_proc,

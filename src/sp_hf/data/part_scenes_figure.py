@@ -11,14 +11,13 @@ P pieces (rows of PART_ORDER), S image size, h x w a window of pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .part_scenes_backgrounds import Backdrop, Camera, colours, pixel_centres
 from .part_scenes_objects import PART_ORDER, PARTS
-from .part_scenes_raster import Texture, mix, outline, signed_distance
+from .part_scenes_raster import Material, mix, outline, signed_distance
 
 OUTLINES = np.stack([outline(part) for part in PART_ORDER])  # [P, 24, 2]
 PART_IDS = tuple(PARTS.index(part) + 1 for part in PART_ORDER)
@@ -144,22 +143,23 @@ def paint_object(
     masks: list[Mask | None],
     plane: Plane,
     light: tuple[float, float],
-    textures: Sequence[Texture],
+    material: Material,
     rng: np.random.Generator,
 ) -> None:
-    """Paint the pieces in random textures and colours, brighter towards the light (x to the right, y up)."""
+    """Paint the pieces in textures and colours of the material, brighter towards the light (x to the right, y up)."""
     size = segmentation.shape[0]
     metres = float(plane.depth[size // 2]) / size  # a pixel, at the object
     line = max(1.0, OUTLINE_WIDTH * size)
     draws = rng.random((len(masks), 4)).tolist()
-    firsts = colours(rng.random((len(masks), 3)), (0.35, 0.95), (0.5, 1.0))
-    seconds = colours(rng.random((len(masks), 3)), (0.1, 0.8), (0.3, 1.0))
+    firsts = colours(rng.random((len(masks), 3)), (0.35, 0.95), (0.5, 1.0), material.hues[0])
+    seconds = colours(rng.random((len(masks), 3)), (0.1, 0.8), (0.3, 1.0), material.hues[1])
     for part_id, mask, first, second, (pick, frequency, angle, ink) in zip(
         PART_IDS, masks, firsts, seconds, draws, strict=True
     ):
         if mask is None:
             continue
-        weight = textures[int(pick * len(textures))](mask.u, mask.v, 3 + 4 * frequency, math.pi * angle, metres)
+        texture = material.textures[int(pick * len(material.textures))]
+        weight = texture(mask.u, mask.v, 3 + 4 * frequency, math.pi * angle, metres)
         height, width = mask.coverage.shape
         right = (np.arange(width, dtype=np.float32) - width / 2) * (0.5 * metres * light[0])
         up = (height / 2 - np.arange(height, dtype=np.float32)) * (0.5 * metres * light[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -212,3 +213,19 @@ TEXTURES: dict[str, Texture] = {
     "clouded": _clouded,
 }
 NEW_TEXTURES: dict[str, Texture] = {"zigzag": _zigzag, "circles": _circles, "net": _net, "grain": _grain}
+
+
+class Material(NamedTuple):
+    """What parts are made of: each carries one of the textures, in two colours whose hues lie in these ranges."""
+
+    textures: tuple[Texture, ...]
+    hues: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 1.0), (0.0, 1.0))
+
+
+STANDARD = Material(tuple(TEXTURES.values()))
+NEW = Material(tuple(NEW_TEXTURES.values()))
+# Ten materials to tell apart by any patch of them: a texture in two hues of its own.
+MATERIALS: tuple[Material, ...] = tuple(
+    Material((texture,), ((hue - 0.025, hue + 0.025), (hue + 0.425, hue + 0.475)))
+    for hue, texture in zip(np.linspace(0, 0.9, 10).tolist(), (TEXTURES | NEW_TEXTURES).values(), strict=True)
+)

@@ -24,7 +24,7 @@ from .part_scenes_figure import (
     project_boxes,
 )
 from .part_scenes_props import paint_occluder, paint_props
-from .part_scenes_raster import NEW_TEXTURES, TEXTURES
+from .part_scenes_raster import Material
 
 
 class Rendering(NamedTuple):
@@ -50,8 +50,8 @@ def render(
     centres: np.ndarray,
     size: int,
     streams: Streams,
+    material: Material,
     *,
-    new_textures: bool = False,
     new_background: bool = False,
     silhouette: bool = False,
 ) -> Rendering:
@@ -60,7 +60,8 @@ def render(
     Args:
         centres: [P, 2] the arrangement, in the object frame.
         size: side of the square image in pixels.
-        new_textures, new_background: draw from the held-out kinds.
+        material: of the parts.
+        new_background: draw from the held-out kinds.
         silhouette: a black object on white; labels as for the same scene without props and occluder.
     """
     pose, camera = pose_object(centres, size, streams.pose)
@@ -80,8 +81,7 @@ def render(
     sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
     paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
     segmentation = np.zeros((size, size), np.uint8)
-    textures = list((NEW_TEXTURES if new_textures else TEXTURES).values())
-    paint_object(backdrop, segmentation, masks, plane, (light, 0.6), textures, streams.looks)
+    paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks)
     if silhouette:
         paint_silhouette(backdrop.image, masks)
     else:
