@@ -1,7 +1,7 @@
 """Frozen features on disk: computed once for a model, a sample of a split and a transform, memory-mapped afterwards.
 
-An entry is a folder of ``.npy`` arrays and a ``meta.json``, named by a digest of everything the features depend on. It is
-written under another name and renamed when whole, so that an interrupted run never leaves half an entry.
+An entry is a folder of ``.npy`` arrays and a ``meta.json``, named by a digest of everything the features depend on. It
+is written under another name and renamed when whole, so that an interrupted run never leaves half an entry.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 import types
 import typing
 from pathlib import Path
@@ -35,7 +36,7 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
         cache=cache,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
     everyone = with_controls(models, args.seed)
     folder = Path(args.output_dir) if args.output_dir else None
@@ -50,11 +51,11 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
             report.pictures = report.task.draw(report.results, folder)
             write_report(results_dict(done, everyone, data, command), folder)
 
-    reports = run_suite(everyone, tasks, data, after=save)
+    reports = run_suite(everyone, tasks, data, leave_out="all" in args.tasks, after=save)
     print(terminal_table(results_dict(reports, everyone, data, command)))
     if folder is not None:
         print(
-            f"\n{folder / 'report.md'} has all figures, differences and pictures; {folder / 'results.json'} the numbers."
+            f"\nAll figures, differences and pictures: {folder / 'report.md'}; the numbers: {folder / 'results.json'}"
         )
     return 0
 

@@ -1,8 +1,8 @@
 """The images of an evaluation and what models make of them, shared by all its tasks.
 
-Whole images are decoded in worker processes, preprocessed as the model's own image processor does, and encoded batch by
-batch; what comes out is cached (:mod:`sp_hf.evaluation.cache`), so that kNN, the linear probe and a second run read the same
-features. Crops are cut from canvases kept in memory, which all models share.
+Whole images are decoded in worker processes, preprocessed as the model's own image processor does, and encoded batch
+by batch; what comes out is cached (:mod:`sp_hf.evaluation.cache`), so that kNN, the linear probe and a second run read
+the same features. Crops are cut from canvases kept in memory, which all models share.
 
 Letters: n images, B images of a batch, S side in px, D feature size.
 """
@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import logging
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,8 +45,8 @@ class DataSource:
 
     Args:
         dataset, split, config, revision: training side.
-        validation_dataset, validation_split: validation side; ``None``: the same dataset, and the first split there is of
-            validation, val and test.
+        validation_dataset, validation_split: validation side; ``None``: the same dataset, and the first split there is
+            of validation, val and test.
         image_column, label_column: of both; ``None``: found by type.
         max_images: of each side, chosen at random; ``None`` for all.
     """
@@ -80,7 +80,7 @@ class DataSource:
         if side == "train":
             return load_images(self.dataset, split=self.split, config=self.config, revision=self.revision, **columns)
         if self.validation_dataset:
-            return open_validation(self.validation_dataset, self.validation_split, **columns)
+            return open_validation(self.validation_dataset, self.validation_split, of_its_own=True, **columns)
         return open_validation(
             self.dataset, self.validation_split, config=self.config, revision=self.revision, **columns
         )
@@ -132,6 +132,7 @@ class EvaluationData:
         batch_size: B.
         num_workers: processes that decode.
         progress: show bars.
+        keep_pixels: decode whole images once and keep them in memory, for encoders that are measured again and again.
     """
 
     def __init__(
@@ -143,10 +144,11 @@ class EvaluationData:
         batch_size: int = 64,
         num_workers: int = 0,
         progress: bool = False,
+        keep_pixels: bool = False,
     ) -> None:
         self.source, self.seed, self.progress = source, seed, progress
         self.cache = cache or FeatureCache(None)
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels
         self._memo: dict[Hashable, Any] = {}
 
     @property
@@ -209,7 +211,7 @@ class EvaluationData:
             The arrays by name, memory-mapped where they are cached, ``rows`` int64 and ``skipped`` texts.
         """
         parts = None
-        if sample.identity is not None:
+        if sample.identity is not None and self.cache.directory is not None:
             parts = {
                 "model": model.identity,
                 "images": sample.identity,
@@ -237,12 +239,12 @@ class EvaluationData:
     ) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
         rows, skipped, done = [], [], 0
-        loader = self._loader(sample, model.preprocess)
+        batches = self._kept(model, sample) if self.keep_pixels else self._loader(sample, model.preprocess)
         bar = tqdm(
             total=len(sample.rows), desc=f"{model.name}: encoding", unit="image", disable=not self.progress, leave=False
         )
         with bar, torch.inference_mode():
-            for pixels, indices, reports in loader:
+            for pixels, indices, reports in batches:
                 skipped += reports
                 bar.update(len(indices) + len(reports))
                 if not len(indices):
@@ -267,12 +269,19 @@ class EvaluationData:
                 (folder / f"{name}.npy").unlink()
         return arrays | {"rows": torch.cat(rows).numpy(), "skipped": np.array(skipped, dtype=np.str_)}
 
+    def _kept(self, model: EvaluatedModel, sample: ImageSample) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        kept = self.pixels(model, sample)
+        for start in range(0, len(kept.pixels), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield kept.pixels[batch], kept.rows[batch], []
+
     def _loader(self, sample: ImageSample, preprocess: Preprocess) -> DataLoader:
         return DataLoader(
             _WholeImageRows(sample, preprocess),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=_collate,
+            generator=torch.Generator(),  # or it would draw from the global one
             prefetch_factor=4 if self.num_workers else None,
         )
 
@@ -325,7 +334,7 @@ class EvaluationData:
             max_images: as for :meth:`pixels`.
         """
         parts = None
-        if sample.identity is not None:
+        if sample.identity is not None and self.cache.directory is not None:
             parts = {
                 "model": model.identity,
                 "images": sample.identity,

@@ -207,7 +207,7 @@ def extract_features(
     sampler = ViewSampler(specs)
     parts: dict[str, list[Features]] = {view_set: [] for view_set in specs}
     starts = range(0, len(images), batch_size)
-    with _evaluating(encoder):
+    with evaluating(encoder):
         for start in tqdm(starts, desc=f"{name}: encoding crops", disable=not progress, leave=False):
             batch = slice(start, start + batch_size)
             inputs = (images.canvases[batch], images.aspects[batch], images.keys[batch])
@@ -234,7 +234,7 @@ def _device_of(encoder: FrozenEncoder) -> torch.device:
 
 
 @contextlib.contextmanager
-def _evaluating(encoder: FrozenEncoder) -> Iterator[None]:
+def evaluating(encoder: FrozenEncoder) -> Iterator[None]:
     """Evaluation mode for the length of a with-block; every module then gets its own mode back."""
     modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
     modes = [module.training for module in modules]

@@ -2,9 +2,9 @@
 
 Nearly every figure is a ratio of sums over images, or the mean of such ratios over groups: an accuracy is correct /
 asked, mean per-class accuracy the mean of that over classes, mIoU the mean of intersection / union over classes, mean
-corruption error the mean of errors / baseline's errors over corruptions, an R2 is 1 - residual / total, an RMSE the root of
-squared error / pixels. Intervals are percentiles of the bootstrap over images (Efron 1979, "Bootstrap methods: another look
-at the jackknife"), never over crops, pairs or pixels, which are not independent.
+corruption error the mean of errors / baseline's errors over corruptions, an R2 is 1 - residual / total, an RMSE the
+root of squared error / pixels. Intervals are percentiles of the bootstrap over images (Efron 1979, "Bootstrap methods:
+another look at the jackknife"), never over crops, pairs or pixels, which are not independent.
 
 Letters: n images, G groups, R resamples.
 """

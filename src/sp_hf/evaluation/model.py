@@ -1,8 +1,8 @@
 """A model under evaluation: its encoder, its own preprocessing of whole images, and what identifies both.
 
-Whole images go through the model's own image processor (resize, crop), so that it sees what it was made for; crops and tiles
-are cut by :mod:`sp_hf.views`. Pixels are kept as uint8 after the processor's resize and before its normalisation, which
-the encoder does.
+Whole images go through the model's own image processor (resize, crop), so that it sees what it was made for; crops and
+tiles are cut by :mod:`sp_hf.views`. Pixels are kept as uint8 after the processor's resize and before its normalisation,
+which the encoder does.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class EvaluatedModel:
 
     Args:
         name: in tables; unique in a run.
-        encoder: in evaluation mode, on its device.
+        encoder: in evaluation mode (or put into it around every task), on its device.
         preprocess: of whole images.
         role: ``"model"``, or one of the controls.
         source: Hub id or folder of the stock checkpoint, for tasks that train it; ``None`` if there is none.
@@ -111,7 +111,6 @@ class EvaluatedModel:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        self.encoder.eval()
         self.encoder.patches_of(self.size)  # raises where the encoder cannot take it
 
     @property
@@ -166,7 +165,7 @@ def open_model(
         encoder = resolve_encoder(source, image_size=size) if source in PRESETS else resolve_encoder(source)
     is_checkpoint = source not in PRESETS
     preprocess = _own_preprocess(source, encoder, size) if is_checkpoint else Preprocess.squash(native_size(encoder))
-    return EvaluatedModel(name, encoder.to(device), preprocess, source=source if is_checkpoint else None)
+    return EvaluatedModel(name, encoder.to(device).eval(), preprocess, source=source if is_checkpoint else None)
 
 
 def native_size(encoder: Encoder) -> int:
@@ -185,17 +184,17 @@ def _own_preprocess(source: str, encoder: Encoder, size: int | None) -> Preproce
 
 
 def random_initialisation(model: EvaluatedModel, seed: int, name: str = RANDOM) -> EvaluatedModel:
-    """The floor: the same architecture and preprocessing, freshly initialised; the global random state is left alone."""
+    """The floor: the same architecture and preprocessing, freshly initialised; global random state is left alone."""
     encoder = model.encoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = Encoder.from_config(copy.deepcopy(encoder.config), encoder.image_mean, encoder.image_std)
-    return EvaluatedModel(name, fresh.to(model.device), model.preprocess, role="random")
+    return EvaluatedModel(name, fresh.to(model.device).eval(), model.preprocess, role="random")
 
 
 def raw_pixels(model: EvaluatedModel) -> EvaluatedModel:
     """The control without an encoder, on what ``model`` sees."""
-    return EvaluatedModel(PIXELS, RawPixels(), model.preprocess, role="pixels")
+    return EvaluatedModel(PIXELS, RawPixels().eval(), model.preprocess, role="pixels")
 
 
 class _quiet:

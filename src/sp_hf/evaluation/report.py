@@ -13,8 +13,8 @@
                         pictures: [{path, caption}]}}
     reference   name of the model that differences are taken from
 
-``value`` is a fraction also where ``percent`` says that it is shown times 100; ``low`` and ``high`` bound the 95 % interval;
-``n`` is the number of images.
+``value`` is a fraction also where ``percent`` says that it is shown times 100; ``low`` and ``high`` bound the 95 %
+interval; ``n`` is the number of images.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def terminal_table(results: Mapping[str, Any], width: int = 120) -> str:
     lines += [
         "",
         f"Measured on {validation['description']} ({validation['images']} images); probes fitted on"
-        f" {train['description']} ({train['images']} images); seed {results['seed']}; brackets: 95 % intervals over images.",
+        f" {train['description']} ({train['images']} images); seed {results['seed']};"
+        " brackets: 95 % intervals over images.",
     ]
     return "\n".join(lines[1:])
 
@@ -195,7 +196,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"- Models: {', '.join(model['name'] for model in results['models'] if model['role'] == 'model')}",
         f"- Measured on {validation['description']}: {validation['images']} images",
         f"- Probes fitted on {train['description']}: {train['images']} images",
-        f"- Seed {results['seed']}. Brackets are 95 % intervals (bootstrap over images). Differences are paired over images.",
+        f"- Seed {results['seed']}. Brackets are 95 % intervals (bootstrap over images); differences are paired.",
         f"- Command: `{results['command']}`" if results["command"] else "",
         "- Protocols: docs/evaluation.md of sp_hf",
         "",

@@ -10,12 +10,15 @@ from ..data.sources import DatasetLoadError
 VALIDATION_SPLITS = ("validation", "val", "test")
 
 
-def open_validation(dataset: str, split: str | None = None, **options: Any) -> LoadedImages:
-    """The named split, or the first there is of validation, val and test, or a dataset's only split.
+def open_validation(
+    dataset: str, split: str | None = None, *, of_its_own: bool = False, **options: Any
+) -> LoadedImages:
+    """The named split, or the first there is of validation, val and test.
 
     Args:
         dataset, split: as for :func:`~sp_hf.data.datasets.load_images`.
-        options: its other arguments.
+        of_its_own: the dataset was named for validation alone, so that without such a split its default one is meant.
+        options: other arguments of ``load_images``.
 
     Raises:
         DatasetLoadError: there is none; says which splits there are.
@@ -28,6 +31,8 @@ def open_validation(dataset: str, split: str | None = None, **options: Any) -> L
             return load_images(dataset, split=name, **options)
         except DatasetLoadError as error:
             reason = error
+    if of_its_own:
+        return load_images(dataset, **options)
     raise DatasetLoadError(
         f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with --validation_split, or another"
         f" dataset with --validation_dataset. ({reason})"

@@ -65,6 +65,7 @@ def run_suite(
     tasks: Sequence[Task],
     data: EvaluationData,
     *,
+    leave_out: bool = False,
     after: Callable[[TaskReport], None] | None = None,
 ) -> list[TaskReport]:
     """Every task on every model it applies to.
@@ -73,17 +74,29 @@ def run_suite(
         models: with their controls, see :func:`with_controls`.
         tasks: from :func:`~sp_hf.evaluation.tasks.build_tasks`.
         data: what they are measured on.
+        leave_out: tasks that these images or models do not allow are left out, with the reason, instead of refused.
         after: called when a task is done with all models.
 
     Raises:
         ValueError: data, options or models with which a task cannot work; nothing has been computed then.
     """
+    _ = data.train, data.validation  # raises where there are none
+    reports, ready = [], []
     for task in tasks:
-        task.prepare(data)
-        for model in _models_for(task, models):
-            task.check(model, data)
-    reports = []
-    for task in tasks:
+        try:
+            task.prepare(data)
+            for model in _models_for(task, models):
+                task.check(model, data)
+        except ValueError as reason:
+            if not leave_out:
+                raise
+            logger.warning("%s is left out: %s", task.name, reason)
+            reports.append(TaskReport(task, skipped={model.name: str(reason) for model in models}))
+        else:
+            ready.append(task)
+    if not ready:
+        raise ValueError("none of the tasks can work with these images and models (see the reasons above)")
+    for task in ready:
         report = TaskReport(task)
         for model in _models_for(task, models):
             started = time.perf_counter()

@@ -8,7 +8,7 @@ A task is a dataclass in one file: its fields are its options (flags of ``sp-hf 
     run(model, data)         once a model and control: a TaskResult
     draw(results, folder)    once: pictures of all models side by side
 
-Adding one touches its file, one line of :data:`sp_hf.evaluation.tasks.TASKS`, one test, one section of docs/evaluation.md.
+Adding one touches its file, one line of :data:`sp_hf.evaluation.tasks.TASKS`, one test and docs/evaluation.md.
 """
 
 from __future__ import annotations

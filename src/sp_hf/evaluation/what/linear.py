@@ -1,13 +1,14 @@
 """Linear probe: softmax regression on frozen features, with a sweep of step sizes and weight decays in one pass.
 
-Features are the class token and the mean patch token side by side (as in DINOv2's linear evaluation, Oquab et al. 2023,
-arXiv:2304.07193, section 7.1), standardised by the training images; each candidate is trained on them without augmentation:
+Features are the class token and the mean patch token side by side (as in DINOv2's linear evaluation, Oquab et al.
+2023, arXiv:2304.07193, section 7.1), standardised by the training images; each candidate is trained on them without
+augmentation:
 
     min over W, b of   mean over images of CE(W x + b, y)  +  (decay / 2) |W|^2
 
-Every candidate is a slice of one batched matrix, so that the sweep costs one pass over the features an epoch. Batches, not
-gradients, are drawn at random; Nesterov momentum 0.9, cosine schedule. 20 % of the training images choose the candidate
-(never the validation images), which is then trained again on all of them.
+Every candidate is a slice of one batched matrix, so that the sweep costs one pass over the features an epoch: SGD with
+Nesterov momentum 0.9 and a cosine schedule. 20 % of the training images choose the candidate (never the validation
+images), which is then trained again on all of them.
 
 Letters: n images, D features, C classes, K candidates, B images of a batch.
 """

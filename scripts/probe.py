@@ -1,8 +1,0 @@
-"""``sp-hf probe`` as a script."""
-
-import sys
-
-from sp_hf.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main(["probe", *sys.argv[1:]]))
