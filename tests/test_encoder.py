@@ -28,7 +28,7 @@ def normalised(images: Tensor) -> Tensor:
 
 def test_every_row_of_the_facts_is_tested():
     built = {tiny.build().config.model_type for tiny in TINY.values()}
-    assert built == set(FACTS) - {"sp_vit"}  # SPViTModel: tests/test_sp_vit.py
+    assert built == set(FACTS) - {"sp_vit", "timm_wrapper"}  # tests/test_sp_vit.py, tests/test_encoder_timm.py
 
 
 @pytest.mark.parametrize("size", [SIZE, SIZE // 2])

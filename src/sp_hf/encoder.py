@@ -12,6 +12,8 @@ yielded, per kind of model:
   CLIP, BEiT with mean pooling and ConvNeXt apply their final norm to the pooled output alone; here the same norm is
   applied to the patch tokens too.
 
+What timm's models yield: :mod:`sp_hf.encoder_timm`.
+
 ViT-MAE becomes the ``ViTModel`` that its encoder is (same parameters, no random masking); its fixed sine-cosine
 positions become the initial value of learned ones.
 """
@@ -29,7 +31,7 @@ from transformers.utils import ModelOutput
 
 from .encoder_checkpoint import load_verified, plain_vit, with_token_control
 from .encoder_export import save_stock
-from .encoder_facts import facts_of, model_class_of, vision_config
+from .encoder_facts import describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -71,14 +73,14 @@ class Encoder(nn.Module):
         super().__init__()
         if model.config.model_type == "vit_mae":
             model = plain_vit(model)
-        self.facts = facts_of(model.config)
         if not isinstance(model, model_class_of(model.config)):
-            raise ValueError(f"expected a headless {self.facts.model_class}, got {type(model).__name__}")
+            raise ValueError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
+        self.facts, self.dimensions = describe(model)
         self.model = model
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
         _ = self.patch_size  # raises where patches are not square
-        channels = {self.config.num_channels, len(self.image_mean), len(self.image_std)}
+        channels = {self.dimensions.num_channels, len(self.image_mean), len(self.image_std)}
         if channels != {3}:
             raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
         for name in self.facts.unreached:
@@ -124,22 +126,22 @@ class Encoder(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        return self.config.hidden_sizes[-1] if self.facts.feature_map else self.config.hidden_size
+        return self.dimensions.hidden_size
 
     @property
     def num_hidden_layers(self) -> int:
-        return sum(self.config.depths) if self.facts.feature_map else self.config.num_hidden_layers
+        return self.dimensions.num_hidden_layers
 
     @property
     def num_prefix_tokens(self) -> int:
-        return self.facts.prefix_tokens + getattr(self.config, "num_register_tokens", 0)
+        return self.dimensions.num_prefix_tokens
 
     @property
     def patch_size(self) -> int:
-        height, width = _pair(self.config.patch_size)
+        height, width = self.dimensions.patch_size
         if height != width:
             raise ValueError(f"patches of {height} x {width} pixels: only square patches are supported")
-        return height * 2 ** (len(self.config.depths) - 1) if self.facts.feature_map else height
+        return height
 
     def patches_of(self, size: int) -> tuple[int, int]:
         """(rows, columns) of patch tokens of a square view of ``size`` pixels a side.
@@ -167,9 +169,13 @@ class Encoder(nn.Module):
         """One line: class, parameters, patch, size."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         return (
-            f"{type(self.model).__name__}, {parameters:.1f} M parameters, {self.num_hidden_layers} layers, "
+            f"{self._name()}, {parameters:.1f} M parameters, {self.num_hidden_layers} layers, "
             f"{self.hidden_size} wide, patches of {self.patch_size} px"
         )
+
+    def _name(self) -> str:
+        """Class of the model; timm's is one for all, so its architecture."""
+        return getattr(self.config, "architecture", type(self.model).__name__)
 
     def forward(
         self,
@@ -216,11 +222,13 @@ class Encoder(nn.Module):
 
     def _size_kwargs(self, height: int, width: int) -> dict[str, bool]:
         """Ask for interpolated positions where the model must be asked, and only away from its native size."""
-        if self.facts.feature_map:
-            return {}
-        native = _pair(self.config.image_size)
+        native = self.dimensions.image_size
         if (height, width) == native:
             return {}
+        if self.facts.fixed_size:
+            raise ValueError(
+                f"a view of {height} x {width} pixels: {self._name()} takes {native[0]} x {native[1]} pixels alone"
+            )
         if self.facts.square_positions and native[0] != native[1]:
             raise ValueError(
                 f"a view of {height} x {width} pixels: the positions of an encoder made for {native[0]} x {native[1]} "
@@ -230,11 +238,13 @@ class Encoder(nn.Module):
 
     def _read(self, outputs: ModelOutput, grid: tuple[int, int]) -> Encoding:
         tokens = outputs.last_hidden_state
-        if self.facts.feature_map:
-            tokens = tokens.flatten(2).transpose(1, 2)  # [B, N, D]
         norm = _find(self.model, self.facts.final_norm) if self.facts.final_norm else None
-        if norm is not None:
+        if norm is not None and self.facts.norm_of_map:
             tokens = norm(tokens)
+        if self.facts.feature_map:
+            tokens = tokens.flatten(2).transpose(1, 2) if self.facts.feature_map == "NCHW" else tokens.flatten(1, 2)
+        if norm is not None and not self.facts.norm_of_map:
+            tokens = norm(tokens)  # [B, prefix + N, D]
         patches = tokens[:, self.num_prefix_tokens :]
         if not self.facts.pooled:
             return Encoding(tokens[:, 0], patches, grid)
@@ -261,11 +271,9 @@ class Encoder(nn.Module):
             image_size: pixels a side that the image processor resizes to; ``None``: the configuration's.
             state_dict: the gathered weights of ``self.model``, where its own are sharded.
         """
-        save_stock(self.model, self.image_mean, self.image_std, directory, image_size, state_dict)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+        save_stock(
+            self.model, self.image_mean, self.image_std, directory, image_size or self.dimensions.image_size, state_dict
+        )
 
 
 def _find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:

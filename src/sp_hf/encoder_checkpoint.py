@@ -19,7 +19,9 @@ from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, Pre
 from transformers.utils import logging as transformers_logging
 
 from .configuration_sp_vit import SPViTConfig, convert_config
-from .encoder_facts import TASK_HEADS, ModelFacts, facts_of, model_class_of, vision_config
+from .encoder_facts import TASK_HEADS, TIMM, ModelFacts, describe, facts_of, model_class_of, vision_config
+from .encoder_timm import image_statistics as timm_image_statistics
+from .encoder_timm import require_timm
 from .modeling_sp_vit import SPViTModel
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def load_verified(
         ValueError: a model type that is not supported.
     """
     name = str(name_or_path)
-    config = vision_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+    config = read_config(name, revision)
     facts = facts_of(config)
     try:
         with _quiet_transformers():
@@ -71,8 +73,22 @@ def load_verified(
         ) from error
     except RuntimeError as error:  # how transformers reports entries of another shape
         raise CheckpointError(f"{name} does not fit its own configuration: {error}") from error
-    _check_report(name, model, facts, report)
+    _check_report(name, model, describe(model)[0], report)
+    if config.model_type == TIMM:
+        return model, *timm_image_statistics(config)
     return model, *_image_statistics(name, revision)
+
+
+def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of the vision encoder in a Hub repository, folder or ``config.json``.
+
+    Raises:
+        ValueError: it is a timm model, and timm is missing or cannot build it.
+    """
+    fields, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    if fields.get("model_type") == TIMM:  # transformers' reader of these imports timm
+        require_timm(name)
+    return vision_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
 
 
 def _check_report(name: str, model: PreTrainedModel, facts: ModelFacts, report: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def save_stock(
     image_mean: Sequence[float],
     image_std: Sequence[float],
     directory: str | Path,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int],
     state_dict: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
@@ -66,17 +66,19 @@ def save_stock(
         model: the model inside an ``Encoder``.
         image_mean, image_std: per channel, for pixels in [0, 1].
         directory: made if need be.
-        image_size: pixels a side that the image processor resizes to; ``None``: the configuration's.
+        image_size: pixels a side, or (height, width), that the image processor resizes to.
         state_dict: its weights, where its own are sharded over processes.
     """
     directory = Path(directory)
-    stock_model(model, state_dict).save_pretrained(directory)
-    native = getattr(model.config, "image_size", 224)
-    height, width = (native, native) if isinstance(native, int) else native
+    stock = stock_model(model, state_dict)
+    if getattr(stock.config, "pretrained_cfg", None):  # where timm keeps what its image processor does
+        stock.config.pretrained_cfg |= {"mean": list(image_mean), "std": list(image_std)}
+    stock.save_pretrained(directory)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     processor = {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
-        "size": {"height": image_size or height, "width": image_size or width},
+        "size": {"height": height, "width": width},
         "resample": 3,  # bicubic
         "do_rescale": True,
         "rescale_factor": 1 / 255,

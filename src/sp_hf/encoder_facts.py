@@ -1,13 +1,14 @@
 """What differs between Hugging Face's vision models: one row of facts for each model type.
 
 The ten transformers and two conv nets listed in :data:`FACTS` need nothing else to become an
-:class:`~sp_hf.encoder.Encoder`; supporting another type means adding its row (and its row in the tests).
+:class:`~sp_hf.encoder.Encoder`; supporting another type means adding its row (and its row in the tests).  timm's
+models, which one type wraps, are described one by one (:mod:`sp_hf.encoder_timm`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -34,7 +35,10 @@ class ModelFacts:
         init_kwargs: arguments of the constructor, to leave out what no objective trains.
         unreached: parameters or modules that a forward without masked tokens never reaches. They are frozen, for
             DistributedDataParallel waits for a gradient from every trainable parameter.
-        feature_map: ``last_hidden_state`` is [B, D, rows, columns] instead of tokens.
+        fixed_size: takes images of its native size alone.
+        feature_map: ``last_hidden_state`` is [B, D, rows, columns] (``"NCHW"``) or [B, rows, columns, D]
+            (``"NHWC"``) instead of tokens (``None``).
+        norm_of_map: ``final_norm`` takes a feature map instead of tokens.
         foreign: leading names of checkpoint entries that belong to another tower or task head of this family.
         key_mapping: renames of checkpoint entries (regular expressions), given the configuration.
     """
@@ -48,9 +52,30 @@ class ModelFacts:
     final_norm: str | None = None
     init_kwargs: Mapping[str, object] = dataclasses.field(default_factory=dict)
     unreached: tuple[str, ...] = ()
-    feature_map: bool = False
+    fixed_size: bool = False
+    feature_map: str | None = None
+    norm_of_map: bool = False
     foreign: tuple[str, ...] = ()
     key_mapping: Callable[[PreTrainedConfig], dict[str, str]] = _no_renames
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimensions:
+    """Sizes of one model.
+
+    Args:
+        hidden_size: D, of the last tokens. num_hidden_layers: transformer layers (blocks or stages of a conv net).
+        num_prefix_tokens: tokens before the patches, registers included.
+        patch_size, image_size: (height, width) in pixels; the latter is the native one.
+        num_channels: of an image.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_prefix_tokens: int
+    patch_size: tuple[int, int]
+    image_size: tuple[int, int]
+    num_channels: int
 
 
 def _beit_final_norm(config: PreTrainedConfig) -> dict[str, str]:
@@ -114,6 +139,8 @@ FACTS: dict[str, ModelFacts] = {
         unreached=("pooler",),
         foreign=("pooler", _MASK_TOKEN),
     ),
+    # Stands for every architecture; encoder_timm.timm_facts has the facts of one.
+    "timm_wrapper": ModelFacts("TimmWrapperModel"),
     # Conv nets: the last feature map's cells are the patches.
     "convnext": ModelFacts(
         "ConvNextModel",
@@ -123,7 +150,7 @@ FACTS: dict[str, ModelFacts] = {
         resizes_on_request=False,
         square_positions=False,
         final_norm="layernorm",
-        feature_map=True,
+        feature_map="NCHW",
     ),
     "convnextv2": ModelFacts(
         "ConvNextV2Model",
@@ -133,7 +160,7 @@ FACTS: dict[str, ModelFacts] = {
         resizes_on_request=False,
         square_positions=False,
         final_norm="layernorm",
-        feature_map=True,
+        feature_map="NCHW",
     ),
 }
 
@@ -152,9 +179,50 @@ TASK_HEADS = (
 """Leading names of checkpoint entries that hold the head of a stock ``...For...`` class. Dropped, with a note."""
 
 
+TIMM = "timm_wrapper"
+"""Model type of timm's models; their facts are read off the built model."""
+
+
 def vision_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The vision tower's configuration of a two-tower model; any other configuration as it is."""
+    """The vision tower's configuration of a two-tower model; any other configuration as it is.
+
+    A timm model's comes back as one that takes views of any size, where its architecture can.
+    """
+    if config.model_type == TIMM:
+        from .encoder_timm import sizeable
+
+        return sizeable(config)
     return config.vision_config if config.model_type in TWO_TOWERS else config
+
+
+def describe(model: PreTrainedModel) -> tuple[ModelFacts, Dimensions]:
+    """How to read a model, and its dimensions.
+
+    Raises:
+        ValueError: a model type without a row, or a timm architecture that does not fit.
+    """
+    if model.config.model_type == TIMM:
+        from .encoder_timm import timm_facts
+
+        return timm_facts(model)
+    facts = facts_of(model.config)
+    return facts, _dimensions_of(model.config, facts)
+
+
+def _dimensions_of(config: PreTrainedConfig, facts: ModelFacts) -> Dimensions:
+    conv = facts.feature_map is not None
+    return Dimensions(
+        hidden_size=config.hidden_sizes[-1] if conv else config.hidden_size,
+        num_hidden_layers=sum(config.depths) if conv else config.num_hidden_layers,
+        num_prefix_tokens=facts.prefix_tokens + getattr(config, "num_register_tokens", 0),
+        patch_size=tuple(side * 2 ** (len(config.depths) - 1) if conv else side for side in _pair(config.patch_size)),
+        image_size=_pair(config.image_size),
+        num_channels=config.num_channels,
+    )
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def facts_of(config: PreTrainedConfig) -> ModelFacts:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
-from .encoder_facts import vision_config
+from .encoder_checkpoint import read_config
 from .encoder_presets import PRESETS, SIZES, build_preset
 
 __all__ = ["PRESETS", "build_preset", "resolve_encoder"]
@@ -76,7 +76,7 @@ def _read_config(path: Path) -> PreTrainedConfig:
         inside = path / "encoder"
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
         raise FileNotFoundError(f"no configuration at {file}{hint}")
-    return vision_config(AutoConfig.from_pretrained(str(file), trust_remote_code=False))
+    return read_config(str(file))
 
 
 def _check_hub_id(name: str) -> None:
