@@ -15,42 +15,44 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.data.datasets import load_images
-from sp_hf.encoder import Encoder
-from sp_hf.evaluation.probe import RANDOM, ProbeSettings, format_table, prepare_probe, probe, random_initialisation
+from sp_hf.evaluation.command import evaluate_models
+from sp_hf.evaluation.model import RANDOM
 from sp_hf.training.checkpointing import last_checkpoint
 from sp_hf.training.pretrain import pretrain
 from sp_hf.training.recipe import parse_run
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 RUNS = {"DINO": ["dino"], "DINO + SP": ["dino", "spatial_prediction"]}
-FIGURES = {"knn_accuracy": "kNN (what)", "r2_position": "R2 of position (where)", "r2_scale": "R2 of scale (where)"}
+TASKS = ("relative-geometry", "knn")
+FIGURES = {  # title: task, measure
+    "kNN (what)": ("knn", "accuracy"),
+    "R2 of position (where)": ("relative-geometry", "r2_position"),
+    "R2 of scale (where)": ("relative-geometry", "r2_scale"),
+}
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--probe_images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
     started = time.perf_counter()
-    folders = {
-        (name, seed): args.output_dir / f"{'-'.join(objectives)}-seed{seed}"
-        for seed in args.seeds
-        for name, objectives in RUNS.items()
-    }
-    for (name, seed), folder in folders.items():
-        train(RUNS[name], seed, folder, flags)
-    results = measure(folders, args.probe_images, flags)
-    table = report(results, args.seeds)
-    (args.output_dir / "results.json").write_text(
-        json.dumps([{"name": n, "seed": s, **r.to_dict()} for (n, s), r in results.items()], indent=2) + "\n"
-    )
-    (args.output_dir / "table.txt").write_text(table + "\n")
-    print(f"\n{table}\n\n{time.perf_counter() - started:.0f} s.")
-    print(f"Look at views.png and curves.png in the folders of {args.output_dir}.")
+    results = {}
+    for seed in args.seeds:
+        folders = {name: args.output_dir / f"{'-'.join(which)}-seed{seed}" for name, which in RUNS.items()}
+        for name, folder in folders.items():
+            train(RUNS[name], seed, folder, flags)
+        print(f"\nWhat do they know? sp-hf evaluate {' '.join(map(str, folders.values()))}\n")
+        results[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, flags)
+    if len(results) > 1:
+        table = spread_table(results)
+        (args.output_dir / "table.txt").write_text(table + "\n")
+        print(f"\n{table}")
+    print(f"\n{time.perf_counter() - started:.0f} s. Look at views.png and curves.png in {args.output_dir}/*.")
     print("Next, your own images:")
     print("  .venv/bin/sp-hf pretrain --recipe recipes/demo.yaml --dataset path/to/images --output_dir runs/mine")
     return 0
@@ -69,35 +71,31 @@ def train(objectives: list[str], seed: int, folder: Path, flags: list[str]) -> N
         raise KeyboardInterrupt
 
 
-def measure(folders: dict[tuple[str, int], Path], images: int, flags: list[str]) -> dict:
-    """{(name, seed): ProbeResults}, the random initialisation of each seed first."""
+def measure(seed: int, folders: dict[str, Path], output: Path, images: int, flags: list[str]) -> dict[str, Any]:
+    """``sp-hf evaluate`` on the runs of a seed, beside their random initialisation; what its results.json holds."""
     _, data_args, _ = parse_run(["--recipe", str(RECIPE), *flags])
-    settings = ProbeSettings(size=48, crop_size=32, canvas_size=128, max_images=images)
-    data = prepare_probe(
-        load_images(data_args.dataset), load_images(data_args.dataset, split="validation"), settings, progress=True
-    )
-    results = {}
-    for (name, seed), folder in folders.items():
-        encoder = Encoder.load(folder / "encoder")
-        if (RANDOM, seed) not in results:
-            results[RANDOM, seed] = probe(random_initialisation(encoder, seed), data, progress=True)
-        results[name, seed] = probe(encoder, data, progress=True)
-    return results
+    models = [f"{name}={folder}" for name, folder in folders.items()]
+    options = ["--tasks", *TASKS, "--dataset", data_args.dataset, "--seed", str(seed), "--output_dir", str(output)]
+    options += ["--max_images", str(images), "--relative_geometry_crop_size", "32"]
+    evaluate_models([*models, *options])
+    return json.loads((output / "results.json").read_text())
 
 
-def report(results: dict, seeds: list[int]) -> str:
-    """One seed: the table with intervals over images. Several: mean and standard deviation over seeds."""
-    names = [RANDOM, *RUNS]
-    if len(seeds) == 1:
-        return format_table({name: results[name, seeds[0]] for name in names})
-    lines = [" " * 24 + "".join(f"{title:>26}" for title in FIGURES.values())]
-    for name in names:
-        cells = [_spread([results[name, seed].figures()[figure] for seed in seeds]) for figure in FIGURES]
-        lines.append(f"{name:24}" + "".join(f"{cell:>26}" for cell in cells))
-    gains = [[results["DINO + SP", s].figures()[f] - results["DINO", s].figures()[f] for s in seeds] for f in FIGURES]
+def spread_table(results: dict[int, dict[str, Any]]) -> str:
+    """Mean and standard deviation over seeds."""
+
+    def figure(seed: int, model: str, title: str) -> float:
+        task, name = FIGURES[title]
+        return results[seed]["tasks"][task]["results"][model]["measures"][name]["value"]
+
+    seeds, (without, with_sp) = list(results), RUNS
+    lines = [" " * 24 + "".join(f"{title:>26}" for title in FIGURES)]
+    for model in (RANDOM, *RUNS):
+        cells = [_spread([figure(seed, model, title) for seed in seeds]) for title in FIGURES]
+        lines.append(f"{model:24}" + "".join(f"{cell:>26}" for cell in cells))
+    gains = [[figure(s, with_sp, title) - figure(s, without, title) for s in seeds] for title in FIGURES]
     lines.append(f"{'gain by SP, paired':24}" + "".join(f"{_spread(gain, '+'):>26}" for gain in gains))
-    lines.append(f"mean +- standard deviation over seeds {', '.join(map(str, seeds))}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"mean +- standard deviation over seeds {', '.join(map(str, seeds))}"])
 
 
 def _spread(values: list[float], sign: str = "") -> str:

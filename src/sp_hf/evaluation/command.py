@@ -78,7 +78,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
-    made.add_argument("models", nargs="+", metavar="MODEL", help="Hub id, folder, run folder, or preset (untrained)")
+    made.add_argument(
+        "models", nargs="+", metavar="MODEL", help="[NAME=]Hub id, folder, run folder or preset (untrained)"
+    )
     made.add_argument("--tasks", nargs="+", default=DEFAULT_TASKS, metavar="TASK", help=f"all, or: {', '.join(TASKS)}")
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
     images = made.add_argument_group("images")

@@ -144,13 +144,19 @@ class EvaluatedModel:
         return digest.hexdigest()[:20]
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """``"DINO=runs/dino"`` to what tables call it and where it is; without a name it is called by its place."""
+    name, equals, place = text.partition("=")
+    return (name, place) if equals and name and place and not Path(text).exists() else (text, text)
+
+
 def open_model(
-    name: str, *, size: int | None = None, device: torch.device | str = "cpu", seed: int = 0
+    text: str, *, size: int | None = None, device: torch.device | str = "cpu", seed: int = 0
 ) -> EvaluatedModel:
     """A model by Hub id, folder, run folder (its ``encoder/``), or preset (at random initialisation).
 
     Args:
-        name: as above.
+        text: as above, or ``NAME=`` and that.
         size: side in px of whole images; ``None``: its image processor's own.
         device: where it runs.
         seed: of a preset's weights.
@@ -158,8 +164,9 @@ def open_model(
     Raises:
         ValueError, FileNotFoundError: see :func:`~sp_hf.encoder_loading.resolve_encoder` and :class:`Preprocess`.
     """
-    inside = Path(name) / "encoder"
-    source = str(inside if inside.is_dir() else name)
+    name, place = split_name(text)
+    inside = Path(place) / "encoder"
+    source = str(inside if inside.is_dir() else place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = resolve_encoder(source, image_size=size) if source in PRESETS else resolve_encoder(source)
