@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .task import Task
+from .what.depth import Depth
 from .what.knn import KNN
 from .what.linear import Linear
+from .what.patch_pca import PatchPCA
+from .what.segmentation import Segmentation
 from .where.relative_geometry import RelativeGeometry
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (RelativeGeometry, KNN, Linear)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (RelativeGeometry, KNN, Linear, Segmentation, Depth, PatchPCA)
+}
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
 
 

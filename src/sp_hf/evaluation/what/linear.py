@@ -16,7 +16,6 @@ Letters: n images, D features, C classes, K candidates, B images of a batch.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 from ..model import EvaluatedModel
 from ..task import Task, TaskResult
 from .accuracy import accuracy_measures, check_labels
+from .softmax_regression import train_softmax
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
@@ -35,7 +35,6 @@ WEIGHT_DECAYS = (1e-5, 1e-3, 1e-2, 1e-1)
 _HELD_OUT = 0.2
 _BATCH = 256
 _STEPS = 1000  # at least, however few images there are
-_MOMENTUM = 0.9
 _ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
 
 
@@ -127,24 +126,7 @@ def _train(
     x: Tensor, labels: Tensor, classes: int, grid: list[tuple[float, float]], epochs: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """All candidates at once: weights [K, D, C] and biases [K, C]."""
-    rates = torch.tensor([rate for rate, _ in grid])[:, None, None]
-    decays = torch.tensor([decay for _, decay in grid])[:, None, None]
-    weights = torch.zeros(len(grid), x.shape[1], classes)
-    biases = torch.zeros(len(grid), 1, classes)
-    velocity = [torch.zeros_like(weights), torch.zeros_like(biases)]
-    batches = _batches(len(x), epochs, seed)
-    steps = len(batches)
-    for step, rows in enumerate(batches):
-        batch = x[rows]  # [B, D]
-        residual = (batch @ weights + biases).softmax(-1)  # [K, B, C]
-        residual[:, torch.arange(len(rows)), labels[rows]] -= 1
-        residual /= len(rows)
-        gradients = [batch.T @ residual + decays * weights, residual.sum(1, keepdim=True)]
-        rate = rates * (math.cos(math.pi * step / steps) + 1) / 2
-        for parameter, v, gradient in zip((weights, biases), velocity, gradients, strict=True):
-            v.mul_(_MOMENTUM).add_(gradient)
-            parameter.sub_(rate * (gradient + _MOMENTUM * v))
-    return weights, biases[:, 0]
+    return train_softmax(x, labels, classes, grid, _batches(len(x), epochs, seed))
 
 
 def _batches(n: int, epochs: int, seed: int) -> list[Tensor]:

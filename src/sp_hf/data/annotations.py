@@ -1,0 +1,101 @@
+"""Annotations that are stored as images: class ids and depths, read as they are.
+
+Nothing is converted to RGB or to 8 bits: the ids of an indexed PNG stay indices into its palette, 16-bit and 32-bit
+whole numbers and 32-bit floats keep their values. EXIF orientation is applied, as it is to images. Formats that lose
+values (JPEG) and images of colours are refused, since neither holds a number a pixel.
+
+Letters: H, W height and width in px.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .canvas import (
+    _UPRIGHT,
+    MAX_PIXELS,
+    ImageLike,
+    UnreadableImage,
+    _open,
+    _orientation,
+    _read,
+    _swaps_axes,
+    image_name,
+)
+
+_LOSSY = ("JPEG", "MPO")
+_MODES = ("1", "L", "P", "I", "F")  # and I;16 in its byte orders: one number a pixel
+
+
+class AnnotationError(ValueError):
+    """An annotation of the wrong kind: colours, or a format that does not keep values."""
+
+
+class Size(NamedTuple):
+    """Of an upright image, in px."""
+
+    width: int
+    height: int
+
+
+def decode_annotation(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The values of an annotation, upright.
+
+    Args:
+        image: as for :func:`~sp_hf.data.canvas.decode`.
+        max_pixels: larger ones are refused, judged by their header.
+
+    Returns:
+        [H, W], int64 for whole numbers, float32 for floats.
+
+    Raises:
+        UnreadableImage: it cannot be decoded.
+        AnnotationError: it does not hold one number a pixel.
+    """
+    name = image_name(image)
+    try:
+        opened = _opened(image, name, max_pixels)
+        if opened.format in _LOSSY:
+            raise AnnotationError(f"{name} is a {opened.format}, which does not keep values; save it as PNG or TIFF")
+        opened.load()
+        upright = _UPRIGHT.get(_orientation(opened))
+        opened = opened if upright is None else opened.transpose(upright)
+    except (UnreadableImage, AnnotationError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(name, "cannot identify it as an image") from error
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly any class
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
+    if opened.mode not in _MODES and not opened.mode.startswith("I;16"):
+        raise AnnotationError(
+            f"{name} holds {opened.mode} pixels, but an annotation holds one number a pixel: ids or depths as grey or"
+            " indexed PNG, or as TIFF"
+        )
+    return np.asarray(opened).astype(np.float32 if opened.mode == "F" else np.int64)
+
+
+def upright_size(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Size:
+    """Width and height of an image, by its header alone.
+
+    Raises:
+        UnreadableImage: the header cannot be read.
+    """
+    name = image_name(image)
+    try:
+        opened = _opened(image, name, max_pixels)
+        width, height = opened.size
+        upright = _UPRIGHT.get(_orientation(opened))
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # see above
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
+    return Size(height, width) if upright is not None and _swaps_axes(upright) else Size(width, height)
+
+
+def _opened(image: ImageLike, name: str, max_pixels: int) -> Image.Image:
+    in_memory = isinstance(image, Image.Image | np.ndarray)
+    return _open(image if in_memory else io.BytesIO(_read(image, name)), name, max_pixels)
