@@ -211,7 +211,7 @@ class Encoder(nn.Module):
                 f"{type(self.model).__name__} cannot take {', '.join(control)}: "
                 "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
             )
-        outputs = self.model(self.normalise(pixels), **self._size_kwargs(*pixels.shape[-2:]), **control)
+        outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
         return self._read(outputs, grid)
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -220,8 +220,12 @@ class Encoder(nn.Module):
         normalised = torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
         return normalised.to(self.patch_projection().weight.dtype)
 
-    def _size_kwargs(self, height: int, width: int) -> dict[str, bool]:
-        """Ask for interpolated positions where the model must be asked, and only away from its native size."""
+    def size_kwargs(self, height: int, width: int) -> dict[str, bool]:
+        """Arguments of the model's ``forward`` for views of this size: interpolated positions, where it must be asked.
+
+        Raises:
+            ValueError: it cannot take this size.
+        """
         native = self.dimensions.image_size
         if (height, width) == native:
             return {}

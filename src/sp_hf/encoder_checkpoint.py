@@ -53,7 +53,7 @@ def load_verified(
     config = read_config(name, revision)
     facts = facts_of(config)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = model_class_of(config).from_pretrained(
                 name,
                 config=config,
@@ -113,7 +113,7 @@ def _owner(key: str, names: tuple[str, ...]) -> str | None:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without transformers' own report of the load: ours says what matters, once."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -1,0 +1,75 @@
+"""Layer-wise learning-rate decay, as BEiT and MAE are fine-tuned.
+
+    learning rate of layer l  =  base * decay ^ (L + 1 - l)
+
+with l = 0 for the embeddings (patches, positions, tokens), l = 1 ... L for the L blocks from first to last, and
+l = L + 1 for what comes after them (final norm, head), which learns at the base rate.  (Bao et al. 2022,
+arXiv:2106.08254, appendix; He et al. 2022, arXiv:2111.06377, table 9, and its code's ``param_groups_lrd``.)  Norms,
+biases, tokens and tables of positions are not decayed by weight decay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+# "layers.0", "encoder.layer.0", "blocks.0", "stages.0.layers.0", "layer1.0", and what a stage has beside its layers.
+_BLOCK = re.compile(r"^(?:.*?\.)?(?:(?:layers?\d*|blocks|stages)\.\d+)(?:\.(?:layers|blocks)\.\d+)?(?=\.)")
+_NO_DECAY = re.compile(r"(?:_tokens?|position_embeddings?|pos_embed|position_bias_table)\b")
+
+
+def layer_ids(names: Iterable[str]) -> dict[str, int]:
+    """The layer l of each parameter.
+
+    Args:
+        names: of all parameters, in the order in which the network has them.
+
+    Returns:
+        0 for those ahead of the first block, then one number a block, in order, and one more for those behind.
+        Without blocks all are 0.
+    """
+    names = list(names)
+    blocks = {name: found.group() for name in names if (found := _BLOCK.match(name))}
+    number = {block: index for index, block in enumerate(dict.fromkeys(blocks.values()), start=1)}
+    ids, begun = {}, False
+    for name in names:
+        begun = begun or name in blocks
+        ids[name] = number[blocks[name]] if name in blocks else (len(number) + 1 if begun else 0)
+    return ids
+
+
+def parameter_groups(model: nn.Module, learning_rate: float, layer_decay: float, weight_decay: float) -> list[dict]:
+    """Groups for an optimizer: one a layer, with and without weight decay.
+
+    Args:
+        model: a classifier; its frozen parameters are left out.
+        learning_rate: base, of the head.
+        layer_decay: in (0, 1]; 1 is none.
+        weight_decay: of matrices.
+
+    Returns:
+        Dictionaries with ``params``, ``lr``, ``weight_decay``, ``layer`` and ``names``.
+    """
+    ids = layer_ids(name for name, _ in model.named_parameters())
+    last = max(ids.values())
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = parameter.squeeze().ndim > 1 and not _NO_DECAY.search(name)
+        group = groups.setdefault(
+            (ids[name], decayed),
+            {
+                "params": [],
+                "names": [],
+                "layer": ids[name],
+                "lr": learning_rate * layer_decay ** (last - ids[name]),
+                "weight_decay": weight_decay if decayed else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
