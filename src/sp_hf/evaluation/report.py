@@ -150,7 +150,7 @@ def terminal_table(results: Mapping[str, Any], width: int = 120) -> str:
 
 def _task_table(name: str, task: Mapping[str, Any]) -> list[str]:
     columns = [key for key in task["headline"] if any(key in r["measures"] for r in task["results"].values())]
-    rows = [[f"{name} ({task['kind']})", *(_title(key, task) for key in columns)]]
+    rows = [[f"{name} ({task['kind']})", *(title_of(key, task) for key in columns)]]
     for model, result in task["results"].items():
         rows.append([model, *(_cell(result["measures"].get(key)) for key in columns)])
     rows += [[model, f"- ({reason})"] for model, reason in task["skipped"].items()]
@@ -161,7 +161,7 @@ def _task_table(name: str, task: Mapping[str, Any]) -> list[str]:
     return [made[0], "-" * len(made[0]), *made[1:]]
 
 
-def _title(key: str, task: Mapping[str, Any]) -> str:
+def title_of(key: str, task: Mapping[str, Any]) -> str:
     figure = next(r["measures"][key] for r in task["results"].values() if key in r["measures"])
     title = key.replace("_", " ") + (" %" if figure["percent"] else "")
     if figure["chance"] is not None and figure["chance"] != 0:
@@ -222,7 +222,7 @@ def _overview(results: Mapping[str, Any]) -> list[str]:
     tasks = [(name, task, next((k for k in task["headline"]), None)) for name, task in tasks if task["results"]]
     if not tasks:
         return []
-    lines = ["| | " + " | ".join(f"{name}: {_title(key, task)}" for name, task, key in tasks) + " |"]
+    lines = ["| | " + " | ".join(f"{name}: {title_of(key, task)}" for name, task, key in tasks) + " |"]
     lines.append("|---|" + "---|" * len(tasks))
     for model in results["models"]:
         cells = []
@@ -240,7 +240,7 @@ def _full_table(task: Mapping[str, Any], reference: str) -> list[str]:
     for key in names:
         figures = [task["results"][model]["measures"].get(key) for model in models]
         n = next(figure["n"] for figure in figures if figure is not None)
-        lines.append(f"| {_title(key, task)} | " + " | ".join(map(_cell, figures)) + f" | {n} |")
+        lines.append(f"| {title_of(key, task)} | " + " | ".join(map(_cell, figures)) + f" | {n} |")
     compared = [model for model in task["differences"] if task["differences"][model]]
     if compared:
         lines += ["", f"Minus {reference}, paired:", "", "| | " + " | ".join(compared) + " |"]
