@@ -1,4 +1,4 @@
-"""The command line: ``sp-hf pretrain | evaluate | export``. Thin: each command is a function of the package."""
+"""The command line: ``sp-hf pretrain | evaluate | export | push``. Thin: each command is a function of the package."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
     "evaluate": ("evaluate_command", "what vision models know, and where: any of the Hub or on disk, side by side"),
     "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
+    "push": ("push_command", "share a run on the Hub: the stock encoder, and all it takes to train on"),
 }
 
 
@@ -114,6 +115,13 @@ def export_command(argv: list[str]) -> int:
     source = export(args.run, args.directory, teacher=args.teacher)
     print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
     return 0
+
+
+def push_command(argv: list[str]) -> int:
+    """``sp-hf push RUN org/name``."""
+    from .hub.command import push_run
+
+    return push_run(argv)
 
 
 if __name__ == "__main__":

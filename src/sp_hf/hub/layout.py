@@ -1,0 +1,77 @@
+"""Which files of a run go to the Hub, and where they lie there.
+
+::
+
+    config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
+    README.md                                                   the model card, if the run has one
+    recipe.yaml  environment.json  metrics.jsonl                how it was trained
+    figures/*.png                                               views, curves
+    pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
+                                                                subfolder="pretraining")
+
+Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are pickles, and stay at home.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .export import export
+from .failures import PushError
+
+PRETRAINING = "pretraining"
+_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl")
+_TEXT = (".json", ".jsonl", ".yaml", ".md")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+
+
+def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+    """{path on the Hub: local file}; changes nothing in the run folder.
+
+    Args:
+        run: run folder, or one checkpoint of it.
+        workspace: folder into which the stock encoder is exported.
+        teacher: the EMA teacher at the root instead of the student.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: ``teacher`` asked for, but the run has none.
+    """
+    source = export(run, workspace, teacher=teacher)
+    files = {path.name: path for path in sorted(workspace.iterdir()) if path.is_file()}
+    folder = source.parent if source.name == PRETRAINING or source.name.startswith("checkpoint-") else source
+    files |= {name: folder / name for name in _RUN_FILES if (folder / name).is_file()}
+    files |= {f"figures/{path.name}": path for path in sorted(folder.glob("*.png"))}
+    weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
+    files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
+    return files
+
+
+def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
+    """Nothing that looks like an access token leaves the machine.
+
+    Raises:
+        PushError: a text file holds one; names the file and not the token.
+    """
+    for path in files.values():
+        if path.suffix not in _TEXT:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if (token and token in text) or _TOKEN.search(text):
+            raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
+
+
+def describe_files(files: dict[str, Path]) -> str:
+    """One line a file with its size, and a sum."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    lines = [f"  {name:34} {human_size(size):>10}" for name, size in sizes.items()]
+    return "\n".join([*lines, f"  {f'{len(sizes)} files':34} {human_size(sum(sizes.values())):>10}"])
+
+
+def human_size(size: int) -> str:
+    """1234567 -> "1.2 MB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

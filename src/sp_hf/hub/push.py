@@ -1,0 +1,185 @@
+"""Push a run to the Hub: connect, then one commit of everything.
+
+Files go up one after the other, then a single commit makes them visible together, so that nobody ever sees half a
+push. The Hub keeps what was uploaded, by its SHA-256: a push that broke off goes on where it was when run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.utils import validate_repo_id
+
+from .failures import PushError, explain, with_retries
+from .layout import human_size, refuse_secrets
+
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PushResult:
+    """What a push came to.
+
+    Attributes:
+        url: the model's page, or the pull request's.
+        commit: the commit that holds the files.
+        changed: ``False`` where the Hub had exactly these files already.
+    """
+
+    url: str
+    commit: str
+    changed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Destination:
+    """A repository that may be pushed to; made by :func:`connect`.
+
+    Args:
+        api: logged in.
+        repo: ``"owner/name"``.
+        user: who is logged in.
+        revision: branch, ``refs/pr/N``, or ``None`` for main.
+        create_pr: open a pull request instead of committing.
+    """
+
+    api: HfApi
+    repo: str
+    user: str
+    revision: str | None = None
+    create_pr: bool = False
+
+    def attempt(self, step: Callable[[], Any], what: str) -> Any:
+        """:func:`~sp_hf.hub.failures.with_retries`; what remains is one sentence.
+
+        Raises:
+            PushError: it failed for good.
+        """
+        try:
+            return with_retries(step, what)
+        except Exception as error:
+            sentence = explain(error, self.repo, self.api.endpoint)
+            if sentence is None:
+                raise
+            raise PushError(sentence) from error
+
+    @property
+    def url(self) -> str:
+        tree = f"/tree/{self.revision}" if self.revision else ""
+        return f"{self.api.endpoint}/{self.repo}{tree}"
+
+
+def connect(
+    repo: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> Destination:
+    """Check everything that can be checked before any work: name, login, permission; create what is missing.
+
+    Args:
+        repo: ``"owner/name"``, or a name of your own.
+        private: visibility of a repository that is created; ``None``: the owner's default.
+        revision: branch (created if need be) or ``refs/pr/N``; ``None``: main.
+        create_pr: open a pull request; the repository must exist.
+        token: default: the one ``hf auth login`` stored, or ``HF_TOKEN``.
+
+    Raises:
+        PushError: no repository's id, not logged in, not allowed, or options that do not go together.
+    """
+    if create_pr and (revision or private):
+        other = f"--revision {revision}" if revision else "--private"
+        raise PushError(f"--create-pr opens a pull request to main of a repository that exists; leave out {other}.")
+    if revision and _COMMIT_ID.fullmatch(revision):
+        raise PushError(f"--revision {revision} is a commit, which cannot be changed: name a branch or refs/pr/N.")
+    api = HfApi(token=token)
+    anyone = Destination(api, repo, "", revision, create_pr)
+    anyone.attempt(lambda: validate_repo_id(repo), "checking the name")
+    user = anyone.attempt(lambda: api.whoami(), "logging in")["name"]
+    there = Destination(api, repo if "/" in repo else f"{user}/{repo}", user, revision, create_pr)
+    if not create_pr:
+        make = lambda: api.create_repo(there.repo, private=private, exist_ok=True)  # noqa: E731
+        there.attempt(make, f"creating {there.repo}")
+    info = there.attempt(lambda: api.model_info(there.repo), f"looking for {there.repo}")
+    if private and not info.private:
+        raise PushError(
+            f"{there.repo} exists and is public: --private is for a repository that is made. Make it private at"
+            f" {there.api.endpoint}/{there.repo}/settings, or choose another name."
+        )
+    if revision not in (None, "main") and not revision.startswith("refs/"):
+        branch = lambda: api.create_branch(there.repo, branch=revision, exist_ok=True)  # noqa: E731
+        there.attempt(branch, f"creating the branch {revision}")
+    return there
+
+
+def push(
+    files: dict[str, Path],
+    there: Destination,
+    message: str,
+    progress: Callable[[str], None] = lambda line: None,
+) -> PushResult:
+    """Upload the files and commit them.
+
+    Args:
+        files: {path on the Hub: local file}.
+        there: see :func:`connect`.
+        message: of the commit, or title of the pull request.
+        progress: is told a line for each file.
+
+    Raises:
+        PushError: it failed for good. What was uploaded stays there for the next attempt.
+    """
+    refuse_secrets(files, there.api.token or get_token())
+    before = there.attempt(lambda: _head(there), f"looking at {there.repo}")
+    requests = there.attempt(lambda: _own_pull_requests(there), "listing pull requests") if there.create_pr else {}
+    width, ready = len(str(len(files))), []
+    for number, (name, path) in enumerate(files.items(), start=1):
+        ready += there.attempt(lambda name=name, path=path: _upload(there, {name: path}), f"uploading {name}")
+        progress(f"  {number:{width}}/{len(files)}  {name}  {human_size(path.stat().st_size)}")
+
+    def commit() -> PushResult:
+        """May be repeated where it was done and only the answer was lost: files that are there make no commit."""
+        additions = ready[:] or _upload(there, files)
+        ready.clear()
+        opened = _own_pull_requests(there) if there.create_pr else {}
+        mine = [num for num, title in opened.items() if num not in requests and title == message]
+        if mine:
+            return PushResult(f"{there.api.endpoint}/{there.repo}/discussions/{mine[0]}", "", True)
+        done = there.api.create_commit(
+            there.repo,
+            additions,
+            commit_message=message,
+            revision=there.revision,
+            create_pr=there.create_pr,
+        )
+        return PushResult(done.pr_url or there.url, done.oid, done.oid != before)
+
+    return there.attempt(commit, f"the commit to {there.repo}")
+
+
+def _upload(there: Destination, files: dict[str, Path]) -> list[CommitOperationAdd]:
+    """Files to the Hub's storage, but for those it has, and the small ones that travel with the commit."""
+    additions = [CommitOperationAdd(name, path) for name, path in files.items()]
+    there.api.preupload_lfs_files(
+        there.repo, additions, revision=there.revision, create_pr=there.create_pr, free_memory=False
+    )
+    return additions
+
+
+def _head(there: Destination) -> str | None:
+    return there.api.model_info(there.repo, revision=there.revision).sha
+
+
+def _own_pull_requests(there: Destination) -> dict[int, str]:
+    """{number: title} of the user's own that are open."""
+    found = there.api.get_repo_discussions(
+        there.repo, author=there.user, discussion_type="pull_request", discussion_status="open"
+    )
+    return {discussion.num: discussion.title for discussion in found}
