@@ -12,10 +12,12 @@ from .what.knn import KNN
 from .what.linear import Linear
 from .what.patch_pca import PatchPCA
 from .what.segmentation import Segmentation
+from .where.jigsaw import Jigsaw
 from .where.relative_geometry import RelativeGeometry
+from .where.shortcut_audit import ShortcutAudit
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (RelativeGeometry, KNN, Linear, Segmentation, Depth, PatchPCA)
+    task.name: task for task in (RelativeGeometry, ShortcutAudit, Jigsaw, KNN, Linear, Segmentation, Depth, PatchPCA)
 }
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
 

@@ -1,0 +1,172 @@
+"""Frozen features of jigsaw puzzles: of tiles encoded apart, and of images whose tiles are laid in any order; cached.
+
+Letters: n images, B images of a batch, g cells a side, T = g^2 tiles, S image side in px, D feature size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...keyed_random import sample_keys
+from ...photometric import Photometric
+from ..data import encode_pixels
+from ..features import ImageSample
+from ..model import EvaluatedModel
+from .jigsaw_tiles import Puzzle, lay, tiles_apart, token_weights
+
+if TYPE_CHECKING:
+    from ..data import EvaluationData
+
+logger = logging.getLogger(__name__)
+
+
+class LaidFeatures(NamedTuple):
+    """Of images whose tiles are laid in some order.
+
+    Args:
+        places: float32 [n, T, D], the mean of the patch tokens that lie on the tile in each place.
+        embedding: float32 [n, 2 D], class token and mean patch token.
+    """
+
+    places: Tensor
+    embedding: Tensor
+
+
+def part_of(data: EvaluationData, sample: ImageSample, images: int | None) -> ImageSample:
+    """``images`` of a sample, evenly spaced; ``None`` for all."""
+    n = len(sample.rows)
+    if images is None or images >= n:
+        return sample
+    key = ("jigsaw", sample.identity or id(sample.rows), images)
+    return data.memo(key, lambda: sample.select(np.arange(images) * n // images))
+
+
+def keys_of(data: EvaluationData, part: ImageSample) -> Tensor:
+    """The images' random keys, of which puzzles are made: int64 [n]."""
+    return sample_keys(data.seed, 0, len(part.rows))
+
+
+def apart_features(
+    model: EvaluatedModel,
+    data: EvaluationData,
+    part: ImageSample,
+    puzzle: Puzzle,
+    *,
+    size: int,
+    canvas_size: int,
+    photometric: Photometric,
+) -> tuple[Tensor, Tensor]:
+    """Every tile encoded for itself.
+
+    Args:
+        model: on its device.
+        part: of a side of the data.
+        puzzle: how images are cut.
+        size: side in px at which tiles are shown.
+        canvas_size: side in px at which images are kept.
+        photometric: jitter of each tile.
+
+    Returns:
+        Class token and mean patch token float32 [n, T, 2 D], in the order of the cells, and the images' rows int64 [n].
+    """
+
+    def compute(_: Path | None) -> dict[str, np.ndarray]:
+        images = data.canvases(part, canvas_size)
+        found = []
+        for batch in _batches(model, data, len(images), max(1, data.batch_size // puzzle.tiles), puzzle):
+            inputs = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
+            with torch.inference_mode():
+                tiles = tiles_apart(puzzle, *inputs, size, photometric)  # [B, T, 3, N, N]
+            encoding = encode_pixels(model, tiles.flatten(0, 1))
+            embedding = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
+            found.append(embedding.unflatten(0, tiles.shape[:2]).cpu())
+        rows = torch.isin(keys_of(data, part), images.keys).nonzero()[:, 0]
+        return {"tiles": _checked(found, model, part), "rows": rows.numpy()}
+
+    options = {"size": size, "canvas": canvas_size, "photometric": dataclasses.asdict(photometric)}
+    arrays = _cached(model, data, part, {"jigsaw": "apart", **dataclasses.asdict(puzzle), **options}, compute)
+    return torch.from_numpy(np.array(arrays["tiles"])), torch.from_numpy(np.array(arrays["rows"]))
+
+
+def laid_features(
+    model: EvaluatedModel, data: EvaluationData, part: ImageSample, puzzle: Puzzle, rows: Tensor, places: Tensor
+) -> LaidFeatures:
+    """Images whose tiles are laid in other places, each seen whole.
+
+    Args:
+        model: on its device.
+        part: of a side of the data.
+        puzzle: how images are cut.
+        rows: int64 [n], which images of it.
+        places: int64 [n, T], where the tile of each cell is laid.
+    """
+
+    def compute(_: Path | None) -> dict[str, np.ndarray]:
+        images = data.pixels(model, part)
+        chosen = torch.searchsorted(images.rows, rows)
+        keys, weights = keys_of(data, part)[rows], token_weights(puzzle, model.size, patch_grid(model))
+        found, embeddings = [], []
+        for batch in _batches(model, data, len(rows), data.batch_size, puzzle):
+            encoding = encode_pixels(model, lay(puzzle, images.pixels[chosen[batch]], keys[batch], places[batch]))
+            patches = encoding.patches.float()
+            found.append((weights.to(patches.device) @ patches).cpu())
+            embeddings.append(torch.cat([encoding.cls.float(), patches.mean(1)], dim=-1).cpu())
+        return {"places": _checked(found, model, part), "embedding": _checked(embeddings, model, part)}
+
+    digest = hashlib.sha256(rows.numpy().tobytes() + places.numpy().tobytes()).hexdigest()
+    options = {"transform": model.preprocess.identity, "order": digest}
+    arrays = _cached(model, data, part, {"jigsaw": "laid", **dataclasses.asdict(puzzle), **options}, compute)
+    return LaidFeatures(*(torch.from_numpy(np.array(arrays[name])) for name in LaidFeatures._fields))
+
+
+def patch_grid(model: EvaluatedModel) -> tuple[int, int]:
+    """(rows, columns) of patch tokens of a whole image."""
+    return model.encoder.patches_of(model.size)
+
+
+def _batches(model: EvaluatedModel, data: EvaluationData, n: int, size: int, puzzle: Puzzle) -> tqdm:
+    name = f"{model.name}: encoding {puzzle.grid} x {puzzle.grid} jigsaws"
+    slices = [slice(start, start + size) for start in range(0, n, size)]
+    return tqdm(slices, desc=name, disable=not data.progress, leave=False)
+
+
+def _cached(
+    model: EvaluatedModel,
+    data: EvaluationData,
+    part: ImageSample,
+    what: dict[str, Any],
+    compute: Callable[[Path | None], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    parts = None
+    if part.identity is not None and data.cache.directory is not None:
+        versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")]
+        parts = {"model": model.identity, "images": part.identity, "seed": data.seed, "device": model.device.type}
+        parts |= {**what, "versions": versions}
+    hits = data.cache.hits
+    arrays = data.cache.get(parts, compute)
+    if data.cache.hits > hits:
+        grid = f"{what['grid']} x {what['grid']}"
+        logger.info("%s: features of %s jigsaws are reused from %s", model.name, grid, data.cache.directory)
+    return arrays
+
+
+def _checked(batches: list[Tensor], model: EvaluatedModel, part: ImageSample) -> np.ndarray:
+    features = torch.cat(batches)
+    bad = int((~features.flatten(1).isfinite().all(1)).sum())
+    if bad:
+        raise ValueError(
+            f"features of {bad} of {len(features)} jigsaws ({model.name} on {part.images.description}) hold NaN or"
+            " infinity; the encoder's weights have diverged, or its precision is too low"
+        )
+    return features.numpy()
