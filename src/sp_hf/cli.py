@@ -93,6 +93,11 @@ def pretrain_command(argv: list[str]) -> int:
     print(f"{result.output_dir}: {result.step} steps.")
     print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
+    if result.pushed is not None:
+        print(f"Pushed:    {result.pushed}")
+    if result.push_error is not None:
+        print(f"sp-hf: error: not pushed: {result.push_error}", file=sys.stderr)
+        return 1
     return 0
 
 

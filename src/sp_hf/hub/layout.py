@@ -65,11 +65,11 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
 def describe_files(files: dict[str, Path]) -> str:
     """One line a file with its size, and a sum."""
     sizes = {name: path.stat().st_size for name, path in files.items()}
-    lines = [f"  {name:34} {human_size(size):>10}" for name, size in sizes.items()]
-    return "\n".join([*lines, f"  {f'{len(sizes)} files':34} {human_size(sum(sizes.values())):>10}"])
+    lines = [f"  {name:34} {_human_size(size):>10}" for name, size in sizes.items()]
+    return "\n".join([*lines, f"  {f'{len(sizes)} files':34} {_human_size(sum(sizes.values())):>10}"])
 
 
-def human_size(size: int) -> str:
+def _human_size(size: int) -> str:
     """1234567 -> "1.2 MB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:

@@ -1,6 +1,6 @@
 """Push a run to the Hub: connect, then one commit of everything.
 
-Files go up one after the other, then a single commit makes them visible together, so that nobody ever sees half a
+Large files go up one after the other, then a single commit makes them visible together, so that nobody ever sees half a
 push. The Hub keeps what was uploaded, by its SHA-256: a push that broke off goes on where it was when run again.
 """
 
@@ -16,8 +16,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.utils import validate_repo_id
 
 from .failures import PushError, explain, with_retries
-from .layout import human_size, refuse_secrets
+from .layout import refuse_secrets
 
+_LARGE = 1_000_000  # bytes
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -131,7 +132,7 @@ def push(
         files: {path on the Hub: local file}.
         there: see :func:`connect`.
         message: of the commit, or title of the pull request.
-        progress: is told a line for each file.
+        progress: is told a line for each part that is up.
 
     Raises:
         PushError: it failed for good. What was uploaded stays there for the next attempt.
@@ -139,10 +140,11 @@ def push(
     refuse_secrets(files, there.api.token or get_token())
     before = there.attempt(lambda: _head(there), f"looking at {there.repo}")
     requests = there.attempt(lambda: _own_pull_requests(there), "listing pull requests") if there.create_pr else {}
-    width, ready = len(str(len(files))), []
-    for number, (name, path) in enumerate(files.items(), start=1):
-        ready += there.attempt(lambda name=name, path=path: _upload(there, {name: path}), f"uploading {name}")
-        progress(f"  {number:{width}}/{len(files)}  {name}  {human_size(path.stat().st_size)}")
+    ready: list[CommitOperationAdd] = []
+    for part in _parts(files):
+        names = ", ".join(part)
+        ready += there.attempt(lambda part=part: _upload(there, part), f"uploading {names}")
+        progress(f"  {len(ready)} of {len(files)} files uploaded: {names}")
 
     def commit() -> PushResult:
         """May be repeated where it was done and only the answer was lost: files that are there make no commit."""
@@ -162,6 +164,13 @@ def push(
         return PushResult(done.pr_url or there.url, done.oid, done.oid != before)
 
     return there.attempt(commit, f"the commit to {there.repo}")
+
+
+def _parts(files: dict[str, Path]) -> list[dict[str, Path]]:
+    """What goes up at a time: the small files together, then each large one."""
+    large = {name for name, path in files.items() if path.stat().st_size >= _LARGE}
+    small = {name: path for name, path in files.items() if name not in large}
+    return ([small] if small else []) + [{name: files[name]} for name in files if name in large]
 
 
 def _upload(there: Destination, files: dict[str, Path]) -> list[CommitOperationAdd]:

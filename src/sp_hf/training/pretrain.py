@@ -29,11 +29,13 @@ from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoder import Encoder
 from ..encoder_loading import resolve_encoder
+from ..hub.failures import PushError
 from ..modeling_sp import SPForPreTraining
 from ..objectives import parse_entry
 from . import callbacks
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from .hub_push import HubPush
 from .pictures import draw_curves, draw_views
 from .run_folder import write_environment, write_recipe
 from .trainer import PretrainingTrainer
@@ -49,11 +51,15 @@ class PretrainingResult:
         output_dir: the run folder.
         step: optimizer steps done.
         stopped_by: the signal that ended it early, if one did.
+        pushed: the finished run's address on the Hub, with ``--push_to_hub``.
+        push_error: why it could not be pushed.
     """
 
     output_dir: Path
     step: int
     stopped_by: int | None
+    pushed: str | None = None
+    push_error: str | None = None
 
 
 def pretrain(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> PretrainingResult:
@@ -64,8 +70,10 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         FileExistsError: the run folder holds another run and no resume was asked for.
         FileNotFoundError: no such dataset, encoder or checkpoint.
         DiskFullError: no room for checkpoints.
+        PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
         raise FileExistsError(
@@ -74,6 +82,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         )
     if data_args.streaming and args.max_steps <= 0:
         raise ValueError("--streaming needs --max_steps: a stream does not know its length.")
+    hub = HubPush.from_arguments(args, token)
     images = load_images(
         data_args.dataset,
         config=data_args.dataset_config,
@@ -98,6 +107,8 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         logger.info("%s on %s", model.encoder.describe(), images.description)
     stop = callbacks.GracefulStop()
     trainer.add_callback(stop)
+    if hub is not None:
+        trainer.add_callback(hub)
     if checkpoint is not None:
         trainer.restore_own_state(checkpoint)
     try:
@@ -109,7 +120,19 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished:
         trainer.save_final(output)
-    return PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
+    result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
+    return result if hub is None else _push_last(hub, result, finished)
+
+
+def _push_last(hub: HubPush, result: PretrainingResult, finished: bool) -> PretrainingResult:
+    """A finished run as it is; of one that was stopped, the checkpoint that is on its way."""
+    if not finished:
+        hub.wait()
+        return result
+    try:
+        return dataclasses.replace(result, pushed=hub.push_finished(result.step).url)
+    except PushError as error:
+        return dataclasses.replace(result, push_error=str(error))
 
 
 def default_canvas_size(model: SPForPreTraining) -> int:

@@ -222,6 +222,12 @@ class PretrainingTrainer(Trainer):
             return
         self.pretraining.load_checkpoint(resume_from_checkpoint)
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Left to :class:`~sp_hf.training.hub_push.HubPush`, as is the pushing: its layout is the stock encoder's."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """See :meth:`init_hf_repo`."""
+
     def save_final(self, run: Path) -> None:
         """The finished run's two results: ``encoder/``, the stock class, and ``pretraining/``, everything."""
         self.accelerator.wait_for_everyone()
