@@ -1,0 +1,137 @@
+"""A model card says what was done and measured, and nothing else; its snippets run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from PIL import Image
+
+from sp_hf.cli import main
+from sp_hf.hub.card_results import ResultsError
+from sp_hf.hub.card_snippets import Snippet, SnippetError, execute
+from sp_hf.hub.model_card import write_card
+
+from .conftest import tiny_options
+
+REPO = "someone/tiny-vit-sp"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """A finished run, evaluated."""
+    folder = tmp_path_factory.mktemp("carded")
+    (folder / "tiny.yaml").write_text(json.dumps({**tiny_options(tiny_encoder), "max_steps": 4, "logging_steps": 1}))
+    assert main(["pretrain", "--recipe", str(folder / "tiny.yaml"), "--output_dir", str(folder / "out")]) == 0
+    flags = ["--dataset", "part-scenes?size=32&num_images=40", "--tasks", "knn", "relative-geometry", "--no_cache"]
+    flags += ["--num_workers", "0", "--output_dir", str(folder / "evaluation")]
+    assert main(["evaluate", f"SP={folder / 'out'}", *flags]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def card(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("card")
+    write_card(run, folder, REPO, license="apache-2.0", evaluations=[run.parent / "evaluation"])
+    return folder
+
+
+def test_metadata_is_what_the_hub_reads(card: Path, run: Path) -> None:
+    loaded = ModelCard.load(card / "README.md")
+    data = loaded.data
+    assert (data.library_name, data.pipeline_tag, data.license) == (
+        "transformers",
+        "image-feature-extraction",
+        "apache-2.0",
+    )
+    assert {"spatial-prediction", "dino", "sp-hf"} <= set(data.tags)
+    assert data.base_model is None and data.datasets is None  # it started fresh, on an embedded dataset
+    name, results = model_index_to_eval_results(data.to_dict()["model-index"])
+    measured = json.loads((run.parent / "evaluation" / "results.json").read_text())["tasks"]
+    assert name == "tiny-vit-sp" and {r.metric_type for r in results} == {"accuracy", "r2_position", "r2_scale", "iou"}
+    for result in results:
+        task = result.task_name.split(" ")[0]
+        figure = measured[task]["results"]["SP"]["measures"][result.metric_type]
+        assert result.metric_value == pytest.approx(figure["value"], abs=1e-5)
+        assert result.metric_args["n"] == figure["n"] == 40
+
+
+def test_table_has_the_controls_and_intervals(card: Path) -> None:
+    text = (card / "README.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert {"**tiny-vit-sp**", "random initialisation", "raw pixels"} <= set(rows)
+    assert re.search(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", rows["**tiny-vit-sp**"])
+
+
+def test_every_picture_is_there(card: Path) -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\((figures/[^)]+)\)", (card / "README.md").read_text())
+    assert {"figures/curves.png", "figures/views.png"} <= set(pictures)
+    for picture in pictures:
+        assert min(Image.open(card / picture).size) > 50
+
+
+def test_every_option_and_citation_is_there_and_no_path_of_the_author(card: Path, run: Path) -> None:
+    text = (card / "README.md").read_text()
+    block = re.search(r"```yaml\n(.*?)\n```", text, re.DOTALL).group(1)
+    recipe, shown = yaml.safe_load((run / "recipe.yaml").read_text()), yaml.safe_load(block)
+    assert shown["objectives"] == recipe["objectives"] and shown["seed"] == 3
+    assert "arXiv:2605.09963" in text and "caron2021emerging" in text
+    assert str(run.parent) not in text and str(Path.home()) not in text.replace(str(run.parent), "")
+
+
+def test_snippets_of_the_card_run_again_and_print_what_it_says(card: Path, run: Path, tmp_path: Path) -> None:
+    text = (card / "README.md").read_text()
+    Image.new("RGB", (80, 60), "teal").save(tmp_path / "photo.jpg")
+    snippets = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", text, re.DOTALL)
+    assert len(snippets) == 2
+    for code, printed in snippets:
+        code = code.replace(REPO, str(run / "encoder"))
+        code = "import sys; sys.modules['sp_hf'] = None\n" + code  # stock libraries alone
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == printed
+
+
+def test_a_snippet_that_fails_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(SnippetError, match="'Broken' does not run(.|\n)*ZeroDivisionError"):
+        execute(Snippet("Broken", "python", "1 / 0"), REPO, tmp_path)
+
+
+def test_results_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run.parent / "evaluation", tmp_path / "evaluation")
+    results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    for model in results["models"]:
+        model["identity"] = "0" * 20
+    (tmp_path / "evaluation" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ResultsError, match="is about SP, not about the weights in"):
+        write_card(run, tmp_path / "card", REPO, evaluations=[tmp_path / "evaluation"], run_snippets=False)
+    assert not (tmp_path / "card").exists()
+
+
+def test_nothing_is_guessed(run: Path, tmp_path: Path) -> None:
+    card = write_card(run, tmp_path, REPO, run_snippets=False)
+    assert card.data.license is None and "No license has been declared" in card.content
+    assert card.data.eval_results is None and "Nothing has been measured" in card.content
+
+
+def test_a_token_in_the_recipe_is_not_published(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    recipe["image_column"] = "hf_" + "a" * 34
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(ValueError, match="looks like a Hub token") as error:
+        write_card(tmp_path / "run", tmp_path / "card", REPO, run_snippets=False)
+    assert "aaaa" not in str(error.value) and not (tmp_path / "card").exists()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="lacks recipe.yaml, environment.json"):
+        write_card(tmp_path, tmp_path / "card", REPO)
