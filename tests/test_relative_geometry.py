@@ -1,5 +1,8 @@
 """The where-probe: oracles that know the box, floors that know nothing, and scikit-learn on explicit pairs."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,20 +11,23 @@ from sklearn.metrics import mean_absolute_error, r2_score
 from torch import nn
 
 from sp_hf.encoder import Encoding
+from sp_hf.evaluation.data import DataSource, EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
+from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.ridge import fit_ridge, ridge_path
-from sp_hf.evaluation.where import relative_geometry
-from sp_hf.evaluation.where.relative_geometry import (
-    RelationProbe,
-    RelativeGeometryProtocol,
-    evaluate_relative_geometry,
-)
-from sp_hf.geometry import log_scale, relation
+from sp_hf.evaluation.where import relation_probe
+from sp_hf.evaluation.where.relation_measures import binned_figures, relation_measures
+from sp_hf.evaluation.where.relation_mlp import RelationMLP, reverse_of
+from sp_hf.evaluation.where.relation_probe import RelationProbe
+from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol
+from sp_hf.evaluation.where.relative_geometry import RelativeGeometry, probe_relations
+from sp_hf.geometry import box_iou, log_scale, relation
 from sp_hf.keyed_random import sample_keys
 from sp_hf.objectives.where.pairs import ordered_pairs
 from sp_hf.photometric import Photometric
 
-BARE = RelativeGeometryProtocol(photometric=Photometric.none(), effective_resolution=None)
+BARE = RelativeGeometryProtocol(photometric=Photometric.none(), effective_resolution=None, margin=0.0)
+R2 = ("r2_x", "r2_y", "r2_position", "r2_scale")
 
 
 class ByHand(nn.Module):
@@ -80,52 +86,61 @@ def noise_images(n, seed, side=192):
     return images_of((128 + 60 * reduced).clamp(0, 255).to(torch.uint8), seed)
 
 
-def measure(embed, draw, protocol=BARE, n=60, size=32):
+def measure(embed, draw, protocol=BARE, n=60, size=32, mlp=False):
     splits = [
         extract_features(ByHand(embed), draw(n, seed), {"crops": protocol.view_spec(size)})["crops"] for seed in (0, 1)
     ]
-    return evaluate_relative_geometry(*splits)
+    return probe_relations(*splits, mlp=mlp)
 
 
-@pytest.mark.parametrize("size", [16, 48])
-def test_an_encoder_that_contains_the_box_scores_one(size):
-    result = measure(box_in_the_colours, coordinate_images, size=size)
-    for r2 in (result.r2_x, result.r2_y, result.r2_position, result.r2_scale):
-        assert 0.99 < r2.low <= r2.value <= r2.high <= 1
-    assert result.iou.value > 0.95
-    assert max(result.mae_x.value, result.mae_y.value) < 0.01 and result.mae_scale.value < 0.03
-    assert (result.images, result.pairs, result.train_images) == (60, 720, 60)
+@pytest.mark.parametrize(("size", "mlp"), [(16, False), (48, True)])
+def test_an_encoder_that_contains_the_box_scores_one(size, mlp):
+    measures, details, _ = measure(box_in_the_colours, coordinate_images, size=size, mlp=mlp)
+    for name in (*R2, *(["r2_position_mlp", "r2_scale_mlp"] if mlp else [])):
+        estimate = measures[name].estimate()
+        assert 0.99 < estimate.low <= estimate.value <= estimate.high <= 1, name
+    assert measures["iou"].value > 0.95 and (not mlp or measures["iou_mlp"].value > 0.9)
+    assert max(measures["mae_x"].value, measures["mae_y"].value) < 0.01 and measures["mae_scale"].value < 0.03
+    assert {measure.n for measure in measures.values()} == {60}
+    assert (details["pairs"], details["train_images"]) == (720, 60)
 
 
 def test_an_encoder_that_says_nothing_scores_exactly_zero():
-    result = measure(constant, coordinate_images)
-    assert [r2.value for r2 in (result.r2_x, result.r2_y, result.r2_position, result.r2_scale)] == [0, 0, 0, 0]
+    measures, details, predicted = measure(constant, coordinate_images, mlp=True)
+    assert [measures[name].value for name in (*R2, "r2_position_mlp", "r2_scale_mlp")] == [0] * 6
+    assert not predicted.any()
+    for found in details["bins"]["distance"] + details["bins"]["overlap"]:
+        assert found["r2_position"] == {"value": 0, "low": 0, "high": 0}
     first, second = ordered_pairs(4)
     boxes = extract_features(ByHand(constant), coordinate_images(60, 1), {"crops": BARE.view_spec(32)})
     boxes = boxes["crops"].boxes.double()
     offsets = relation(boxes[:, first], boxes[:, second])
-    assert result.mae_x.value == pytest.approx(offsets[..., 0].abs().mean().item())
+    assert measures["mae_x"].value == pytest.approx(offsets[..., 0].abs().mean().item())
 
 
 def test_rounding_of_a_constant_feature_is_not_taken_for_a_signal():
     features = random_features(60, 4, 3, 0)
     rounded = features._replace(cls=1 + 1e-7 * features.boxes)  # float32 keeps a bit of it
     assert rounded.cls.std() > 0
-    assert evaluate_relative_geometry(rounded, rounded).r2_position.value == 0
+    measures, _, _ = probe_relations(rounded, rounded)
+    assert measures["r2_position"].value == measures["r2_position_mlp"].value == 0
 
 
 def test_features_without_relation_to_the_box_score_no_better_than_zero():
     generator = torch.Generator().manual_seed(0)
-    result = measure(lambda pixels: torch.randn(len(pixels), 40, generator=generator), coordinate_images)
-    assert -0.2 < result.r2_position.value < 0.05
+    measures, _, _ = measure(
+        lambda pixels: torch.randn(len(pixels), 40, generator=generator), coordinate_images, mlp=True
+    )
+    assert -0.2 < measures["r2_position"].value < 0.05
+    assert -0.2 < measures["r2_position_mlp"].value < 0.05
 
 
 def test_sharpness_tells_scale_and_the_countermeasures_hide_it():
     """The blur shortcut: a small box, enlarged, is blurrier. Noise shows every loss of detail."""
-    open_door = measure(detail, noise_images, n=40, size=48).r2_scale.value
-    closed = measure(detail, noise_images, RelativeGeometryProtocol(), n=40, size=48).r2_scale.value
-    assert open_door > 0.35
-    assert closed < 0.05
+    open_door, _, _ = measure(detail, noise_images, n=40, size=48)
+    closed, _, _ = measure(detail, noise_images, RelativeGeometryProtocol(), n=40, size=48)
+    assert open_door["r2_scale"].value > 0.35
+    assert closed["r2_scale"].value < 0.05
 
 
 def random_features(n, crops, size, seed):
@@ -161,21 +176,90 @@ def test_closed_form_is_ridge_on_the_concatenated_pairs():
 
 def test_figures_are_those_of_scikit_learn():
     train, validation = random_features(50, 3, 10, 0), random_features(30, 3, 10, 1)
-    result = evaluate_relative_geometry(train, validation)
+    measures, details, _ = probe_relations(train, validation, mlp=False)
     first, second = ordered_pairs(3)
     probe = RelationProbe.fit(torch.cat([train.cls, train.mean_patch], -1), train.boxes, seed=0)
     inputs = torch.cat([validation.cls, validation.mean_patch], -1)
     predicted = probe.predict(inputs[:, first], inputs[:, second]).flatten(0, 1)
     boxes = validation.boxes.double()
     truth = relation(boxes[:, first], boxes[:, second]).flatten(0, 1)
-    assert result.r2_x.value == pytest.approx(r2_score(truth[:, 0], predicted[:, 0]))
-    assert result.r2_y.value == pytest.approx(r2_score(truth[:, 1], predicted[:, 1]))
-    assert result.r2_position.value == pytest.approx(
+    figures = {name: measure.value for name, measure in measures.items()}
+    assert figures["r2_x"] == pytest.approx(r2_score(truth[:, 0], predicted[:, 0]))
+    assert figures["r2_y"] == pytest.approx(r2_score(truth[:, 1], predicted[:, 1]))
+    assert figures["r2_position"] == pytest.approx(
         r2_score(truth[:, :2], predicted[:, :2], multioutput="variance_weighted")
     )
-    assert result.r2_scale.value == pytest.approx(r2_score(log_scale(truth), log_scale(predicted)))
-    assert result.mae_y.value == pytest.approx(mean_absolute_error(truth[:, 1], predicted[:, 1]))
-    assert 0.2 < result.r2_x.value < 0.95
+    assert figures["r2_scale"] == pytest.approx(r2_score(log_scale(truth), log_scale(predicted)))
+    assert figures["mae_y"] == pytest.approx(mean_absolute_error(truth[:, 1], predicted[:, 1]))
+    assert 0.2 < figures["r2_x"] < 0.95
+    assert details["penalties"] == probe.penalties.tolist()
+
+
+def test_bins_are_those_of_pairs_picked_one_by_one():
+    boxes = random_features(30, 4, 3, 0).boxes.double()
+    first, second = (boxes[:, side] for side in ordered_pairs(4))
+    truth = relation(first, second)
+    noise = 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    bins = binned_figures(first, second, truth + noise, seed=0)
+    for quantity, count in (("distance", 4), ("overlap", 4)):
+        assert len(bins[quantity]) == count and sum(found["pairs"] for found in bins[quantity]) == 30 * 12
+        for found in bins[quantity]:
+            chosen = []
+            for image in range(30):
+                for pair in range(12):
+                    a, b = first[image, pair], second[image, pair]
+                    value = math.dist(a[:2], b[:2]) if quantity == "distance" else float(box_iou(a, b))
+                    high = math.inf if found["high"] is None else found["high"]
+                    inside = value == 0 if found["low"] == high else found["low"] < value <= high
+                    if inside:
+                        chosen.append((image, pair))
+            images, pairs = map(torch.tensor, zip(*chosen, strict=True))
+            assert (found["pairs"], found["images"]) == (len(chosen), len(images.unique()))
+            expected, answer = truth[images, pairs], (truth + noise)[images, pairs]
+            r2 = r2_score(expected[:, :2], answer[:, :2], multioutput="variance_weighted")
+            assert found["r2_position"]["value"] == pytest.approx(r2)
+            assert found["r2_scale"]["value"] == pytest.approx(r2_score(log_scale(expected), log_scale(answer)))
+            assert found["mae_x"]["value"] == pytest.approx(mean_absolute_error(expected[:, 0], answer[:, 0]))
+            assert found["r2_position"]["low"] <= r2 <= found["r2_position"]["high"]
+
+
+def test_a_bin_without_pairs_has_no_figures():
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.51, 0.51, 0.3, 0.3]]])
+    first, second = (boxes.double()[:, side] for side in ordered_pairs(2))
+    near, *far = binned_figures(first, second, relation(first, second), seed=0)["distance"]
+    assert near["pairs"] == 2 and near["r2_position"]["value"] == 1
+    assert all(set(found) == {"low", "high", "pairs", "images"} for found in far)
+
+
+def test_the_mlp_reads_what_no_linear_map_can_and_is_antisymmetric():
+    """Coordinates times a sign that another feature tells: uncorrelated with them, and yet they say everything."""
+    train, validation = (product_features(400, 2, seed) for seed in (0, 1))
+    before = torch.get_rng_state()
+    measures, _, _ = probe_relations(train, validation)
+    assert torch.equal(before, torch.get_rng_state())
+    assert measures["r2_position"].value < 0.1
+    assert measures["r2_position_mlp"].value > 0.6
+    inputs = torch.cat([validation.cls, validation.mean_patch], dim=-1)
+    probe = RelationMLP.fit(torch.cat([train.cls, train.mean_patch], dim=-1), train.boxes, seed=0)
+    found = probe.predict_pairs(inputs)
+    torch.testing.assert_close(found[:, [1, 0]], -found)
+    boxes = validation.boxes.double()
+    again = relation_measures(boxes[:, [0, 1]], boxes[:, [1, 0]], found)
+    assert again["r2_position"].value == measures["r2_position_mlp"].value  # the same seed, the same network
+
+
+def product_features(n, crops, seed):
+    generator = torch.Generator().manual_seed(seed)
+    boxes = 0.2 + 0.6 * torch.rand(n, crops, 4, generator=generator)
+    sign = torch.randn(n, crops, 1, generator=generator).sign()
+    return Features(torch.cat([sign * (boxes - 0.5), sign], -1), torch.zeros(n, crops, 1), boxes)
+
+
+@pytest.mark.parametrize("crops", [2, 3, 5])
+def test_the_reverse_of_every_pair(crops):
+    first, second = ordered_pairs(crops)
+    back = reverse_of(first, second)
+    assert torch.equal(first[back], second) and torch.equal(second[back], first)
 
 
 def test_ridge_path_is_that_of_scikit_learn_and_the_best_on_held_out_rows_is_chosen():
@@ -208,7 +292,7 @@ def test_the_held_out_rows_are_whole_images(monkeypatch):
         seen.append(held_out)
         return fit_ridge(x, y, held_out)
 
-    monkeypatch.setattr(relative_geometry, "fit_ridge", spy)
+    monkeypatch.setattr(relation_probe, "fit_ridge", spy)
     train = random_features(50, 3, 10, 0)
     RelationProbe.fit(train.cls, train.boxes, seed=0)
     by_image = seen[0].view(50, 3)
@@ -227,8 +311,48 @@ def test_every_model_sees_the_same_crops_and_seeds_differ():
     assert not torch.isclose(boxes[0], other).any()
 
 
-def test_too_few_images_and_too_few_crops_are_refused():
+def test_the_task_from_images_to_pictures(tmp_path):
+    data = EvaluationData(DataSource(max_images=16))
+    size = 32
+    models = [
+        EvaluatedModel(name, ByHand(embed), Preprocess.squash(size)) for name, embed in (("a", constant), ("b", detail))
+    ]
+    task = RelativeGeometry()
+    task.prepare(data)
+    results = {}
+    for model in models:
+        task.check(model, data)
+        results[model.name] = task.run(model, data)
+    details = results["b"].details
+    assert (details["crop_size"], details["canvas_size"], details["pairs"]) == (32, 96, 16 * 12)
+    json.dumps([details, task.settings()], allow_nan=False)
+    assert set(task.headline) | {"r2_position_mlp", "r2_scale_mlp", "iou_mlp"} <= set(results["b"].measures)
+    assert results["a"].measures["r2_position"].value == 0
+    pictures = task.draw(results, tmp_path)
+    assert len(pictures) == 2 and all(picture.path.stat().st_size > 10_000 for picture in pictures)
+    assert task.draw({}, tmp_path) == []
+    quick = RelativeGeometry(crop_size=16, canvas_size=40, images=12, mlp=False).run(models[1], data)
+    assert quick.details["crop_size"] == 16 and quick.details["train_images"] == 12
+    assert not any("mlp" in name for name in quick.measures)
+
+
+def test_boxes_predicted_exactly_have_iou_one_and_keep_the_margin():
+    spec = RelativeGeometryProtocol(margin=0.1).view_spec(16)
+    boxes = extract_features(ByHand(constant), noise_images(20, 0), {"crops": spec})["crops"].boxes.double()
+    first, second = (boxes[:, side] for side in ordered_pairs(4))
+    assert relation_measures(first, second, relation(first, second))["iou"].value == pytest.approx(1)
+    edges = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, 1 - boxes[..., :2] - boxes[..., 2:] / 2])
+    assert 0.1 - 1e-6 <= edges.min() < 0.11
+
+
+def test_what_cannot_work_is_refused_before_any_work():
     with pytest.raises(ValueError, match="9 training images are too few"):
         measure(constant, coordinate_images, n=9)
+    with pytest.raises(ValueError, match="9 training images are too few"):
+        RelativeGeometry().prepare(EvaluationData(DataSource(max_images=9)))
     with pytest.raises(ValueError, match="crops is 1"):
         RelativeGeometryProtocol(crops=1)
+    with pytest.raises(ValueError, match="crop_size is 0; it must be at least 1"):
+        RelativeGeometry(crop_size=0)
+    with pytest.raises(ValueError, match="images is -1"):
+        RelativeGeometry(images=-1)
