@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sp_hf.encoder import Encoder
 from sp_hf.encoder_checkpoint import CheckpointError
 from sp_hf.encoder_loading import resolve_encoder
+from sp_hf.encoder_timm import image_processor
+from sp_hf.evaluation.what.layer_decay import layer_ids
+from sp_hf.evaluation.what.stock_classifier import stock_classifier
 
 SIZE, PATCH, WIDTH = 32, 8, 32
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -243,6 +247,56 @@ def test_measuring_the_shapes_leaves_weights_and_random_numbers_alone(tmp_path):
     loaded = resolve_encoder(tmp_path).model.timm_model.state_dict()
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items() if key in loaded)
+
+
+@needs_timm
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_whole_images_are_resized_and_cropped_as_by_timm(mode: str, interpolation: str):
+    from timm.data import create_transform
+
+    written = {
+        "input_size": [3, SIZE, SIZE],
+        "crop_pct": 0.8,
+        "crop_mode": mode,
+        "interpolation": interpolation,
+        "mean": MEAN,
+        "std": STD,
+    }
+    config = transformers.TimmWrapperConfig(architecture="resnet18", pretrained_cfg=written)
+    noise = torch.randint(0, 256, (45, 70, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image = Image.fromarray(noise.numpy())
+    expected = create_transform(
+        written["input_size"], crop_pct=0.8, crop_mode=mode, interpolation=interpolation, mean=MEAN, std=STD
+    )(image)
+    found = image_processor(config)(image, return_tensors="pt")["pixel_values"][0]
+    assert found.shape == expected.shape == (3, SIZE, SIZE)
+    # A grey level apart; torchvision and PIL round odd margins of the crop differently, so these are even.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1.5 / 255 / min(STD))
+
+
+@needs_timm
+def test_unknown_crop_modes_are_named():
+    written = {"input_size": [3, SIZE, SIZE], "crop_mode": "border"}
+    config = transformers.TimmWrapperConfig(architecture="resnet18", pretrained_cfg=written)
+    with pytest.raises(ValueError, match="resnet18 wants images by crop mode 'border'"):
+        image_processor(config)
+
+
+@needs_timm
+@pytest.mark.parametrize("architecture", SIZEABLE)
+def test_stock_classifier_starts_from_the_encoder(tmp_path, architecture: str):
+    network = write(tmp_path, architecture)
+    encoder = resolve_encoder(tmp_path).eval()
+    classifier = stock_classifier(encoder, 5, seed=0).eval()
+    size = encoder.dimensions.image_size[0]
+    with torch.no_grad():
+        tokens = classifier.timm_model.forward_features(normalised(pixels(size)))
+        torch.testing.assert_close(tokens, network.forward_features(normalised(pixels(size))), rtol=0, atol=1e-5)
+        assert classifier(normalised(pixels(size))).logits.shape == (2, 5)  # a fresh head, not the checkpoint's of 3
+    ids = layer_ids(name for name, _ in classifier.named_parameters())
+    assert min(ids.values()) == 0 and max(ids.values()) >= 3
+    assert all(ids[name] == max(ids.values()) for name in ids if name.startswith(("timm_model.head", "timm_model.fc.")))
 
 
 @pytest.mark.parametrize("fields", [{"model_type": "timm_wrapper"}, {"pretrained_cfg": {}}])

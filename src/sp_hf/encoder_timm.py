@@ -19,17 +19,21 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.func import functional_call
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import CLIPImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from .encoder_facts import Dimensions, ModelFacts
 
 FORBIDDEN_ARGS = ("checkpoint_path", "features_only", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
 """Arguments of ``timm.create_model`` that would fetch other weights, or build something else than the encoder."""
+
+RESAMPLE = {"nearest": 0, "bilinear": 2, "bicubic": 3}
+"""Codes of interpolation (``PIL.Image.Resampling``)."""
 
 
 def require_timm(name: str) -> None:
@@ -87,6 +91,39 @@ def image_statistics(config: PreTrainedConfig) -> tuple[tuple[float, ...], tuple
     mean = written.get("mean") or default.mean
     std = written.get("std") or default.std
     return tuple(float(value) for value in mean), tuple(float(value) for value in std)
+
+
+def image_processor(config: PreTrainedConfig) -> CLIPImageProcessor:
+    """What timm does to whole images: resize the shorter side (``crop_mode`` "squash": both sides), crop the centre.
+
+    timm's own wrapper of it fixes the size and needs torchvision; this is a stock processor that does the same.
+
+    Args:
+        config: of a ``timm_wrapper`` model.
+
+    Raises:
+        ValueError: a crop mode or an interpolation that is none of timm's usual ones.
+    """
+    import timm
+
+    written = {name: value for name, value in (getattr(config, "pretrained_cfg", None) or {}).items() if value}
+    described = {**timm.get_pretrained_cfg(config.architecture).to_dict(), **written}
+    mode, interpolation = described.get("crop_mode") or "center", described["interpolation"]
+    if mode not in ("center", "squash") or interpolation not in RESAMPLE:
+        raise ValueError(
+            f"{config.architecture} wants images by crop mode {mode!r} and {interpolation!r} interpolation; "
+            f"known are center and squash, {', '.join(RESAMPLE)}"
+        )
+    _, height, width = described["input_size"]
+    tall, wide = (math.floor(side / described["crop_pct"]) for side in (height, width))
+    mean, std = image_statistics(config)
+    return CLIPImageProcessor(
+        size={"height": tall, "width": wide} if mode == "squash" else {"shortest_edge": min(tall, wide)},
+        crop_size={"height": height, "width": width},
+        resample=RESAMPLE[interpolation],
+        image_mean=list(mean),
+        image_std=list(std),
+    )
 
 
 def timm_facts(model: PreTrainedModel) -> tuple[ModelFacts, Dimensions]:
