@@ -1,0 +1,36 @@
+"""PartScenes in another variant than the run's, and no larger than a task needs."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+from ...data.datasets import EMBEDDED
+from ...data.part_scenes import SPLITS
+from ..data import DataSource
+
+
+def variant_of(source: DataSource, side: str, variant: str, most: int, label_column: str | None = None) -> DataSource:
+    """The run's PartScenes, its size and seed and scenes, in another variant; open its ``"train"`` side.
+
+    Args:
+        source: of a run on PartScenes.
+        side: ``"train"`` or ``"validation"`` scenes.
+        variant: one of PartScenes' variants.
+        most: at most so many images are drawn.
+        label_column: which labels; ``None``: found by type.
+    """
+    dataset, split = source.dataset, source.split or "train"
+    if side == "validation":
+        split = source.validation_split or "validation"
+        if source.validation_dataset and source.validation_dataset.partition("?")[0] == EMBEDDED:
+            dataset = source.validation_dataset
+    options = dict(parse_qsl(dataset.partition("?")[2]))
+    available = int(options.get("num_images", SPLITS.get(split, most)))
+    options |= {"variant": variant, "num_images": str(min(available, source.max_images or available, most))}
+    return DataSource(f"{EMBEDDED}?{urlencode(options)}", split=split, label_column=label_column)
+
+
+def variant_of_run(source: DataSource) -> str:
+    """The variant that the run's validation images are of."""
+    dataset = source.validation_dataset or source.dataset
+    return dict(parse_qsl(dataset.partition("?")[2])).get("variant", "standard")
