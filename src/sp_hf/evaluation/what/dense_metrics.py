@@ -38,26 +38,22 @@ def intersection_and_union(predicted: np.ndarray, truth: np.ndarray, classes: in
     return intersection, confusion.sum(0) + confusion.sum(1) - intersection
 
 
-def segmentation_measures(
-    intersections: np.ndarray, unions: np.ndarray, there: np.ndarray, chance: tuple[float, float] | None = None
-) -> dict[str, Measure]:
-    """mIoU, whose groups are the classes that are there, and pixel accuracy.
+def mean_iou(sums: np.ndarray, there: np.ndarray, chance: float | None = None) -> Measure:
+    """mIoU, whose groups are the classes that are there.
 
     Args:
-        intersections, unions: [n, C].
+        sums: [2, n, C], intersections and unions.
         there: bool [C], classes that the true annotations hold.
-        chance: both figures of guessing.
+        chance: what guessing gets.
     """
-    of_image = torch.from_numpy(np.stack([intersections, unions])).double()
-    correct = of_image[0].sum(1)
-    pixels = (
-        of_image.sum(0).sum(1)
-    ) / 2  # a right pixel is in one union and one intersection, a wrong one in two unions
-    guess = chance or (None, None)
-    return {
-        "miou": Measure(*of_image[:, :, torch.from_numpy(there)], percent=True, chance=guess[0]),
-        "pixel_accuracy": Measure(correct, pixels, percent=True, chance=guess[1]),
-    }
+    return Measure(*torch.from_numpy(sums[:, :, there]), percent=True, chance=chance)
+
+
+def pixel_accuracy(sums: np.ndarray, chance: float | None = None) -> Measure:
+    """Of the same intersections and unions [2, n, C]."""
+    of_image = sums.sum(2)
+    pixels = of_image.sum(0) / 2  # a right pixel is in one intersection and one union, a wrong one in two unions
+    return Measure(*torch.from_numpy(np.stack([of_image[0], pixels])), percent=True, chance=chance)
 
 
 def depth_sums(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from ...data.canvas import make_canvas
 from ..features import ImageSample
@@ -100,8 +102,10 @@ def draw_depth(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
         for cell, depth in zip(row[1:], [first.truth, *(panel.predicted for panel in drawn)], strict=True):
             made = _show(cell, depth, first.shape, norm=scale, cmap="magma_r")
         bar = figure.colorbar(made, ax=row[-1], fraction=0.06, pad=0.04)
-        bar.ax.tick_params(labelsize=6, which="both")
-        bar.set_label("m", fontsize=6)
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        bar.ax.yaxis.set_major_formatter(FormatStrFormatter("%g m"))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.ax.tick_params(labelsize=6)
     save(figure, path)
 
 
@@ -131,7 +135,7 @@ def draw_class_iou(path: Path, scores: Mapping[str, Mapping[str, float | None]])
 
 
 def draw_maps(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
-    """A row an image: itself, and each model's map of colours [h, w, 3], a square a token.
+    """A row an image: itself, and each model's map of colours [h, w, 3], interpolated between tokens.
 
     Args:
         path: of the picture.
@@ -142,7 +146,7 @@ def draw_maps(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
         shape = drawn[0].shape
         _show(row[0], drawn[0].image, shape)
         for cell, panel in zip(row[1:], drawn, strict=True):
-            _show(cell, panel.predicted, shape)
+            _show(cell, panel.predicted, shape, interpolation="bicubic")
     save(figure, path)
 
 
@@ -162,16 +166,16 @@ def _sheet(
 
 
 def wrapped(title: str, width: int = 20) -> str:
-    """The end of a long name, on lines of at most ``width`` letters: folders differ there."""
+    """On lines of at most ``width`` letters, and of a long name only the end: folders differ there."""
     title = title if len(title) <= 2 * width else "..." + title[3 - 2 * width :]
-    return "\n".join(title[start : start + width] for start in range(0, len(title), width))
+    return textwrap.fill(title, width)
 
 
 def _show(axes: Axes, pixels: np.ndarray, shape: tuple[int, int], **style: object) -> object:
     """Stretched to the proportions of the annotation."""
     axes.set_axis_off()
     height, width = shape
-    return axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest", **style)
+    return axes.imshow(pixels, **{"extent": (0, width, height, 0), "interpolation": "nearest", **style})
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -8,7 +8,7 @@ centre of pixel (y, x) of H x W lies in the token of row floor((y + 1/2) h / H) 
     up:    a token's prediction stands at its centre; pixels interpolate bilinearly between centres, and take the
            nearest beyond the outermost ones (torch's ``align_corners=False``)
 
-Letters: H, W pixels of an annotation, h, w tokens, N = h w, C classes or channels.
+Letters: H, W pixels of an annotation, h, w tokens, N = h w, C classes or channels, R rules.
 """
 
 from __future__ import annotations
@@ -98,6 +98,19 @@ def upsampled(values: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, T
         yield part, down[part] @ wide
 
 
-def upsampled_argmax(logits: Tensor, shape: tuple[int, int]) -> np.ndarray:
-    """The class of the largest upsampled logit: [C, h, w] to int64 [H, W]."""
-    return torch.cat([part.argmax(0) for _, part in upsampled(logits, shape)]).numpy()
+def upsampled_argmax(logits: Tensor, shape: tuple[int, int], offsets: Tensor) -> np.ndarray:
+    """The class of the largest upsampled logit, by several decision rules.
+
+    Args:
+        logits: float32 [C, h, w].
+        shape: (H, W).
+        offsets: [R, C], added to the logits by each of R rules.
+
+    Returns:
+        int64 [R, H, W].
+    """
+    made = [
+        torch.stack([(part + offset[:, None, None]).argmax(0) for offset in offsets])
+        for _, part in upsampled(logits, shape)
+    ]
+    return torch.cat(made, dim=1).numpy()

@@ -1,11 +1,12 @@
 """Semantic segmentation by a linear classifier of patch tokens, as in DINOv2's linear evaluation (Oquab et al. 2023,
 arXiv:2304.07193, section 7.4): a low-resolution map of logits, upsampled bilinearly to the annotation.
 
-Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense`, figures those of
-:mod:`sp_hf.evaluation.what.dense_metrics`. The head is a softmax regression on standardised tokens
-(:mod:`sp_hf.evaluation.what.softmax_regression`): a token's target is the fraction of its area that each class takes,
-and its weight the fraction that is not void. 1500 steps of 1024 tokens; step size and weight decay are those with the
-best mIoU over the tokens of the held-out images, areas counted by fraction.
+Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense`; the classifier and its two
+decisions, plain and adjusted to classes that differ in frequency, are those of
+:mod:`sp_hf.evaluation.what.segmentation_head`; the figures are those of :mod:`sp_hf.evaluation.what.dense_metrics`:
+
+    miou, pixel_accuracy     of the plain decision
+    miou_adjusted            of the adjusted one, which tells weak models apart, and which pictures show
 
 Pixels are compared at the annotation's own resolution; void ones do not count, whatever is predicted there. Classes
 are those of the training annotations. Chance is what the commonest class of the training tokens gets everywhere.
@@ -13,8 +14,7 @@ are those of the training annotations. Chance is what the commonest class of the
 Deviations from DINOv2: whole squashed images without augmentation in place of crops, targets by area in place of a
 loss on upsampled logits, a sweep in place of fixed hyperparameters.
 
-Letters: n images, N tokens of an image, D feature size, t tokens of the fit, C classes, H, W pixels, h, w rows and
-columns of tokens.
+Letters: n images, C classes, H, W pixels, h, w rows and columns of tokens.
 """
 
 from __future__ import annotations
@@ -27,79 +27,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...data.annotations import AnnotationError
 from ...data.datasets import EMBEDDED
 from ...data.part_scenes_objects import PARTS
+from ..measure import Measure
 from ..model import EvaluatedModel
 from ..task import Picture, TaskResult, option
-from .dense import DenseSide, DenseTask, Tokens, TrainingTokens, check_count, patch_tokens, readable, training_tokens
-from .dense_metrics import intersection_and_union, segmentation_measures
+from .dense import DenseSide, DenseTask, Tokens, check_count, patch_tokens, readable, training_tokens
+from .dense_metrics import intersection_and_union, mean_iou, pixel_accuracy
 from .dense_pictures import Panel, draw_class_iou, draw_segmentation, shown, thumbnail
 from .patch_targets import class_fractions, upsampled_argmax
-from .softmax_regression import shuffled_batches, train_softmax
+from .segmentation_head import SegmentationHead, fit_segmentation
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
 
 VOID = 255
-LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3)
-_BATCH = 1024
-_STEPS = 1500
 _MAX_CLASSES = 1000
-
-
-class SegmentationHead(NamedTuple):
-    """A trained linear classifier of tokens.
-
-    Args:
-        training: what it was fitted on.
-        weight, bias: [D, C] and [C].
-        learning_rate, weight_decay: chosen.
-        held_out_miou: of the candidate that was chosen, over tokens.
-    """
-
-    training: TrainingTokens
-    weight: Tensor
-    bias: Tensor
-    learning_rate: float
-    weight_decay: float
-    held_out_miou: float
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """[..., D] to [..., C]."""
-        return self.training.standardise(tokens) @ self.weight + self.bias
-
-
-def fit_segmentation(training: TrainingTokens, seed: int) -> SegmentationHead:
-    """Choose step size and weight decay on the held-out images, then train on all.
-
-    Args:
-        training: its targets are fractions of area [t, C].
-        seed: of the batches.
-    """
-    held_out, x, targets = training.held_out, training.x, training.targets
-    classes = targets.shape[1]
-    grid = [(rate, decay) for rate in LEARNING_RATES for decay in WEIGHT_DECAYS]
-    batches = shuffled_batches(int((~held_out).sum()), _BATCH, _STEPS, seed)
-    weights, biases = train_softmax(x[~held_out], targets[~held_out], classes, grid, batches)
-    scores = [token_miou(x[held_out] @ w + b, targets[held_out]) for w, b in zip(weights, biases, strict=True)]
-    best = int(np.argmax(scores))
-    batches = shuffled_batches(len(x), _BATCH, _STEPS, seed)
-    weight, bias = train_softmax(x, targets, classes, [grid[best]], batches)
-    return SegmentationHead(training, weight[0], bias[0], *grid[best], scores[best])
-
-
-def token_miou(logits: Tensor, fractions: Tensor) -> float:
-    """mIoU of one class a token against fractions of its area: both [t, C]."""
-    predicted = torch.zeros_like(fractions).scatter_(1, logits.argmax(-1, keepdim=True), 1)
-    intersection, known = (predicted * fractions).sum(0), fractions.sum(1, keepdim=True)
-    union = fractions.sum(0) + (predicted * known).sum(0) - intersection
-    there = fractions.sum(0) > 0
-    return float((intersection[there] / union[there]).mean())
 
 
 class Annotations(NamedTuple):
@@ -128,10 +74,14 @@ class Segmentation(DenseTask):
     """Which class each pixel belongs to."""
 
     name: ClassVar[str] = "segmentation"
-    headline: ClassVar[tuple[str, ...]] = ("miou", "pixel_accuracy")
+    headline: ClassVar[tuple[str, ...]] = ("miou", "miou_adjusted", "pixel_accuracy")
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 
     void: tuple[int, ...] = option((VOID,), "ids of pixels that do not count")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "void", tuple(self.void))  # flags come as lists, which cannot be keys
 
     def prepare(self, data: EvaluationData) -> None:
         """Every annotation is read once here, so that missing classes are named before any feature is computed."""
@@ -184,39 +134,42 @@ class Segmentation(DenseTask):
 
         head = fit_segmentation(training_tokens(tokens, target, data.seed), data.seed)
         asked = readable(patch_tokens(model, data, validation.images, self.size), found.validation)
-        sums, panels = self._compare(head, asked, validation, found, data.progress)
-        guess = segmentation_measures(*sums[2:], found.there)
-        measures = segmentation_measures(*sums[:2], found.there, (guess["miou"].value, guess["pixel_accuracy"].value))
+        (plain, adjusted, guess), panels = self._compare(head, asked, validation, found, data.progress)
+        floor = mean_iou(guess, found.there).value
+        measures = {
+            "miou": mean_iou(plain, found.there, floor),
+            "miou_adjusted": mean_iou(adjusted, found.there, floor),
+            "pixel_accuracy": pixel_accuracy(plain, pixel_accuracy(guess).value),
+        }
         names = self._class_names(data, found)
-        of_class = iter(measures["miou"].groups())
         details: dict[str, Any] = {
-            "iou_by_class": {
-                name: next(of_class) if there else None for name, there in zip(names, found.there, strict=True)
-            },
+            "iou_by_class": _by_class(measures["miou"], names, found.there),
+            "iou_adjusted_by_class": _by_class(measures["miou_adjusted"], names, found.there),
             "train_images": len(tokens.rows),
             "train_tokens": len(head.training.x),
             "size": self.size or model.size,
             "grid": list(asked.grid),
         }
-        details |= {name: getattr(head, name) for name in ("learning_rate", "weight_decay", "held_out_miou")}
+        details |= {name: getattr(head, name) for name in ("learning_rate", "weight_decay", "tau")}
         return TaskResult(measures, details, {"panels": panels, "names": names})
 
     def _compare(
         self, head: SegmentationHead, tokens: Tokens, side: DenseSide, found: Annotations, progress: bool
     ) -> tuple[np.ndarray, list[Panel]]:
-        """Intersections and unions [4, n, C], of the head and then of the commonest class, and what is drawn."""
+        """Intersections and unions [3, 2, n, C]: plain, adjusted, the commonest class everywhere; what is drawn."""
         classes, panels = len(found.classes), []
-        commonest = int(head.training.targets.sum(0).argmax())
-        sums = np.zeros((4, len(tokens.rows), classes))
+        offsets = torch.stack([torch.zeros(classes), head.adjustment()])
+        commonest = int(head.prior.argmax())
+        sums = np.zeros((3, 2, len(tokens.rows), classes))
         rows = tqdm(tokens.rows.tolist(), desc=f"{self.name}", unit="image", disable=not progress, leave=False)
         for index, row in enumerate(rows):
             truth = found.of(side, row)
             logits = head.logits(tokens.of(index)).T.unflatten(1, tokens.grid)  # [C, h, w]
-            predicted = upsampled_argmax(logits, truth.shape)
-            sums[:2, index] = intersection_and_union(predicted, truth, classes)
-            sums[2:, index] = intersection_and_union(np.full_like(truth, commonest), truth, classes)
+            predicted = upsampled_argmax(logits, truth.shape, offsets)  # [2, H, W]
+            for decision, classes_of in zip(sums, (*predicted, np.full_like(truth, commonest)), strict=True):
+                decision[:, index] = intersection_and_union(classes_of, truth, classes)
             if index in shown(len(tokens.rows)):
-                panels.append(Panel(thumbnail(side.images, row), truth.shape, predicted, truth))
+                panels.append(Panel(thumbnail(side.images, row), truth.shape, predicted[1], truth))
         return sums, panels
 
     def _class_names(self, data: EvaluationData, found: Annotations) -> list[str]:
@@ -231,11 +184,17 @@ class Segmentation(DenseTask):
         sheet, bars = folder / "segmentation.png", folder / "segmentation_iou.png"
         names = next(iter(results.values())).artifacts["names"]
         draw_segmentation(sheet, {model: result.artifacts["panels"] for model, result in results.items()}, names)
-        draw_class_iou(bars, {model: result.details["iou_by_class"] for model, result in results.items()})
+        draw_class_iou(bars, {model: result.details["iou_adjusted_by_class"] for model, result in results.items()})
         return [
-            Picture(sheet, "Segmentation of validation images by a linear classifier of patch tokens"),
-            Picture(bars, "Intersection over union by class"),
+            Picture(sheet, "Segmentation of validation images by a linear classifier of patch tokens (adjusted)"),
+            Picture(bars, "Intersection over union by class (adjusted)"),
         ]
+
+
+def _by_class(measure: Measure, names: Sequence[str], there: np.ndarray) -> dict[str, float | None]:
+    """IoU of each class, ``None`` for those that the validation annotations lack."""
+    values = iter(measure.groups())
+    return {name: next(values) if known else None for name, known in zip(names, there, strict=True)}
 
 
 def _few(ids: Sequence[int], most: int = 5) -> str:
