@@ -21,13 +21,17 @@ import copy
 import inspect
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.func import functional_call
-from transformers import CLIPImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .encoder_facts import Dimensions, ModelFacts
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor
 
 FORBIDDEN_ARGS = ("checkpoint_path", "features_only", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
 """Arguments of ``timm.create_model`` that would fetch other weights, or build something else than the encoder."""
@@ -105,6 +109,7 @@ def image_processor(config: PreTrainedConfig) -> CLIPImageProcessor:
         ValueError: a crop mode or an interpolation that is none of timm's usual ones.
     """
     import timm
+    from transformers import CLIPImageProcessor  # here, as its import is what transformers remarks on
 
     written = {name: value for name, value in (getattr(config, "pretrained_cfg", None) or {}).items() if value}
     described = {**timm.get_pretrained_cfg(config.architecture).to_dict(), **written}
