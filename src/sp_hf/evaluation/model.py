@@ -31,7 +31,6 @@ RANDOM = "random initialisation"
 PIXELS = "raw pixels"
 
 Role = Literal["model", "random", "pixels"]
-_MADE_FOR_224 = 224
 _BICUBIC = 3
 
 
@@ -177,11 +176,14 @@ def open_model(
 
 def native_size(encoder: Encoder) -> int:
     """Side in px of the square images that an encoder was made for."""
-    size = getattr(encoder.config, "image_size", _MADE_FOR_224)
-    return size if isinstance(size, int) else size[0]
+    return encoder.dimensions.image_size[0]
 
 
 def _own_preprocess(source: str, encoder: Encoder, size: int | None) -> Preprocess:
+    if encoder.config.model_type == "timm_wrapper":
+        from ..encoder_timm import image_processor
+
+        return Preprocess(image_processor(encoder.config), size)
     try:
         with _quiet():
             processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)

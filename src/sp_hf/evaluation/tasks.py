@@ -8,6 +8,8 @@ from typing import Any
 
 from .task import Task
 from .what.depth import Depth
+from .what.fine_grained import FineGrained
+from .what.finetune import Finetune
 from .what.knn import KNN
 from .what.linear import Linear
 from .what.patch_pca import PatchPCA
@@ -16,9 +18,10 @@ from .where.jigsaw import Jigsaw
 from .where.relative_geometry import RelativeGeometry
 from .where.shortcut_audit import ShortcutAudit
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (RelativeGeometry, ShortcutAudit, Jigsaw, KNN, Linear, Segmentation, Depth, PatchPCA)
-}
+_WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
+_WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, PatchPCA)
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (*_WHERE, *_WHAT)}
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
 
 
