@@ -117,6 +117,9 @@ def connect(
     if revision not in (None, "main") and not revision.startswith("refs/"):
         branch = lambda: api.create_branch(there.repo, branch=revision, exist_ok=True)  # noqa: E731
         there.attempt(branch, f"creating the branch {revision}")
+    if not create_pr:
+        there.attempt(lambda: _head(there), f"looking for {revision or 'main'}")
+        there.attempt(lambda: api.auth_check(there.repo, write=True), "asking for write permission")
     return there
 
 
