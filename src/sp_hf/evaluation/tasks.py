@@ -13,13 +13,15 @@ from .what.finetune import Finetune
 from .what.knn import KNN
 from .what.linear import Linear
 from .what.patch_pca import PatchPCA
+from .what.robustness import Robustness
 from .what.segmentation import Segmentation
+from .what.shape_bias import ShapeBias
 from .where.jigsaw import Jigsaw
 from .where.relative_geometry import RelativeGeometry
 from .where.shortcut_audit import ShortcutAudit
 
 _WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
-_WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, PatchPCA)
+_WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, ShapeBias, PatchPCA)
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (*_WHERE, *_WHAT)}
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")

@@ -2,8 +2,8 @@
 
     min over W, b of   mean over rows of [ - sum over classes of t log softmax(W x + b) ]  +  (decay / 2) |W|^2
 
-A row's targets t sum to its weight (1, or the fraction of a patch that is not void). Every candidate is a slice of one
-batched matrix: SGD with Nesterov momentum 0.9 and a cosine schedule from zero weights.
+A row's targets t sum to its weight (1, or the fraction of a patch that is not void). The candidates' weights lie side by
+side in one matrix: SGD with Nesterov momentum 0.9 and a cosine schedule from zero weights.
 
 Letters: n rows, D features, C classes, K candidates, B rows of a batch.
 """
@@ -35,22 +35,22 @@ def train_softmax(
     Returns:
         Weights [K, D, C] and biases [K, C].
     """
-    rates, decays = (torch.tensor(column)[:, None, None] for column in zip(*grid, strict=True))
-    weights = torch.zeros(len(grid), x.shape[1], classes)
-    biases = torch.zeros(len(grid), 1, classes)
+    k = len(grid)
+    rates, decays = (torch.tensor(column).repeat_interleave(classes) for column in zip(*grid, strict=True))  # [K C]
+    weights, biases = torch.zeros(x.shape[1], k * classes), torch.zeros(k * classes)
     velocity = [torch.zeros_like(weights), torch.zeros_like(biases)]
     for step, rows in enumerate(batches):
         batch, wanted = x[rows], targets[rows]  # [B, D]
         if targets.dim() == 1:
             wanted = F.one_hot(wanted, classes).to(x)  # [B, C]
-        residual = torch.baddbmm(biases, batch.expand(len(grid), -1, -1), weights).softmax(-1)  # [K, B, C]
-        residual = (residual * wanted.sum(-1, keepdim=True) - wanted) / len(rows)
-        gradients = [batch.T @ residual + decays * weights, residual.sum(1, keepdim=True)]
-        rate = rates * (math.cos(math.pi * step / len(batches)) + 1) / 2
+        predicted = torch.addmm(biases, batch, weights).unflatten(1, (k, classes)).softmax(-1)  # [B, K, C]
+        residual = (predicted * wanted.sum(-1)[:, None, None] - wanted[:, None]).flatten(1) / len(rows)
+        gradients = [torch.addcmul(batch.T @ residual, weights, decays), residual.sum(0)]
+        rate = rates * ((math.cos(math.pi * step / len(batches)) + 1) / 2)
         for parameter, v, gradient in zip((weights, biases), velocity, gradients, strict=True):
             v.mul_(_MOMENTUM).add_(gradient)
             parameter.sub_(rate * (gradient + _MOMENTUM * v))
-    return weights, biases[:, 0]
+    return weights.unflatten(1, (k, classes)).transpose(0, 1).contiguous(), biases.unflatten(0, (k, classes))
 
 
 def shuffled_batches(n: int, batch: int, steps: int, seed: int) -> list[Tensor]:
