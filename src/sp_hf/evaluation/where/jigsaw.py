@@ -23,6 +23,7 @@ Letters: n images, g cells a side, T = g^2 tiles, D feature size.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,8 @@ from .permutations import kendall_tau
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
+
+logger = logging.getLogger(__name__)
 
 REGIMES = ("apart", "whole")
 _SHOWN = 2  # images of each grid in a sheet
@@ -142,7 +145,7 @@ class Jigsaw(Task):
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train, validation = (part_of(data, sample, self.images or None) for sample in (data.train, data.validation))
-        no_labels = _why_unrecognisable(data)
+        no_labels, misses, hits = _why_unrecognisable(data), data.cache.misses, data.cache.hits
         measures: dict[str, Measure] = {}
         penalties, notes, sheets = {}, {}, {regime: [] for regime in self.regimes}
         for index, puzzle in enumerate(self.puzzles()):
@@ -162,6 +165,8 @@ class Jigsaw(Task):
             if no_labels is None:
                 found, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, shuffled, solutions)
                 measures |= found
+        if data.cache.hits > hits and data.cache.misses == misses:
+            logger.info("%s: features of jigsaws are reused from %s", model.name, data.cache.directory)
         details = {
             "tile_size": self.tile_size_for(model),
             "canvas_size": self.canvas_size_for(model),

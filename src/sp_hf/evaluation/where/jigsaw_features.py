@@ -6,9 +6,9 @@ Letters: n images, B images of a batch, g cells a side, T = g^2 tiles, S image s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +27,6 @@ from .jigsaw_tiles import Puzzle, lay, tiles_apart, token_weights
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
-
-logger = logging.getLogger(__name__)
 
 
 class LaidFeatures(NamedTuple):
@@ -150,15 +148,15 @@ def _cached(
 ) -> dict[str, np.ndarray]:
     parts = None
     if part.identity is not None and data.cache.directory is not None:
-        versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")]
         parts = {"model": model.identity, "images": part.identity, "seed": data.seed, "device": model.device.type}
-        parts |= {**what, "versions": versions}
-    hits = data.cache.hits
-    arrays = data.cache.get(parts, compute)
-    if data.cache.hits > hits:
-        grid = f"{what['grid']} x {what['grid']}"
-        logger.info("%s: features of %s jigsaws are reused from %s", model.name, grid, data.cache.directory)
-    return arrays
+        parts |= {**what, "versions": _versions()}
+    return data.cache.get(parts, compute)
+
+
+@functools.cache
+def _versions() -> list[str]:
+    """Of what features depend on."""
+    return [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")]
 
 
 def _checked(batches: list[Tensor], model: EvaluatedModel, part: ImageSample) -> np.ndarray:
