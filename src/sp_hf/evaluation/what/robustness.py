@@ -75,7 +75,7 @@ def _ratio(numerators: Tensor, denominators: Tensor, least: float) -> Measure | 
     kept = denominators.mean(0) > least  # [C]
     if not kept.any():
         return None
-    return Measure(numerators * kept, (denominators * kept).clamp(min=-torch.inf), percent=True, higher_is_better=False)
+    return Measure(numerators * kept, denominators * kept, percent=True, higher_is_better=False)
 
 
 @dataclasses.dataclass(frozen=True)

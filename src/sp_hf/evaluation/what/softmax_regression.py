@@ -2,8 +2,8 @@
 
     min over W, b of   mean over rows of [ - sum over classes of t log softmax(W x + b) ]  +  (decay / 2) |W|^2
 
-A row's targets t sum to its weight (1, or the fraction of a patch that is not void). The candidates' weights lie side by
-side in one matrix: SGD with Nesterov momentum 0.9 and a cosine schedule from zero weights.
+A row's targets t sum to its weight (1, or the fraction of a patch that is not void). The candidates' weights lie side
+by side in one matrix: SGD with Nesterov momentum 0.9 and a cosine schedule from zero weights.
 
 Letters: n rows, D features, C classes, K candidates, B rows of a batch.
 """
