@@ -23,7 +23,7 @@ from sp_hf.encoder import Encoder
 from sp_hf.hub import command
 from sp_hf.hub.push import Destination
 from sp_hf.training import hub_push
-from sp_hf.training.hub_push import HubPush
+from sp_hf.training.hub_push import HubPush, set_aside
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 PRETRAINING = {"pretraining/config.json", "pretraining/model.safetensors"}
@@ -160,6 +160,9 @@ def test_pull_request_to_a_repository_of_others(hub: LoopbackHub, run: Path, cap
     assert pushed(hub, "museum/model") == {}
     assert ROOT | PRETRAINING <= set(pushed(hub, "museum/model", "refs/pr/1"))
     assert f"Pull request: {hub.url}/museum/model/discussions/1" in capsys.readouterr().out
+    # its author goes on with it
+    assert push(run, "museum/model", "--revision", "refs/pr/1", "--teacher", "--message", "teacher") == 0
+    assert titles(hub, "museum/model", "refs/pr/1")[-1] == "teacher" and pushed(hub, "museum/model") == {}
 
 
 # What loads it -----------------------------------------------------------------------------------------------------
@@ -417,6 +420,7 @@ def test_a_refused_commit_is_one_clear_line(
 def test_a_run_that_is_none(hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert push(tmp_path, "lab/model") == 1
     assert "holds no pretraining checkpoint" in one_error(capsys)
+    assert hub.log == []  # and no empty repository
 
 
 def test_no_token_leaves_the_machine(
@@ -444,12 +448,14 @@ def test_every_save_is_pushed_and_a_failing_push_costs_nothing(
     hub: LoopbackHub, run: Path, tmp_path: Path, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.faults.answer("/commit/", status=403, skip=1)
-    assert train(run, tmp_path / "out", "--push_to_hub", "--hub_always_push", "--hub_private_repo", "True") == 0
+    flags = ("--save_steps", "2")
+    ours = ("--push_to_hub", "--hub_always_push", "--hub_private_repo", "True")
+    assert train(run, tmp_path / "out", *flags, *ours, steps=6) == 0
     assert titles(hub, "lab/live") == [
-        *(f"Training in progress, step {step}" for step in (1, 3)),
-        "End of training, step 4",
+        "Training in progress, step 2",
+        "End of training, step 6",
     ]
-    assert "step 2 could not be pushed, training goes on" in caplog.text and "(403)" in caplog.text
+    assert "step 4 could not be pushed, training goes on" in caplog.text and "(403)" in caplog.text
     repo = hub.store.repos["model", "lab/live"]
     assert repo.private
     for commit in repo.history()[:-1]:
@@ -458,8 +464,8 @@ def test_every_save_is_pushed_and_a_failing_push_costs_nothing(
     assert set(files) == ROOT | PRETRAINING | RECORDS
     assert files["pretraining/model.safetensors"] == (tmp_path / "out/pretraining/model.safetensors").read_bytes()
     assert not list((tmp_path / "out").glob(".incomplete*"))
-    # the pushes moved nothing: the same run without them ends with the same weights
-    assert train(run, tmp_path / "quiet") == 0
+    # the same run without pushes ends with the same weights
+    assert train(run, tmp_path / "quiet", *flags, steps=6) == 0
     for name in ("encoder", "pretraining"):
         ours, theirs = ((tmp_path / f / name / "model.safetensors").read_bytes() for f in ("out", "quiet"))
         assert ours == theirs
@@ -478,6 +484,14 @@ def test_a_last_push_that_fails_says_how_to_repeat_it(
     hub.faults.clear()
     assert push(tmp_path / "out", "lab/live", "--revision", "v2") == 0
     assert len(titles(hub, "lab/live", "v2")) == 1 and pushed(hub, "lab/live") == {}
+
+
+def test_setting_a_save_aside_moves_no_random_number(run: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    files = set_aside(run / "checkpoint-1", tmp_path / "aside")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert set(files) == ROOT | PRETRAINING | RECORDS
+    assert all(path.is_relative_to(tmp_path) for path in files.values())
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
     def _answer(self, body: bytes, token: str | None, fault: Fault | None) -> Answer:
-        from .routes import route
+        from . import routes, routes_of_files  # noqa: F401  (they fill the table)
+        from .routing import route
 
         if fault is not None and fault.status is not None:
             return Answer({"error": fault.message}, fault.status, {"X-Error-Message": fault.message, **fault.headers})

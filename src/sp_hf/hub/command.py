@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import enable_progress_bars
 
+from .export import find_weights
 from .failures import PushError
 from .layout import PRETRAINING, describe_files, files_to_push
 from .push import Destination, connect, push
@@ -26,6 +27,7 @@ def push_run(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     if sys.stderr.isatty():
         enable_progress_bars()
+    find_weights(args.run)
     there = None
     if not args.dry_run:
         there = connect(args.repo, private=args.private, revision=args.revision, create_pr=args.create_pr)

@@ -106,21 +106,29 @@ def connect(
     user = anyone.attempt(lambda: api.whoami(), "logging in")["name"]
     there = Destination(api, repo if "/" in repo else f"{user}/{repo}", user, revision, create_pr)
     if not create_pr:
-        make = lambda: api.create_repo(there.repo, private=private, exist_ok=True)  # noqa: E731
-        there.attempt(make, f"creating {there.repo}")
+        there.attempt(lambda: api.create_repo(there.repo, private=private, exist_ok=True), f"creating {there.repo}")
     info = there.attempt(lambda: api.model_info(there.repo), f"looking for {there.repo}")
     if private and not info.private:
         raise PushError(
             f"{there.repo} exists and is public: --private is for a repository that is made. Make it private at"
             f" {there.api.endpoint}/{there.repo}/settings, or choose another name."
         )
-    if revision not in (None, "main") and not revision.startswith("refs/"):
-        branch = lambda: api.create_branch(there.repo, branch=revision, exist_ok=True)  # noqa: E731
-        there.attempt(branch, f"creating the branch {revision}")
     if not create_pr:
-        there.attempt(lambda: _head(there), f"looking for {revision or 'main'}")
-        there.attempt(lambda: api.auth_check(there.repo, write=True), "asking for write permission")
+        _prepare_revision(there)
     return there
+
+
+def _prepare_revision(there: Destination) -> None:
+    """The branch is there and may be written to; of a pull request, only that it is there: its author may, too."""
+    api, revision = there.api, there.revision or "main"
+    is_branch = not revision.startswith("refs/")
+    if is_branch and revision != "main":
+        there.attempt(
+            lambda: api.create_branch(there.repo, branch=revision, exist_ok=True), f"creating the branch {revision}"
+        )
+    there.attempt(lambda: _head(there), f"looking for {revision}")
+    if is_branch:
+        there.attempt(lambda: api.auth_check(there.repo, write=True), "asking for write permission")
 
 
 def push(

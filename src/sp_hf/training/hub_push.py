@@ -16,7 +16,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
@@ -114,10 +113,8 @@ class HubPush(TrainerCallback):
 def set_aside(checkpoint: Path, folder: Path) -> dict[str, Path]:
     """What :func:`~sp_hf.hub.layout.files_to_push` names, as it is now: later writes and rotation do not touch it."""
     shutil.rmtree(folder, ignore_errors=True)
-    with torch.random.fork_rng(devices=[]):  # the export builds a model; the run's own random numbers must not move
-        files = files_to_push(checkpoint, folder / "encoder")
     kept = {}
-    for name, path in files.items():
+    for name, path in files_to_push(checkpoint, folder / "encoder").items():
         kept[name] = folder / "files" / name
         kept[name].parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
