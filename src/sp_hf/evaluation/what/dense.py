@@ -45,7 +45,7 @@ T = TypeVar("T")
 MIN_IMAGES = 10
 MAX_TOKENS = 100_000
 _HELD_OUT = 0.2
-_ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
+ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
 
 
 class DenseSide(NamedTuple):
@@ -174,7 +174,7 @@ def training_tokens(
     kept = weights > 0
     x = torch.from_numpy(tokens.values[image[kept], token[kept]].astype(np.float32))
     mean, scale = x.mean(0), x.std(0)
-    scale = scale.masked_fill(scale <= _ROUNDING * x.abs().amax(0), torch.inf)
+    scale = scale.masked_fill(scale <= ROUNDING * x.abs().amax(0), torch.inf)
     held_out_tokens = torch.from_numpy(held_out[image])[kept]
     return TrainingTokens((x - mean) / scale, targets[kept], weights[kept], mean, scale, held_out_tokens)
 

@@ -54,9 +54,11 @@ def thumbnail(images: ImageSample, row: int) -> np.ndarray:
 
 def palette(classes: int) -> np.ndarray:
     """One colour a class: [C, 3] in [0, 1]. The first, often the background, is dark."""
-    if classes <= 10:
-        colours = np.array(colormaps["tab10"].colors)[[7, 0, 1, 2, 3, 4, 5, 6, 8, 9]]
-    else:  # golden-angle hues at three lightnesses stay apart longest
+    if classes <= 20:
+        pairs = np.array(colormaps["tab20"].colors).reshape(10, 2, 3)  # hues, full and pale
+        order = [7, 0, 1, 2, 3, 4, 5, 6, 8, 9]  # grey first
+        colours = np.concatenate([pairs[order, 0], pairs[order, 1]])
+    else:  # golden-angle hues at several lightnesses stay apart longest
         index = np.arange(classes)
         hues = index * 0.618034 % 1
         colours = hsv_to_rgb(np.stack([hues, 0.55 + 0.4 * (index % 2), 0.95 - 0.2 * (index % 3)], axis=1))

@@ -27,8 +27,8 @@ from torch import Tensor
 from ...data.annotations import upright_size
 from ..measure import Measure
 from ..model import EvaluatedModel
-from ..task import Picture, Task, TaskResult, option
-from .dense import Tokens, patch_tokens, squash
+from ..task import Picture, Task, TaskResult, TaskSkipped, option
+from .dense import ROUNDING, Tokens, patch_tokens, squash
 from .dense_pictures import Panel, draw_maps, shown, thumbnail
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ class PatchPCA(Task):
         train = patch_tokens(model, data, data.sample(source, "train"), self.size)
         images = data.sample(source, "validation")
         validation = patch_tokens(model, data, images, self.size)
-        components = Components.fit(_drawn(train, data.seed))
+        drawn = _drawn(train, data.seed)
+        if not (drawn.std(0) > ROUNDING * drawn.abs().amax(0)).any():
+            raise TaskSkipped("its patch tokens do not vary at all")
+        components = Components.fit(drawn)
         sums, panels = [], []
         for index, row in enumerate(validation.rows.tolist()):
             tokens = validation.of(index)
@@ -106,7 +109,11 @@ class PatchPCA(Task):
             return []
         path = folder / "patch_pca.png"
         draw_maps(path, {model: _coloured(result.artifacts["panels"]) for model, result in results.items()})
-        return [Picture(path, "First three principal components of patch tokens, as red, green and blue")]
+        return [
+            Picture(
+                path, "First three principal components of patch tokens, as red, green and blue, scaled for each model"
+            )
+        ]
 
 
 def _drawn(tokens: Tokens, seed: int) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor
 from .dense import TrainingTokens
 from .softmax_regression import shuffled_batches, train_softmax
 
-LEARNING_RATES = (0.03, 0.1, 0.3)
+LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
 WEIGHT_DECAYS = (1e-5, 1e-3, 1e-2)
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BATCH = 512
