@@ -145,7 +145,7 @@ class Jigsaw(Task):
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train, validation = (part_of(data, sample, self.images or None) for sample in (data.train, data.validation))
-        no_labels, misses, hits = _why_unrecognisable(data), data.cache.misses, data.cache.hits
+        no_labels, misses, hits = _why_unrecognisable(data, validation), data.cache.misses, data.cache.hits
         measures: dict[str, Measure] = {}
         penalties, notes, sheets = {}, {}, {regime: [] for regime in self.regimes}
         for index, puzzle in enumerate(self.puzzles()):
@@ -210,10 +210,10 @@ class Jigsaw(Task):
         return solved_puzzles(puzzle, pixels, keys, solution.cells[chosen], solution.predicted[chosen])
 
 
-def _why_unrecognisable(data: EvaluationData) -> str | None:
-    """Why these images cannot be classified, if they cannot."""
+def _why_unrecognisable(data: EvaluationData, part: ImageSample) -> str | None:
+    """Why images of the validation side cannot be classified, if they cannot."""
     try:
-        check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)
+        check_labels(data.train.labels, part.labels, data.train.images.label_names)
     except LabelError as reason:
         return str(reason)
     return None
