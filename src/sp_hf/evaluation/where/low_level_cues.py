@@ -1,7 +1,7 @@
 """Low-level cues of a crop, by hand: traces that tell its place or size and have nothing to do with what it shows.
 
 - **blur**: an enlarged small box lacks fine detail. Logs of the structure function at lags of 1, 2 and 4 px along both
-  axes and of the Laplacian's energy, of the crop's grey at unit variance.
+  axes and along the diagonal and of the Laplacian's energy, of the crop's grey at unit variance, and of that variance.
 - **colour fringes**: lateral chromatic aberration magnifies red and blue about the image's centre, so that off-centre
   crops show them shifted against green (Doersch, Gupta, Efros 2015, arXiv:1505.05192, section 3.1). Shifts along both
   axes and magnification by least squares (Lucas and Kanade 1981), and the correlation with green's gradients.
@@ -9,7 +9,7 @@
   of second differences at 12 periods of 2.5 to 20 px along both axes, relative to its mean.
 - **borders**: vignettes, frames and padding. Mean and log variance of the outermost row or column and of the outermost
   eighth at each of the four sides, less the crop's.
-- **mean colour**: mean and log variance of each channel.
+- **mean colour**: mean of each channel.
 
 The blur of lenses and the colour of skies are in the picture, too, so not all that cues tell is a flaw of the probe.
 
@@ -31,8 +31,9 @@ _TINY = 1e-6
 
 
 def blur(pixels: Tensor) -> Tensor:
-    """[B, 3, N, N] to [B, 8]."""
+    """[B, 3, N, N] to [B, 9]."""
     grey = _grey(pixels)
+    contrast = _log_variance(grey)
     grey = (grey - grey.mean((1, 2), keepdim=True)) / (grey.std((1, 2), keepdim=True) + 1e-3)
     energies = []
     for lag in (1, 2, 4):
@@ -40,7 +41,8 @@ def blur(pixels: Tensor) -> Tensor:
     centre = grey[:, 1:-1, 1:-1]
     energies.append(4 * centre - grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2])
     energies.append(grey[:, 1:, 1:] - grey[:, :-1, :-1])
-    return torch.stack([(energy.square().mean((1, 2)) + _TINY).log() for energy in energies], dim=-1)
+    sharpness = [(energy.square().mean((1, 2)) + _TINY).log() for energy in energies]
+    return torch.stack([*sharpness, contrast], dim=-1)
 
 
 def colour_fringes(pixels: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ def borders(pixels: Tensor) -> Tensor:
 
 
 def mean_colour(pixels: Tensor) -> Tensor:
-    """[B, 3, N, N] to [B, 6]."""
-    return torch.cat([pixels.mean((2, 3)), (pixels.var((2, 3)) + 1e-4).log()], dim=-1)
+    """[B, 3, N, N] to [B, 3]."""
+    return pixels.mean((2, 3))
 
 
 CUES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -95,7 +97,7 @@ CUES: dict[str, Callable[[Tensor], Tensor]] = {
     "borders": borders,
     "mean_colour": mean_colour,
 }
-SIZES = {"blur": 8, "colour_fringes": 10, "jpeg_grid": 24, "borders": 16, "mean_colour": 6}  # C
+SIZES = {"blur": 9, "colour_fringes": 10, "jpeg_grid": 24, "borders": 16, "mean_colour": 3}  # C
 
 
 class LowLevelCues(nn.Module):
@@ -114,7 +116,7 @@ class LowLevelCues(nn.Module):
         return 1, 1
 
     def forward(self, pixels: Tensor) -> Encoding:
-        """Pixels float [B, 3, N, N] to cls [B, 64], patches [B, 1, 1]."""
+        """Pixels float [B, 3, N, N] to cls [B, 62], patches [B, 1, 1]."""
         cls = torch.cat([cue(pixels.float()) for cue in CUES.values()], dim=-1)
         return Encoding(cls, cls.new_zeros(len(cls), 1, 1), (1, 1))
 

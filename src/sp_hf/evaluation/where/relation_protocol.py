@@ -5,6 +5,16 @@ blurred, lenses fringe colours towards the image's rim, JPEG leaves a grid of 8 
 borders, and two crops of one photograph share its colours. Three countermeasures (each measured by
 :mod:`sp_hf.evaluation.where.shortcut_audit`): every crop is resampled to its own effective resolution and jittered in
 colour, both independently of its box, and no crop reaches into a strip along the image's borders.
+
+The margin of 2 % is measured. When a strip is cut off all round, and crops are drawn from what is left, the R2 of
+position that border statistics give falls (no countermeasures, crops of 48 px)::
+
+    cut off                         0        2 %      5 %      8 %      12 %
+    photographs (Caltech-101)       0.245    0.216    0.173    0.136    0.071
+    PartScenes, without frames      0.227    0.217    0.186    0.154    0.117
+
+Within the first 2 % photographs lose three times as much; beyond, both fall as what fills their borders changes. A
+wider margin mostly takes the task itself away: it leaves less room for crops to differ in position.
 """
 
 from __future__ import annotations
@@ -35,7 +45,7 @@ class RelativeGeometryProtocol:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     photometric: Photometric = dataclasses.field(default_factory=Photometric.byol)
     effective_resolution: tuple[float, float] | None = (0.2, 0.4)
-    margin: float = 0.05
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
         if self.crops < 2:

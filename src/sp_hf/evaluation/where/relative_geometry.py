@@ -111,7 +111,7 @@ class RelativeGeometry(Task):
             Picture(
                 bins,
                 "By distance of the crops' centres (in image widths and heights) and by their overlap; R2 within each"
-                " bin, bars: 95 % intervals over images.",
+                " bin (below 0: worse than answering that nothing differs); bars: 95 % intervals over images.",
             ),
         ]
 
