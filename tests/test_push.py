@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from transformers import TrainerState
 
 from sp_hf.cli import main
 from sp_hf.encoder import Encoder
-from sp_hf.hub import command
+from sp_hf.hub import command, failures
 from sp_hf.hub.push import Destination
 from sp_hf.training import hub_push
 from sp_hf.training.hub_push import HubPush, set_aside
@@ -296,6 +297,18 @@ def test_a_wait_too_long_is_an_error(
     assert push(run, "lab/model") == 1
     assert "429" in (error := one_error(capsys)) and "3600 s" in error and "go on with: sp-hf push" in error
     assert waits == []
+
+
+@pytest.mark.parametrize("step", ["/api/whoami", "/commit/", "PUT /lfs-"])
+def test_a_hub_that_falls_silent_is_not_waited_for(
+    hub: LoopbackHub, run: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(failures, "SILENCE", 1.0)
+    hub.faults.stall(step, silence=30)
+    start = time.monotonic()
+    assert push(run, "lab/model") == 0
+    assert time.monotonic() - start < 20 and len(waits) == 1
+    assert ROOT <= set(pushed(hub, "lab/model"))
 
 
 def test_a_connection_that_breaks_mid_upload(hub: LoopbackHub, run: Path, waits: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Errors on demand: the next requests that match get a status, lose their connection, or lose their answer."""
+"""Errors on demand: the next requests that match get a status, a late answer, none, or lose their connection."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Fault:
         status: answer this instead of doing anything; ``None``: break the connection.
         after_bytes: break it when so much of the body has come; ``None``: do what was asked, then break it without
             an answer.
+        silence: seconds before the answer.
     """
 
     pattern: str
@@ -26,6 +27,7 @@ class Fault:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     message: str = "on demand"
     after_bytes: int | None = None
+    silence: float = 0.0
 
 
 class Faults:
@@ -46,6 +48,10 @@ class Faults:
     def lose_answer(self, pattern: str, **options: object) -> None:
         """Do what is asked, and break the connection instead of saying so."""
         self._faults.append(Fault(pattern, **options))
+
+    def stall(self, pattern: str, silence: float, **options: object) -> None:
+        """Answer ``silence`` seconds late, without having done anything."""
+        self._faults.append(Fault(pattern, status=504, silence=silence, **options))
 
     def clear(self) -> None:
         self._faults.clear()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import socket
 import struct
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -118,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         from .routing import route
 
         if fault is not None and fault.status is not None:
+            threading.Event().wait(fault.silence)  # not time.sleep, which tests replace
             return Answer({"error": fault.message}, fault.status, {"X-Error-Message": fault.message, **fault.headers})
         parts = urlsplit(self.path)
         call = Call(self.command, parts.path, parse_qs(parts.query), self.headers, body, token)

@@ -3,7 +3,8 @@
 huggingface_hub itself tries each request of an upload six times within half a minute (``http_backoff``) and obeys
 ``Retry-After`` there; it sends once whatever logs in, makes a repository or a branch, or commits. :func:`with_retries`
 is the patience beyond: whole steps again, after 2, 6, 18 and 54 seconds, each within 50 % of that by chance so that
-many clients do not return at once, or after as long as the Hub asks for. Steps must be safe to repeat.
+many clients do not return at once, or after as long as the Hub asks for. Steps must be safe to repeat. And where
+huggingface_hub would wait for an answer for ever, a connection that says nothing for five minutes counts as broken.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils import get_session, parse_ratelimit_headers
 
 logger = logging.getLogger(__name__)
 
 WAITS = (2.0, 6.0, 18.0, 54.0)  # seconds
 LONGEST_WAIT = 600.0  # that the Hub may ask for
+SILENCE = 300.0  # seconds; a commit of many files may take minutes
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HTTPError = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever huggingface_hub is built on
 
@@ -50,6 +52,7 @@ def with_retries(step: Callable[[], T], what: str) -> T:
         Exception: the step's own, once it cannot pass or has failed too often.
     """
     for attempt, pause in enumerate((*WAITS, None), start=1):
+        _bound_silence()
         try:
             return step()
         except Exception as error:
@@ -60,6 +63,13 @@ def with_retries(step: Callable[[], T], what: str) -> T:
         logger.warning("%s failed (%s); trying again in %.0f s (%d of %d)", what, reason, wait, attempt, len(WAITS))
         time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _bound_silence() -> None:
+    """On the connections that huggingface_hub shares, unless somebody has set a bound of their own."""
+    session = get_session()
+    if session.timeout.read is None:
+        session.timeout = SILENCE
 
 
 def _wait(error: Exception, pause: float | None) -> float | None:
