@@ -24,7 +24,7 @@ from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.where.jigsaw import Jigsaw, puzzle_measures
 from sp_hf.evaluation.where.jigsaw_probe import CellProbe, discriminants
 from sp_hf.evaluation.where.jigsaw_recognition import Recognised, recognition_measures
-from sp_hf.evaluation.where.jigsaw_tiles import Puzzle, lay, tiles_apart, token_weights
+from sp_hf.evaluation.where.jigsaw_tiles import Puzzle, fill, lay, tiles_apart, token_weights
 from sp_hf.evaluation.where.permutations import kendall_tau, optimal_assignment
 from sp_hf.keyed_random import sample_keys
 from sp_hf.photometric import Photometric
@@ -158,6 +158,23 @@ def test_laid_tiles_are_where_they_were_put(grid, size):
             assert edges[index] <= start <= edges[index + 1] - side
     around = laid[:, 0] == round((size - 1) / 2)
     assert around.float().mean() > 0.9 * (1 - grid**2 * side**2 / size**2)
+
+
+@pytest.mark.parametrize(("grid", "size"), [(2, 48), (3, 50), (4, 50)])
+def test_gaps_are_filled_with_the_nearest_pixel_of_the_tile_in_the_cell(grid, size):
+    puzzle, keys = Puzzle(grid, 0.25, 0.5), sample_keys(0, 0, 2)
+    pixels = torch.randint(256, (2, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    laid = lay(puzzle, pixels, keys, puzzle.order(keys))
+    filled = fill(puzzle, laid)
+    side, edges = puzzle.tile_side(size), [i * size // grid for i in range(grid + 1)]
+
+    def nearest(position):
+        cell = max(i for i in range(grid) if edges[i] <= position)
+        tile = range(edges[cell] + (edges[cell + 1] - edges[cell] - side) // 2, size)[:side]
+        return min(tile, key=lambda pixel: abs(pixel - position))
+
+    for y, x in itertools.product(range(size), repeat=2):
+        assert torch.equal(filled[:, :, y, x], laid[:, :, nearest(y), nearest(x)])
 
 
 @pytest.mark.parametrize("grid", [2, 3, 4])

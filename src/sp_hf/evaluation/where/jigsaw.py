@@ -149,21 +149,19 @@ class Jigsaw(Task):
         measures: dict[str, Measure] = {}
         penalties, notes, sheets = {}, {}, {regime: [] for regime in self.regimes}
         for index, puzzle in enumerate(self.puzzles()):
-            shuffled = None
-            if "whole" in self.regimes or no_labels is None:
-                shuffled = shuffled_images(model, data, validation, puzzle)
             solutions = {}
             for regime in self.regimes:
                 if regime == "apart":
                     solution = solve_apart(model, data, train, validation, puzzle, **self._apart_options(model))
                 else:
-                    solution = solve_whole(shuffled_images(model, data, train, puzzle), shuffled, data.seed)
+                    sides = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
+                    solution = solve_whole(*sides, data.seed)
                 solutions[regime], penalties[f"{puzzle}_{regime}"] = solution, solution.penalty
                 found = puzzle_measures(solution.predicted, solution.cells)
                 measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in found.items()}
                 sheets[regime] += self._show(regime, model, data, validation, puzzle, solution, index)
             if no_labels is None:
-                found, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, shuffled, solutions)
+                found, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, solutions)
                 measures |= found
         if data.cache.hits > hits and data.cache.misses == misses:
             logger.info("%s: features of jigsaws are reused from %s", model.name, data.cache.directory)

@@ -11,34 +11,23 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...encoder import Encoding
 from ...keyed_random import sample_keys
 from ...photometric import Photometric
 from ..data import encode_pixels
 from ..features import ImageSample
 from ..model import EvaluatedModel
-from .jigsaw_tiles import Puzzle, lay, tiles_apart, token_weights
+from .jigsaw_tiles import Puzzle, fill, lay, tiles_apart, token_weights
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
-
-
-class LaidFeatures(NamedTuple):
-    """Of images whose tiles are laid in some order.
-
-    Args:
-        places: float32 [n, T, D], the mean of the patch tokens that lie on the tile in each place.
-        embedding: float32 [n, 2 D], class token and mean patch token.
-    """
-
-    places: Tensor
-    embedding: Tensor
 
 
 def part_of(data: EvaluationData, sample: ImageSample, images: int | None) -> ImageSample:
@@ -87,8 +76,7 @@ def apart_features(
             with torch.inference_mode():
                 tiles = tiles_apart(puzzle, *inputs, size, photometric)  # [B, T, 3, N, N]
             encoding = encode_pixels(model, tiles.flatten(0, 1))
-            embedding = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
-            found.append(embedding.unflatten(0, tiles.shape[:2]).cpu())
+            found.append(_cls_and_mean_patch(encoding).unflatten(0, tiles.shape[:2]).cpu())
         rows = torch.isin(keys_of(data, part), images.keys).nonzero()[:, 0]
         return {"tiles": _checked(found, model, part), "rows": rows.numpy()}
 
@@ -97,10 +85,10 @@ def apart_features(
     return torch.from_numpy(np.array(arrays["tiles"])), torch.from_numpy(np.array(arrays["rows"]))
 
 
-def laid_features(
+def place_features(
     model: EvaluatedModel, data: EvaluationData, part: ImageSample, puzzle: Puzzle, rows: Tensor, places: Tensor
-) -> LaidFeatures:
-    """Images whose tiles are laid in other places, each seen whole.
+) -> Tensor:
+    """The tile in each place of images whose tiles are laid in other places: the mean of the patch tokens on it.
 
     Args:
         model: on its device.
@@ -108,24 +96,55 @@ def laid_features(
         puzzle: how images are cut.
         rows: int64 [n], which images of it.
         places: int64 [n, T], where the tile of each cell is laid.
-    """
 
+    Returns:
+        float32 [n, T, D].
+    """
+    weights = token_weights(puzzle, model.size, patch_grid(model)).to(model.device)
+    return _laid(model, data, part, puzzle, rows, places, "places", lambda encoding: weights @ encoding.patches.float())
+
+
+def filled_features(
+    model: EvaluatedModel, data: EvaluationData, part: ImageSample, puzzle: Puzzle, rows: Tensor, places: Tensor
+) -> Tensor:
+    """Whole images whose tiles are laid in other places, the gaps filled: class token and mean patch token.
+
+    Args:
+        model, part, puzzle, rows, places: as for :func:`place_features`.
+
+    Returns:
+        float32 [n, 2 D].
+    """
+    return _laid(model, data, part, puzzle, rows, places, "filled", _cls_and_mean_patch)
+
+
+def _cls_and_mean_patch(encoding: Encoding) -> Tensor:
+    return torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
+
+
+def _laid(
+    model: EvaluatedModel,
+    data: EvaluationData,
+    part: ImageSample,
+    puzzle: Puzzle,
+    rows: Tensor,
+    places: Tensor,
+    what: Literal["places", "filled"],
+    read: Callable[[Encoding], Tensor],
+) -> Tensor:
     def compute(_: Path | None) -> dict[str, np.ndarray]:
         images = data.pixels(model, part)
-        chosen = torch.searchsorted(images.rows, rows)
-        keys, weights = keys_of(data, part)[rows], token_weights(puzzle, model.size, patch_grid(model))
-        found, embeddings = [], []
+        chosen, keys = torch.searchsorted(images.rows, rows), keys_of(data, part)[rows]
+        found = []
         for batch in _batches(model, data, len(rows), data.batch_size, puzzle):
-            encoding = encode_pixels(model, lay(puzzle, images.pixels[chosen[batch]], keys[batch], places[batch]))
-            patches = encoding.patches.float()
-            found.append((weights.to(patches.device) @ patches).cpu())
-            embeddings.append(torch.cat([encoding.cls.float(), patches.mean(1)], dim=-1).cpu())
-        return {"places": _checked(found, model, part), "embedding": _checked(embeddings, model, part)}
+            pixels = lay(puzzle, images.pixels[chosen[batch]], keys[batch], places[batch])
+            found.append(read(encode_pixels(model, fill(puzzle, pixels) if what == "filled" else pixels)).cpu())
+        return {"features": _checked(found, model, part)}
 
     digest = hashlib.sha256(rows.numpy().tobytes() + places.numpy().tobytes()).hexdigest()
     options = {"transform": model.preprocess.identity, "order": digest}
-    arrays = _cached(model, data, part, {"jigsaw": "laid", **dataclasses.asdict(puzzle), **options}, compute)
-    return LaidFeatures(*(torch.from_numpy(np.array(arrays[name])) for name in LaidFeatures._fields))
+    arrays = _cached(model, data, part, {"jigsaw": what, **dataclasses.asdict(puzzle), **options}, compute)
+    return torch.from_numpy(np.array(arrays["features"]))
 
 
 def patch_grid(model: EvaluatedModel) -> tuple[int, int]:

@@ -5,12 +5,15 @@ The linear probe of the model (:mod:`sp_hf.evaluation.what.linear`, trained on i
 - **intact**;
 - **shuffled**: its tiles in a random order;
 - **ordered**: its tiles in the true order, which costs what gaps and jitter cost, and no order;
-- **reconstructed**: its tiles in the predicted order.
+- **reconstructed**: its tiles in the predicted order;
+
+the gaps of the last three filled with the nearest pixels of the tile in each cell, as bars between tiles put off a
+classifier more than a wrong order does.
 
     recovered  =  (reconstructed - shuffled) / (intact - shuffled)
 
-is 0 for tiles left as they were. As the gaps stay, not all can be recovered: ``recoverable`` is the same fraction for
-the ordered images.
+is 0 for tiles left as they were. As what was in the gaps is lost, not all can be recovered: ``recoverable`` is the same
+fraction for the ordered images.
 
 Letters: n images, T tiles of an image.
 """
@@ -28,8 +31,8 @@ from ..features import ImageSample
 from ..measure import Measure, paired_difference
 from ..model import EvaluatedModel
 from ..what.linear import linear_probe
-from .jigsaw_features import laid_features
-from .jigsaw_solving import Shuffled, Solution
+from .jigsaw_features import filled_features, keys_of
+from .jigsaw_solving import Solution
 from .jigsaw_tiles import Puzzle
 
 if TYPE_CHECKING:
@@ -90,7 +93,6 @@ def recognise(
     data: EvaluationData,
     part: ImageSample,
     puzzle: Puzzle,
-    shuffled: Shuffled,
     solutions: Mapping[str, Solution],
 ) -> tuple[dict[str, Measure], str | None]:
     """Recognition of the labelled images of a sample.
@@ -99,7 +101,6 @@ def recognise(
         model: on its device.
         part: with labels.
         puzzle: how its images are cut.
-        shuffled: these images, shuffled.
         solutions: by the way in which the puzzles were solved.
 
     Returns:
@@ -112,14 +113,14 @@ def recognise(
     rows, labels = intact.rows[kept], intact.labels[kept]
 
     def right(places: Tensor) -> Tensor:
-        return probe.predict(laid_features(model, data, part, puzzle, rows, places).embedding) == labels
+        return probe.predict(filled_features(model, data, part, puzzle, rows, places)) == labels
 
     reconstructed = {
         regime: right(solution.places()[torch.isin(solution.rows, rows)]) for regime, solution in solutions.items()
     }
     recognised = Recognised(
         intact=probe.predict(intact.embedding()[kept]) == labels,
-        shuffled=probe.predict(shuffled.features.embedding[kept]) == labels,
+        shuffled=right(puzzle.order(keys_of(data, part)[rows]).argsort(-1)),
         ordered=right(torch.arange(puzzle.tiles).repeat(len(rows), 1)),
         reconstructed=reconstructed,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...photometric import Photometric
 from ..features import ImageSample
 from ..model import EvaluatedModel
-from .jigsaw_features import LaidFeatures, apart_features, keys_of, laid_features
+from .jigsaw_features import apart_features, keys_of, place_features
 from .jigsaw_probe import CellProbe
 from .jigsaw_tiles import Puzzle
 from .permutations import optimal_assignment
@@ -48,25 +48,25 @@ class Shuffled(NamedTuple):
     Args:
         rows: int64 [n], which images of the sample.
         cells: int64 [n, T], where the tile in each place belongs.
-        features: of the shuffled images.
+        features: float32 [n, T, D], of the tile in each place.
     """
 
     rows: Tensor
     cells: Tensor
-    features: LaidFeatures
+    features: Tensor
 
 
 def shuffled_images(model: EvaluatedModel, data: EvaluationData, part: ImageSample, puzzle: Puzzle) -> Shuffled:
     """The images of a sample that can be read, shuffled and encoded."""
     rows = data.features(model, part).rows
     cells = puzzle.order(keys_of(data, part)[rows])
-    return Shuffled(rows, cells, laid_features(model, data, part, puzzle, rows, cells.argsort(-1)))
+    return Shuffled(rows, cells, place_features(model, data, part, puzzle, rows, cells.argsort(-1)))
 
 
 def solve_whole(train: Shuffled, validation: Shuffled, seed: int) -> Solution:
     """By the patch tokens of shuffled images."""
-    probe = CellProbe.fit(train.features.places, train.cells, seed=seed)
-    predicted = optimal_assignment(probe.scores(validation.features.places))
+    probe = CellProbe.fit(train.features, train.cells, seed=seed)
+    predicted = optimal_assignment(probe.scores(validation.features))
     return Solution(validation.rows, validation.cells, predicted, probe.penalty)
 
 
