@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint benchmarks clean
+.PHONY: help setup demo space test lint benchmarks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do
 
 demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, probe what and where, print one table
 	$(VENV)/bin/python scripts/demo.py
+
+space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebook/dinov2-small" names others
+	$(VENV)/bin/sp-hf demo $(MODELS)
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest

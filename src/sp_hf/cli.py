@@ -1,4 +1,4 @@
-"""The command line: ``sp-hf pretrain | evaluate | export | push``. Thin: each command is a function of the package."""
+"""The command line: ``sp-hf pretrain | evaluate | export | push | demo``. Thin: functions of the package."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate_command", "what vision models know, and where: any of the Hub or on disk, side by side"),
     "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
     "push": ("push_command", "share a run on the Hub: the stock encoder, and all it takes to train on"),
+    "demo": ("demo_command", "try in a browser what models know about where things are"),
 }
 
 
@@ -127,6 +128,13 @@ def push_command(argv: list[str]) -> int:
     from .hub.command import push_run
 
     return push_run(argv)
+
+
+def demo_command(argv: list[str]) -> int:
+    """``sp-hf demo``."""
+    from .space.command import run_demo
+
+    return run_demo(argv)
 
 
 if __name__ == "__main__":

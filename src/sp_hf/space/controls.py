@@ -1,0 +1,84 @@
+"""What all tabs share: the image and the model, how errors reach visitors, and how long work is announced."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import gradio as gr
+
+from .probes import Say
+from .uploads import open_upload
+
+COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 2}
+"""Of everything that computes: so many at a time, the others wait in a queue."""
+
+F = TypeVar("F", bound=Callable)
+
+
+class Shared(NamedTuple):
+    """Components above the tabs."""
+
+    image: gr.Image
+    model: gr.Dropdown
+
+
+def told(function: F) -> F:
+    """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+def announce(progress: gr.Progress) -> Say:
+    """Show what takes time over the outputs that wait for it."""
+    steps = iter((0.15, 0.4, 0.6, 0.75, 0.85, 0.9))
+    return lambda text: progress(next(steps, 0.95), desc=text)
+
+
+def upload_box(**options: Any) -> gr.Image:
+    """An image that reaches its handler as the path of the file, whatever is in it.
+
+    Gradio would decode it here, without bounds and with any format's decoder; :func:`~sp_hf.space.uploads.open_upload`
+    does it with both.
+    """
+    box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    box.preprocess = lambda payload: None if payload is None else payload.path
+    return box
+
+
+def model_box(models: list[str], value: str, label: str) -> gr.Dropdown:
+    """A choice of models, which also takes what a visitor types."""
+    return gr.Dropdown(
+        models, value=value, label=label, allow_custom_value=True, filterable=True, info="or type a Hub id: owner/name"
+    )
+
+
+def preview(path: str | None) -> dict[str, Any]:
+    """An uploaded image as boards show it: its address and its size on the page."""
+    from .drawing import image_url
+
+    if path is None:
+        return {"src": None}
+    upload = open_upload(path)
+    width, height = upload.shape
+    return {"src": image_url(upload.image.resize((width, height))), "width": width, "height": height}
+
+
+def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
+    """Figures as HTML; everything is escaped."""
+    cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    return (
+        f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"
+        + (f"<table>{cells}</table>" if cells else "")
+        + (f"<div class='note'>{html.escape(note)}</div>" if note else "")
+        + "</div>"
+    )

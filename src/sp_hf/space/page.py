@@ -1,0 +1,68 @@
+"""The page: an image and a model above, a tab for each question below, and how it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from .boards import asset
+from .controls import Shared, model_box, upload_box
+from .shelf import Shelf
+from .tab_jigsaw import add_jigsaw
+from .uploads import MAX_BYTES
+
+_HEAD = """
+# What does a vision model know about *where*?
+
+Take an image and a model, and see what the model's features tell about where things are.
+"""
+_KEPT = 3600  # seconds for which uploads and results are kept
+_WAITING = 100  # visitors in the queue
+
+
+def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
+    """The app, not running yet.
+
+    Args:
+        shelf: of models; the first one it offers is chosen.
+        examples: images to choose from.
+    """
+    models = list(shelf.options.models)
+    with gr.Blocks(title="Spatial probes", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
+        gr.Markdown(_HEAD, elem_id="head")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                image = upload_box(
+                    value=str(examples[0]) if examples else None,
+                    label="Image",
+                    alt_text="The image to probe",
+                    elem_id="image",
+                    height=280,
+                    buttons=[],
+                )
+                if examples:
+                    gr.Examples([[str(path)] for path in examples], image, label="or one of these", elem_id="examples")
+                model = model_box(models, models[0], "Model")
+            with gr.Column(scale=5, min_width=320):
+                shared = Shared(image, model)
+                with gr.Tabs():
+                    with gr.Tab("Jigsaw", id="jigsaw"):
+                        add_jigsaw(shared, shelf)
+    return page.queue(default_concurrency_limit=8, max_size=_WAITING)
+
+
+def serving() -> dict[str, Any]:
+    """Arguments of ``launch``: looks, limits, and nothing asked of other servers."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    return {
+        "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
+        "css": asset("page.css"),
+        "max_file_size": MAX_BYTES,
+        "show_error": False,
+        "ssr_mode": False,
+        "footer_links": ["api"],
+        "strict_cors": True,
+    }

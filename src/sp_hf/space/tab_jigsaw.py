@@ -1,0 +1,125 @@
+"""The Jigsaw tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from .accelerator import on_gpu
+from .boards import board_value, tile_board
+from .controls import COMPUTE, Shared, announce, report, told
+from .drawing import data_url, draw_solved
+from .jigsaw import GRIDS, Cut, check_arrangement, picture, solve
+from .probes import Say
+from .shelf import Shelf
+from .uploads import Upload, open_upload
+
+_INTRO = "The model sees the shuffled image once and puts every tile back. Can you do better?"
+_PROBE = "Read from frozen features by a linear probe fitted to drawn scenes; on photographs it has a harder time."
+
+
+def add_jigsaw(shared: Shared, shelf: Shelf) -> None:
+    """Lay out the tab, inside of ``gr.Blocks``."""
+    gr.Markdown(_INTRO, elem_classes="tab-intro")
+    with gr.Row():
+        grid = gr.Radio([(f"{g} x {g}", g) for g in GRIDS], value=3, label="Grid", elem_id="jigsaw-grid")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, step=1, elem_id="jigsaw-seed")
+    run = gr.Button("Shuffle, and let the model solve it", variant="primary", elem_id="jigsaw-run")
+    with gr.Row():
+        with gr.Column(min_width=260):
+            gr.Markdown("**Yours** – choose two tiles to swap them")
+            board = tile_board(elem_id="jigsaw-board")
+            check = gr.Button("Check mine", elem_id="jigsaw-check")
+            verdict = gr.HTML(elem_id="jigsaw-verdict", padding=False)
+        with gr.Column(min_width=260):
+            solved = _picture("The model's", "The image as the model puts it back", "jigsaw-solved")
+            answer = gr.HTML(elem_id="jigsaw-report", padding=False)
+    with gr.Accordion("The truth", open=False, elem_id="jigsaw-truth"):
+        truth = _picture("In true order", "The tiles in their true order", "jigsaw-true")
+    figures = gr.JSON(visible=False)
+    answers = Answers(shelf)
+    run.click(
+        answers.play,
+        [shared.image, shared.model, grid, seed],
+        [board, solved, truth, answer, figures, verdict],
+        api_name="jigsaw",
+        **COMPUTE,
+    )
+    check.click(check_visitor, [board], [board, verdict], api_name="check_jigsaw", show_progress="hidden")
+
+
+def _picture(label: str, alt: str, elem_id: str) -> gr.Image:
+    return gr.Image(
+        label=label, alt_text=alt, elem_id=elem_id, interactive=False, buttons=["fullscreen"], show_label=True
+    )
+
+
+class Answers:
+    """The tab's handler."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        @on_gpu
+        def compute(model: str, upload: Upload, cut: Cut, say: Say) -> Any:
+            probes = shelf.open(model, say)
+            return solve(probes.model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
+
+        self._compute = compute
+
+    @told
+    def play(
+        self,
+        image: str | None,
+        model: str,
+        grid: int,
+        seed: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        """Cut, shuffle, solve."""
+        upload, cut = open_upload(image), Cut.of(int(grid), int(seed or 0))
+        solved = self._compute(model, upload, cut, announce(progress))
+        tiles, (width, height) = cut.puzzle.tiles, upload.shape
+        board = {
+            "src": data_url(picture(upload, cut, cut.shuffled), upload.shape),
+            "grid": cut.puzzle.grid,
+            "seed": int(seed or 0),
+            "width": width,
+            "height": height,
+            "placed": cut.shuffled.tolist(),
+            "right": None,
+            "model": solved.right,
+        }
+        said = {f"Classifier, {what}": f"{name} ({100 * p:.0f} %)" for what, (name, p) in solved.said.items()}
+        figures = {
+            "tiles": tiles,
+            "right": solved.right,
+            "cells": cut.cells.tolist(),
+            "predicted": solved.placed.argsort().tolist(),
+            "confidence": [round(float(value), 4) for value in solved.confidence[solved.placed.argsort()]],
+            "classifier": {
+                what: {"class": name, "probability": round(p, 4)} for what, (name, p) in solved.said.items()
+            },
+        }
+        words = report(f"{solved.right} of {tiles} tiles right", {"By chance": "1 on average"} | said, _PROBE)
+        return (
+            board,
+            draw_solved(upload, solved),
+            upload.unsquash(picture(upload, cut, cut.solution)),
+            words,
+            figures,
+            "",
+        )
+
+
+@told
+def check_visitor(board: Any) -> tuple[Any, str]:
+    """Count the tiles that a visitor has put right."""
+    if not isinstance(board, dict) or not board.get("src"):
+        raise ValueError("There is no puzzle yet: shuffle first.")
+    grid, seed = (int(board_value(board, field, 1)[0]) for field in ("grid", "seed"))
+    cut = Cut.of(grid, seed)
+    right = cut.right(check_arrangement([int(tile) for tile in board_value(board, "placed")], cut))
+    yours, models = int(right.sum()), int(board_value(board, "model", 1)[0])
+    outcome = "You win" if yours > models else "A draw" if yours == models else "The model wins"
+    done = "All right! " if right.all() else ""
+    return board | {"right": right.tolist()}, report(f"{done}You {yours}, the model {models}", note=f"{outcome}.")
