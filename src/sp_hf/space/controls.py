@@ -55,10 +55,30 @@ def upload_box(**options: Any) -> gr.Image:
     return box
 
 
-def model_box(models: list[str], value: str, label: str) -> gr.Dropdown:
+def model_box(models: list[str], value: str, label: str, elem_id: str) -> gr.Dropdown:
     """A choice of models, which also takes what a visitor types."""
     return gr.Dropdown(
-        models, value=value, label=label, allow_custom_value=True, filterable=True, info="or type a Hub id: owner/name"
+        models,
+        value=value,
+        label=label,
+        elem_id=elem_id,
+        allow_custom_value=True,
+        filterable=True,
+        info="or type a Hub id: owner/name",
+    )
+
+
+def picture_box(alt: str, elem_id: str) -> gr.Image:
+    """A picture that comes back, without a label over it: a caption stands above."""
+    return gr.Image(
+        label=alt,
+        alt_text=alt,
+        elem_id=elem_id,
+        interactive=False,
+        buttons=["fullscreen"],
+        show_label=False,
+        container=False,
+        format="png",
     )
 
 

@@ -24,7 +24,7 @@ from ..evaluation.model import EvaluatedModel
 from ..evaluation.what.linear import LinearProbe
 from ..evaluation.where.jigsaw_features import patch_grid
 from ..evaluation.where.jigsaw_probe import CellProbe
-from ..evaluation.where.jigsaw_tiles import Puzzle, lay, token_weights
+from ..evaluation.where.jigsaw_tiles import Puzzle, fill, lay, token_weights
 from ..evaluation.where.permutations import optimal_assignment
 from ..keyed_random import sample_keys
 from .probes import puzzle as puzzle_of
@@ -121,8 +121,8 @@ def solve(model: EvaluatedModel, probe: CellProbe, classifier: LinearProbe, uplo
     cells = optimal_assignment(scores)[0]  # of the tile in each place
     placed = cells.argsort()
     confidence = doubly_stochastic(scores[0])[placed, torch.arange(len(placed))]
-    pictures = torch.stack([square, shuffled, cut.lay(square, placed)])
-    said = classify(model, classifier, pictures)
+    laid = fill(cut.puzzle, torch.stack([shuffled, cut.lay(square, placed)]))
+    said = classify(model, classifier, torch.cat([square[None], laid]))
     return Solved(cut, placed, confidence, dict(zip(("whole", "shuffled", "put back"), said, strict=True)))
 
 

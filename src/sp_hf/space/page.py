@@ -9,9 +9,12 @@ from typing import Any
 import gradio as gr
 
 from .boards import asset
-from .controls import Shared, model_box, upload_box
+from .controls import Shared, model_box, preview, told, upload_box
 from .shelf import Shelf
+from .tab_compare import Settings, add_compare
 from .tab_jigsaw import add_jigsaw
+from .tab_patches import AT, GRID, add_patches
+from .tab_where import BOXES, add_where
 from .uploads import MAX_BYTES
 
 _HEAD = """
@@ -45,13 +48,37 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
                 )
                 if examples:
                     gr.Examples([[str(path)] for path in examples], image, label="or one of these", elem_id="examples")
-                model = model_box(models, models[0], "Model")
+                model = model_box(models, models[0], "Model", "model")
             with gr.Column(scale=5, min_width=320):
                 shared = Shared(image, model)
-                with gr.Tabs():
+                with gr.Tabs(elem_id="tabs"):
                     with gr.Tab("Jigsaw", id="jigsaw"):
-                        add_jigsaw(shared, shelf)
+                        grid, seed = add_jigsaw(shared, shelf)
+                    with gr.Tab("Where", id="where"):
+                        boxes, first, second = add_where(shared, shelf)
+                    with gr.Tab("Patches", id="patches"):
+                        point, x, y = add_patches(shared, shelf)
+                    with gr.Tab("Compare", id="compare"):
+                        add_compare(shared, shelf, Settings(grid, seed, first, second, x, y))
+        gr.on(
+            [image.change, page.load],
+            show_image,
+            [image, boxes, point],
+            [boxes, point],
+            show_progress="hidden",
+            api_visibility="private",
+        )
     return page.queue(default_concurrency_limit=8, max_size=_WAITING)
+
+
+@told
+def show_image(path: str | None, boxes: Any, point: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A new image on the boards; boxes and point stay where they are. Says at once what is wrong with an upload."""
+    shown = preview(path)
+    first, second = BOXES
+    boxes = boxes if isinstance(boxes, dict) and boxes.get("first") else {"first": first, "second": second}
+    point = point if isinstance(point, dict) and point.get("at") else {"at": list(AT), "grid": list(GRID)}
+    return boxes | shown, point | shown
 
 
 def serving() -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Probes:
 
         def fit(data: EvaluationData) -> CellProbe:
             shuffled = shuffled_images(self.model, data, data.train, puzzle(grid))
-            return CellProbe.fit(shuffled.features.places, shuffled.cells, seed=data.seed)
+            return CellProbe.fit(shuffled.features, shuffled.cells, seed=data.seed)
 
         return self._once(("jigsaw", grid), fit, f"the probe of {grid} x {grid} jigsaws", say)
 

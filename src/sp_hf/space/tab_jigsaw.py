@@ -8,7 +8,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
-from .controls import COMPUTE, Shared, announce, report, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, told
 from .drawing import data_url, draw_solved
 from .jigsaw import GRIDS, Cut, check_arrangement, picture, solve
 from .probes import Say
@@ -19,8 +19,8 @@ _INTRO = "The model sees the shuffled image once and puts every tile back. Can y
 _PROBE = "Read from frozen features by a linear probe fitted to drawn scenes; on photographs it has a harder time."
 
 
-def add_jigsaw(shared: Shared, shelf: Shelf) -> None:
-    """Lay out the tab, inside of ``gr.Blocks``."""
+def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
+    """Lay out the tab; returns the grid and the seed."""
     gr.Markdown(_INTRO, elem_classes="tab-intro")
     with gr.Row():
         grid = gr.Radio([(f"{g} x {g}", g) for g in GRIDS], value=3, label="Grid", elem_id="jigsaw-grid")
@@ -28,15 +28,16 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> None:
     run = gr.Button("Shuffle, and let the model solve it", variant="primary", elem_id="jigsaw-run")
     with gr.Row():
         with gr.Column(min_width=260):
-            gr.Markdown("**Yours** – choose two tiles to swap them")
+            gr.Markdown("**Yours**: choose two tiles, and they change places", elem_classes="caption")
             board = tile_board(elem_id="jigsaw-board")
             check = gr.Button("Check mine", elem_id="jigsaw-check")
             verdict = gr.HTML(elem_id="jigsaw-verdict", padding=False)
         with gr.Column(min_width=260):
-            solved = _picture("The model's", "The image as the model puts it back", "jigsaw-solved")
+            gr.Markdown("**The model's**, with its confidence in each tile", elem_classes="caption")
+            solved = picture_box("The image as the model puts it back", "jigsaw-solved")
             answer = gr.HTML(elem_id="jigsaw-report", padding=False)
     with gr.Accordion("The truth", open=False, elem_id="jigsaw-truth"):
-        truth = _picture("In true order", "The tiles in their true order", "jigsaw-true")
+        truth = picture_box("The tiles in their true order", "jigsaw-true")
     figures = gr.JSON(visible=False)
     answers = Answers(shelf)
     run.click(
@@ -47,12 +48,7 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> None:
         **COMPUTE,
     )
     check.click(check_visitor, [board], [board, verdict], api_name="check_jigsaw", show_progress="hidden")
-
-
-def _picture(label: str, alt: str, elem_id: str) -> gr.Image:
-    return gr.Image(
-        label=label, alt_text=alt, elem_id=elem_id, interactive=False, buttons=["fullscreen"], show_label=True
-    )
+    return grid, seed
 
 
 class Answers:

@@ -1,0 +1,114 @@
+"""The Compare tab: the same question to two models, side by side."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+from PIL import Image
+
+from .accelerator import on_gpu
+from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, told
+from .drawing import draw_components, draw_located, draw_similarity, draw_solved
+from .jigsaw import Cut, solve
+from .patches import patch_maps
+from .probes import Probes, Say
+from .shelf import Shelf
+from .uploads import Upload, open_upload
+from .where import in_words, locate, read_box
+
+QUESTIONS = ("Jigsaw", "Where", "Similarity", "Components")
+_INTRO = (
+    "The same image, the same question, two models: for instance with and without Spatial Prediction. Grid, seed, boxes"
+    " and patch are those of the other tabs."
+)
+
+
+class Settings(NamedTuple):
+    """Components of the other tabs that say what is asked."""
+
+    grid: gr.Radio
+    seed: gr.Number
+    first: gr.Textbox
+    second: gr.Textbox
+    x: gr.Slider
+    y: gr.Slider
+
+
+def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
+    """Lay out the tab."""
+    gr.Markdown(_INTRO, elem_classes="tab-intro")
+    models = list(shelf.options.models)
+    with gr.Row():
+        question = gr.Radio(list(QUESTIONS), value="Jigsaw", label="Question", elem_id="compare-question")
+        other = model_box(models, models[1 % len(models)], "Second model", "compare-model")
+    run = gr.Button("Ask both", variant="primary", elem_id="compare-run")
+    with gr.Row():
+        outputs = []
+        for index, which in enumerate(("first", "second"), start=1):
+            with gr.Column(min_width=260):
+                answer = gr.HTML(elem_id=f"compare-report-{index}")
+                outputs += [picture_box(f"The answer of the {which} model", f"compare-picture-{index}"), answer]
+    figures = gr.JSON(visible=False)
+    inputs = [shared.image, shared.model, other, question, *settings]
+    run.click(Answers(shelf).ask, inputs, [*outputs, figures], api_name="compare", **COMPUTE)
+
+
+class Answers:
+    """The tab's handler."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        @on_gpu
+        def compute(names: list[str], question: str, upload: Upload, settings: tuple, say: Say) -> Any:
+            return [ask(shelf.open(name, say), question, upload, Settings(*settings), say) for name in names]
+
+        self._compute = compute
+
+    @told
+    def ask(
+        self,
+        image: str | None,
+        model: str,
+        other: str,
+        question: str,
+        grid: int,
+        seed: int,
+        first: str,
+        second: str,
+        x: float,
+        y: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        """Ask two models one question."""
+        if question not in QUESTIONS:
+            raise ValueError(f"The question is “{str(question)[:40]}”; it must be one of {', '.join(QUESTIONS)}.")
+        settings = (grid, seed, first, second, x, y)
+        names = [str(model or ""), str(other or "")]
+        found = self._compute(names, question, open_upload(image), settings, announce(progress))
+        outputs, figures = [], {}
+        for which, name, (picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
+            outputs += [picture, report(words, {"Model": name} | rows)]
+            figures[which] = {"model": name} | numbers
+        return (*outputs, figures)
+
+
+def ask(
+    probes: Probes, question: str, upload: Upload, settings: Settings, say: Say
+) -> tuple[Image.Image, str, dict, dict]:
+    """One model: a picture, an answer in words, further rows, and figures."""
+    model = probes.model
+    if question == "Jigsaw":
+        cut = Cut.of(int(settings.grid), int(settings.seed or 0))
+        solved = solve(model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
+        words = f"{solved.right} of {cut.puzzle.tiles} tiles right"
+        return draw_solved(upload, solved), words, {}, {"right": solved.right, "tiles": cut.puzzle.tiles}
+    if question == "Where":
+        boxes = read_box(settings.first, "first"), read_box(settings.second, "second")
+        located = locate(model, probes.relation(say), probes.crops, upload, *boxes)
+        rows, figures = {"IoU": f"{located.iou:.2f}"}, {"iou": round(located.iou, 4)}
+        return draw_located(upload, located), in_words(located).capitalize(), rows, figures
+    maps = patch_maps(model, upload, (float(settings.x) / 100, float(settings.y) / 100))
+    draw = draw_similarity if question == "Similarity" else draw_components
+    rows, columns = maps.similarity.shape
+    figures = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
+    return draw(upload, maps), f"{rows} x {columns} patches", {}, figures
