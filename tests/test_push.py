@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, close_session, constants
+from huggingface_hub import HfApi, ModelCard, close_session, constants
 from loopback_hub import LoopbackHub
 from training.conftest import tiny_encoder, tiny_options  # noqa: F401
 from transformers import TrainerState
@@ -67,7 +67,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def push(run: Path, repo: str, *flags: str) -> int:
-    return main(["push", str(run), repo, *flags])
+    return main(["push", str(run), repo, "--no-card", *flags])
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -230,8 +230,10 @@ def push_images(hub: LoopbackHub, tmp_path: Path) -> None:
 
 
 def test_data_and_encoder_from_the_hub_and_back(hub: LoopbackHub, run: Path, tmp_path: Path) -> None:
-    """One process: load a data set both ways, load the whole state, train on, push the result."""
-    assert push(run, "lab/model") == 0
+    """One process: load a data set both ways, load the whole state, train on, push the result with its card."""
+    assert main(["push", str(run), "lab/model", "--license", "mit"]) == 0
+    first = ModelCard(pushed(hub, "lab/model")["README.md"].decode()).data
+    assert (first.license, first.base_model, first.library_name) == ("mit", None, "transformers")
     push_images(hub, tmp_path)
     out = tmp_path / "out"
     flags = ["--encoder", "lab/model", "--dataset", "lab/images", "--objectives", "dino", "--output_dir", str(out)]
@@ -256,6 +258,9 @@ sys.exit(main(["pretrain", *{flags!r}]))
     said = in_process(script, hub, tmp_path / "home")
     assert f"Pushed:    {hub.url}/lab/second" in said
     assert titles(hub, "lab/second") == ["End of training, step 2"]
+    card = ModelCard(pushed(hub, "lab/second")["README.md"].decode()).data
+    assert (card.base_model, card.license, card.datasets) == ("lab/model", "mit", ["lab/images"])  # inherited: mit
+    assert card.base_model_revision == hub.store.repos["model", "lab/model"].history("main")[0].oid
     assert pushed(hub, "lab/second")["model.safetensors"] == (out / "encoder" / "model.safetensors").read_bytes()
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "training_args.bin" for path in written)  # where transformers would have put it
@@ -454,7 +459,8 @@ def test_no_token_leaves_the_machine(
 
 def train(run: Path, output: Path, *flags: str, steps: int = 4) -> int:
     recipe = ["--recipe", str(run.parent / "tiny.yaml"), "--max_steps", str(steps)]
-    return main(["pretrain", *recipe, "--output_dir", str(output), "--hub_model_id", "lab/live", *flags])
+    where = ["--output_dir", str(output), "--hub_model_id", "lab/live", "--hub_card", "False"]
+    return main(["pretrain", *recipe, *where, *flags])
 
 
 def test_every_save_is_pushed_and_a_failing_push_costs_nothing(
@@ -538,7 +544,7 @@ def test_a_save_during_a_push_is_passed_over(
         messages.append(message)
 
     monkeypatch.setattr(hub_push, "push", slow)
-    callback = HubPush(Destination(HfApi(), "lab/live", "ann"), copy, every_save=True, always=False)
+    callback = HubPush(Destination(HfApi(), "lab/live", "ann"), copy, every_save=True, always=False, card=False)
     for step in (1, 2):
         callback.on_save(None, TrainerState(global_step=step, max_steps=9), None)
     shutil.rmtree(copy / "checkpoint-1")  # rotated away meanwhile

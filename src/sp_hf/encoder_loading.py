@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig
 
 from .configuration_sp_vit import SPViTConfig
@@ -56,6 +57,18 @@ def resolve_encoder(
     if not path.is_dir():
         _check_hub_id(str(name))
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
+
+
+def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
+    """The commit that ``revision`` of a Hub repository stood for when it was loaded: a branch may move on.
+
+    Returns:
+        The commit, by the local cache; ``revision`` itself for anything that is not on the Hub.
+    """
+    if name in PRESETS or Path(name).expanduser().exists():
+        return revision
+    folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    return folder.name if folder.parent.name == "snapshots" else revision
 
 
 def _fresh(config: PreTrainedConfig, token_control: bool) -> Encoder:

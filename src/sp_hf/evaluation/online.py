@@ -37,7 +37,7 @@ def online_probe(
         max_images=args.probe_images,
     )
     data = EvaluationData(source, batch_size=args.train_batch_size, keep_pixels=True)
-    tasks: list[Task] = [RelativeGeometry(crop_size=min(sizes), images=None)]
+    tasks: list[Task] = [RelativeGeometry(crop_size=min(sizes), images=None, mlp=False)]
     tasks[0].prepare(data)
     try:
         KNN().prepare(data)

@@ -50,6 +50,7 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
     if unknown:
         raise ValueError(f"unknown task {', '.join(unknown)}; there are: {', '.join(TASKS)}, or all")
     given = {name: value for name, value in (options or {}).items() if value is not None}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     built = []
     for name in wanted:
         fields = options_of(TASKS[name])

@@ -12,7 +12,7 @@ from huggingface_hub.utils import enable_progress_bars
 
 from .export import find_weights
 from .failures import PushError
-from .layout import PRETRAINING, describe_files, files_to_push
+from .layout import PRETRAINING, describe_files, files_to_push, with_card
 from .push import Destination, connect, push
 
 
@@ -33,6 +33,10 @@ def push_run(argv: list[str]) -> int:
         there = connect(args.repo, private=args.private, revision=args.revision, create_pr=args.create_pr)
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         files = files_to_push(args.run, Path(folder), teacher=args.teacher)
+        if args.card:
+            print("Making the model card, its snippets are run ...", flush=True)
+            options = {"license": args.license, "evaluations": args.evaluation}
+            files = with_card(files, args.run, Path(folder), args.repo, **options)
         print(f"{args.run} -> {there.url if there else args.repo}")
         print(describe_files(files))
         if there is None:
@@ -71,5 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", help="branch, created if it is not there, or refs/pr/N; default: main")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher's encoder instead of the student's")
     parser.add_argument("--message", help="of the commit, or title of the pull request")
+    parser.add_argument("--license", help="for the card, as the Hub names it (apache-2.0); default: the base model's")
+    parser.add_argument(
+        "--evaluation",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="what sp-hf evaluate --output_dir wrote, for the card",
+    )
+    parser.add_argument("--no-card", "--no_card", dest="card", action="store_false", help="push no model card")
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="list the files, push nothing")
     return parser

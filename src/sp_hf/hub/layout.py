@@ -3,7 +3,7 @@
 ::
 
     config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
-    README.md                                                   the model card, if the run has one
+    README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
     figures/*.png                                               views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
@@ -15,6 +15,7 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from .export import export
@@ -46,6 +47,37 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files
+
+
+def with_card(
+    files: dict[str, Path],
+    run: str | Path,
+    workspace: Path,
+    repo: str,
+    *,
+    license: str | None = None,
+    evaluations: Sequence[str | Path] = (),
+) -> dict[str, Path]:
+    """The files and, of a finished run that has no README.md of its own, a model card with its pictures.
+
+    Args:
+        files: from :func:`files_to_push`, the encoder in ``workspace``.
+        run: run folder.
+        workspace: the card is written into its ``card/``.
+        repo: ``owner/name``.
+        license, evaluations: see :func:`~sp_hf.hub.model_card.write_card`.
+
+    Raises:
+        ResultsError, SnippetError: the card cannot be written.
+    """
+    finished = (Path(run) / "encoder" / "config.json").is_file() and (Path(run) / "recipe.yaml").is_file()
+    if not finished or "README.md" in files:
+        return files
+    from .model_card import write_card
+
+    card = workspace / "card"
+    write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)
+    return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 
 
 def refuse_secrets(files: dict[str, Path], token: str | None) -> None:

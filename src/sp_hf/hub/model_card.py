@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..encoder import Encoder
@@ -45,8 +45,8 @@ def write_card(
     *,
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
+    encoder: str | Path | None = None,
     run_snippets: bool = True,
-    api: HfApi | None = None,
 ) -> ModelCard:
     """Write ``README.md`` and ``figures/`` for a run.
 
@@ -57,8 +57,8 @@ def write_card(
         license: SPDX-like identifier as the Hub has it (``apache-2.0``). ``None``: the base model's, if its card names
             one; otherwise the card names none and says so.
         evaluations: folders that ``sp-hf evaluate --output_dir`` wrote, or ``results.json`` files.
+        encoder: folder of the stock encoder that the card is about; ``None``: the run's own.
         run_snippets: execute the snippets now, as published cards must; ``False`` leaves out what they print.
-        api: of the Hub, to read the base model's license with.
 
     Returns:
         The card.
@@ -70,10 +70,10 @@ def write_card(
         ValueError: a token in what would be published.
     """
     record, folder = RunRecord.read(run), Path(folder)
-    results = read_results(evaluations, record.folder / "encoder")
+    encoder = Path(encoder or record.folder / "encoder")
+    results = read_results(evaluations, encoder)
     figures = _figures(record, results)
-    license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"), api)
-    encoder = record.folder / "encoder"
+    license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
     loaded = Encoder.load(encoder)
     processor = json.loads((encoder / "preprocessor_config.json").read_text(encoding="utf-8"))
     snippets = snippets_for(repo_id, record.encoder_config, loaded.num_prefix_tokens, processor["size"]["height"])
@@ -122,14 +122,14 @@ def _metadata(record: RunRecord, title: str, license: str | None, results: list[
     )
 
 
-def _inherited_license(base_model: str | None, revision: str | None, api: HfApi | None) -> str | None:
+def _inherited_license(base_model: str | None, revision: str | None) -> str | None:
     if base_model is None:
         return None
     try:
-        info = (api or HfApi()).model_info(base_model, revision=revision)
+        readme = hf_hub_download(base_model, "README.md", revision=revision)
     except (HfHubHTTPError, HFValidationError, OSError):  # not there for us, or no network: nothing to inherit
         return None
-    return info.card_data.license if info.card_data is not None else None
+    return ModelCard.load(readme, ignore_metadata_errors=True).data.license
 
 
 def _summary(record: RunRecord, encoder: Encoder) -> str:

@@ -107,6 +107,10 @@ class PretrainingArguments(TrainingArguments):
         default=0.02,
         metadata={"help": "Embedding standard deviation (1 is isotropic, 0 is collapse) under which a run warns."},
     )
+    hub_license: str | None = field(
+        default=None, metadata={"help": "For the model card that is pushed (apache-2.0); default: the base model's."}
+    )
+    hub_card: bool = field(default=True, metadata={"help": "Push a model card with the finished run."})
     stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
 
     def __post_init__(self) -> None:

@@ -20,8 +20,9 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
 
+from ..hub.card_snippets import SnippetError
 from ..hub.failures import PushError
-from ..hub.layout import files_to_push
+from ..hub.layout import files_to_push, with_card
 from ..hub.push import Destination, PushResult, connect, push
 from .arguments import PretrainingArguments
 from .checkpointing import STAGING_PREFIX
@@ -37,10 +38,15 @@ class HubPush(TrainerCallback):
         run: the run folder.
         every_save: ``False``: the finished run only.
         always: wait for the push before instead of passing a save over.
+        card: make a model card for the finished run.
+        license: for the card.
     """
 
-    def __init__(self, there: Destination, run: Path, every_save: bool, always: bool) -> None:
+    def __init__(
+        self, there: Destination, run: Path, every_save: bool, always: bool, card: bool, license: str | None = None
+    ) -> None:
         self.there, self.run, self.every_save, self.always = there, run, every_save, always
+        self.card, self.license = card, license
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -55,7 +61,8 @@ class HubPush(TrainerCallback):
         run = Path(args.output_dir)
         repo = args.hub_model_id or run.resolve().name
         there = connect(repo, private=args.hub_private_repo, revision=args.hub_revision, token=token)
-        return cls(there, run, args.hub_strategy != HubStrategy.END, args.hub_always_push)
+        every_save = args.hub_strategy != HubStrategy.END
+        return cls(there, run, every_save, args.hub_always_push, args.hub_card, args.hub_license)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self.every_save or state.global_step >= state.max_steps:  # the finished run follows at once
@@ -101,13 +108,23 @@ class HubPush(TrainerCallback):
             disable_progress_bars()  # which transformers brings back after training
         folder = self.run / f"{STAGING_PREFIX}push"
         try:
-            return push(files_to_push(self.run, folder), self.there, f"End of training, step {step}")
+            files = files_to_push(self.run, folder)
+            if self.card:
+                files = self._with_card(files, folder)
+            return push(files, self.there, f"End of training, step {step}")
         except PushError as error:
             revision = f" --revision {self.there.revision}" if self.there.revision else ""
             again = f"sp-hf push {self.run} {self.there.repo}{revision}"
             raise PushError(f"{error} The run is whole in {self.run}; push it with: {again}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _with_card(self, files: dict[str, Path], folder: Path) -> dict[str, Path]:
+        try:
+            return with_card(files, self.run, folder, self.there.repo, license=self.license)
+        except SnippetError as error:
+            logger.warning("pushed without a model card: %s", error)
+            return files
 
 
 def set_aside(checkpoint: Path, folder: Path) -> dict[str, Path]:

@@ -28,7 +28,7 @@ from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoder import Encoder
-from ..encoder_loading import resolve_encoder
+from ..encoder_loading import loaded_commit, resolve_encoder
 from ..hub.failures import PushError
 from ..modeling_sp import SPForPreTraining
 from ..objectives import parse_entry
@@ -93,6 +93,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     )
     set_seed(args.seed)
     model = build_model(model_args)
+    model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
     output.mkdir(parents=True, exist_ok=True)
