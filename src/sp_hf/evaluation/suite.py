@@ -40,7 +40,7 @@ class TaskReport:
 def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[EvaluatedModel]:
     """Raw pixels, each architecture at random initialisation, then the models.
 
-    Models that are themselves at random initialisation (presets) stand for their architecture's floor.
+    A model that is itself that random initialisation (a preset, of the same seed) is its own floor.
 
     Raises:
         ValueError: two models of one name.
@@ -54,6 +54,8 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[Evaluated
         architecture = (model.describe(), model.preprocess.identity)
         if architecture not in floors:
             floors[architecture] = random_initialisation(model, seed)
+    weights = {model.identity for model in models}
+    floors = {key: floor for key, floor in floors.items() if floor.identity not in weights}
     if len(floors) > 1:
         for (described, _), floor in floors.items():
             floor.name = f"{RANDOM} ({described}, {floor.size} px)"

@@ -1,0 +1,56 @@
+"""The pages say what the code does: every task, command and option they name is there, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sp_hf.cli import COMMANDS
+from sp_hf.evaluation.command import parser
+from sp_hf.evaluation.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def anchors(text):
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), f"{page.name}: {target}"
+
+
+def test_every_task_has_its_protocol():
+    named = re.findall(r"^\| \[`([a-z-]+)`\]\(#", EVALUATION, re.MULTILINE)
+    assert sorted(named) == sorted(TASKS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_tasks_of_the_pages_exist(page):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in re.findall(r"^(?:\.venv/bin/)?sp-hf (.+)$", text, re.MULTILINE):
+        assert line.split()[0] in COMMANDS, line
+        tasks = re.search(r"--tasks ((?:[a-z-]+ ?)+?)(?= -|\s*$|\s{2,}|\s#)", line)
+        for task in tasks[1].split() if tasks else ():
+            assert task in TASKS or task == "all", line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_of_evaluate_exist(page):
+    known = {option for action in parser("sp-hf evaluate")._actions for option in action.option_strings}
+    prefixes = tuple(f"--{name.replace('-', '_')}_" for name in TASKS)
+    for option in re.findall(r"--[a-z_0-9]+", page.read_text(encoding="utf-8")):
+        if option.startswith(prefixes):
+            assert option in known, f"{page.name}: {option}"
