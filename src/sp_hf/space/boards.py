@@ -44,7 +44,7 @@ def _board(script: str, template: str, **options: Any) -> gr.HTML:
         html_template=template,
         js_on_load=asset(script),
         apply_default_css=False,
-        container=False,
+        elem_classes="board",
         **options,
     )
 

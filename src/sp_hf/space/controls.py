@@ -33,7 +33,7 @@ def told(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except ValueError as error:
-            raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from error
+            raise gr.Error(html.escape(str(error), quote=False), title="That did not work", print_exception=False) from error
 
     return wrapped  # type: ignore[return-value]
 
@@ -55,7 +55,7 @@ def upload_box(**options: Any) -> gr.Image:
     return box
 
 
-def model_box(models: list[str], value: str, label: str, elem_id: str) -> gr.Dropdown:
+def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: str) -> gr.Dropdown:
     """A choice of models, which also takes what a visitor types."""
     return gr.Dropdown(
         models,
@@ -66,6 +66,11 @@ def model_box(models: list[str], value: str, label: str, elem_id: str) -> gr.Dro
         filterable=True,
         info="or type a Hub id: owner/name",
     )
+
+
+def report_box(elem_id: str) -> gr.HTML:
+    """Where a :func:`report` goes; screen readers are told of changes."""
+    return gr.HTML(elem_id=elem_id, apply_default_css=False)
 
 
 def picture_box(alt: str, elem_id: str) -> gr.Image:

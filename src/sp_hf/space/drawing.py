@@ -29,8 +29,8 @@ def draw_solved(upload: Upload, solved: Solved) -> Image.Image:
     for place, right in enumerate(solved.cut.right(solved.placed).tolist()):
         left, top = place % grid * width, place // grid * height
         box = (left + 4, top + 4, left + width - 5, top + height - 5)
-        _rectangle(draw, box, RIGHT if right else WRONG, 4)
-        _label(draw, (left + 10, top + 10), f"{100 * solved.confidence[place]:.0f} %", RIGHT if right else WRONG)
+        _rectangle(draw, box, RIGHT if right else WRONG, 3)
+        _label(draw, (left + 10, top + 10), f"{100 * solved.confidence[place]:.0f} %", "white")
     return shown
 
 

@@ -22,6 +22,8 @@ _HEAD = """
 
 Take an image and a model, and see what the model's features tell about where things are.
 """
+_NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
+  (button, index) => button.setAttribute("aria-label", `Example image ${index + 1}`))"""
 _KEPT = 3600  # seconds for which uploads and results are kept
 _WAITING = 100  # visitors in the queue
 
@@ -33,7 +35,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         shelf: of models; the first one it offers is chosen.
         examples: images to choose from.
     """
-    models = list(shelf.options.models)
+    models = shelf.options.choices()
     with gr.Blocks(title="Spatial probes", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
         gr.Markdown(_HEAD, elem_id="head")
         with gr.Row():
@@ -48,8 +50,8 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
                 )
                 if examples:
                     gr.Examples([[str(path)] for path in examples], image, label="or one of these", elem_id="examples")
-                model = model_box(models, models[0], "Model", "model")
-            with gr.Column(scale=5, min_width=320):
+                model = model_box(models, models[0][1], "Model", "model")
+            with gr.Column(scale=5, min_width=280):
                 shared = Shared(image, model)
                 with gr.Tabs(elem_id="tabs"):
                     with gr.Tab("Jigsaw", id="jigsaw"):
@@ -68,6 +70,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
+        page.load(None, js=_NAME_EXAMPLES, api_visibility="private")  # Gradio leaves these buttons without names
     return page.queue(default_concurrency_limit=8, max_size=_WAITING)
 
 
@@ -83,10 +86,16 @@ def show_image(path: str | None, boxes: Any, point: Any) -> tuple[dict[str, Any]
 
 def serving() -> dict[str, Any]:
     """Arguments of ``launch``: looks, limits, and nothing asked of other servers."""
-    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]  # no fonts of other servers
+    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=["monospace"]).set(
+        button_primary_background_fill="*primary_600",  # white on it can be read
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+    )
     return {
-        "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
-        "css": asset("page.css"),
+        "theme": theme,
+        "head": f"<style>{asset('page.css')}</style>",  # `css` reaches only what is inside of Gradio's own wrappers
         "max_file_size": MAX_BYTES,
         "show_error": False,
         "ssr_mode": False,

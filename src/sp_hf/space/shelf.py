@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..encoder_presets import PRESETS
-from ..evaluation.model import EvaluatedModel, Preprocess, open_model
+from ..evaluation.model import EvaluatedModel, Preprocess, open_model, split_name
 from .accelerator import device
 from .hub_models import ModelError, check_hub_model
 from .probes import SCENES, Probes, Say, Scenes
@@ -37,6 +37,16 @@ class ShelfOptions:
     capacity: int = 3
     max_bytes: int = MAX_BYTES
     scenes: int = SCENES
+
+    def choices(self) -> list[tuple[str, str]]:
+        """What is offered: what visitors read, and what it stands for."""
+        return [(label_of(text), text) for text in self.models]
+
+
+def label_of(text: str) -> str:
+    """What a model is called: ``NAME=`` before it, the end of a path, or its id."""
+    name, place = split_name(text)
+    return name if name != place else Path(place).resolve().name if Path(place).exists() else place
 
 
 class Shelf:
@@ -100,7 +110,7 @@ class Shelf:
             model = open_model(name, device=device())
             if model.size > _LARGEST:
                 raise ModelError(f"{name} takes images of {model.size} px; the limit is {_LARGEST} px.")
-            squashed = EvaluatedModel(_short(name), model.encoder, Preprocess.squash(model.size), source=model.source)
+            squashed = EvaluatedModel(label_of(name), model.encoder, Preprocess.squash(model.size), source=model.source)
         except ModelError:
             raise
         except (ValueError, OSError) as error:  # of the loader: a sentence that names what is wrong
@@ -115,11 +125,6 @@ class Shelf:
         if not self.options.hub:
             raise ModelError(f"“{name[:80]}” is not one of the models here.")
         check_hub_model(name, self.options.max_bytes)
-
-
-def _short(name: str) -> str:
-    """Of a path its end, of a Hub id all."""
-    return Path(name).resolve().name if Path(name).exists() else name
 
 
 def _first_sentence(error: Exception) -> str:

@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from .accelerator import on_gpu
-from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, told
+from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, told
 from .drawing import draw_components, draw_located, draw_similarity, draw_solved
 from .jigsaw import Cut, solve
 from .patches import patch_maps
@@ -38,16 +38,16 @@ class Settings(NamedTuple):
 def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
     """Lay out the tab."""
     gr.Markdown(_INTRO, elem_classes="tab-intro")
-    models = list(shelf.options.models)
+    models = shelf.options.choices()
     with gr.Row():
         question = gr.Radio(list(QUESTIONS), value="Jigsaw", label="Question", elem_id="compare-question")
-        other = model_box(models, models[1 % len(models)], "Second model", "compare-model")
+        other = model_box(models, models[1 % len(models)][1], "Second model", "compare-model")
     run = gr.Button("Ask both", variant="primary", elem_id="compare-run")
     with gr.Row():
         outputs = []
         for index, which in enumerate(("first", "second"), start=1):
             with gr.Column(min_width=260):
-                answer = gr.HTML(elem_id=f"compare-report-{index}")
+                answer = report_box(f"compare-report-{index}")
                 outputs += [picture_box(f"The answer of the {which} model", f"compare-picture-{index}"), answer]
     figures = gr.JSON(visible=False)
     inputs = [shared.image, shared.model, other, question, *settings]
@@ -86,29 +86,39 @@ class Answers:
         names = [str(model or ""), str(other or "")]
         found = self._compute(names, question, open_upload(image), settings, announce(progress))
         outputs, figures = [], {}
-        for which, name, (picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
-            outputs += [picture, report(words, {"Model": name} | rows)]
+        for which, name, (label, picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
+            outputs += [picture, report(words, {"Model": label} | rows)]
             figures[which] = {"model": name} | numbers
         return (*outputs, figures)
 
 
-def ask(
-    probes: Probes, question: str, upload: Upload, settings: Settings, say: Say
-) -> tuple[Image.Image, str, dict, dict]:
-    """One model: a picture, an answer in words, further rows, and figures."""
+class Answer(NamedTuple):
+    """What one model says: its name, a picture, words, further rows of the report, and figures."""
+
+    label: str
+    picture: Image.Image
+    words: str
+    rows: dict[str, str]
+    figures: dict[str, Any]
+
+
+def ask(probes: Probes, question: str, upload: Upload, settings: Settings, say: Say) -> Answer:
+    """Ask one model."""
     model = probes.model
     if question == "Jigsaw":
         cut = Cut.of(int(settings.grid), int(settings.seed or 0))
         solved = solve(model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
         words = f"{solved.right} of {cut.puzzle.tiles} tiles right"
-        return draw_solved(upload, solved), words, {}, {"right": solved.right, "tiles": cut.puzzle.tiles}
+        figures = {"right": solved.right, "tiles": cut.puzzle.tiles}
+        return Answer(model.name, draw_solved(upload, solved), words, {}, figures)
     if question == "Where":
         boxes = read_box(settings.first, "first"), read_box(settings.second, "second")
         located = locate(model, probes.relation(say), probes.crops, upload, *boxes)
-        rows, figures = {"IoU": f"{located.iou:.2f}"}, {"iou": round(located.iou, 4)}
-        return draw_located(upload, located), in_words(located).capitalize(), rows, figures
+        words, rows = in_words(located), {"Overlap (IoU)": f"{located.iou:.2f}"}
+        figures = {"iou": round(located.iou, 4)}
+        return Answer(model.name, draw_located(upload, located), words[0].upper() + words[1:], rows, figures)
     maps = patch_maps(model, upload, (float(settings.x) / 100, float(settings.y) / 100))
     draw = draw_similarity if question == "Similarity" else draw_components
     rows, columns = maps.similarity.shape
     figures = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
-    return draw(upload, maps), f"{rows} x {columns} patches", {}, figures
+    return Answer(model.name, draw(upload, maps), f"{rows} x {columns} patches", {}, figures)

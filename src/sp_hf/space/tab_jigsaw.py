@@ -8,7 +8,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
 from .drawing import data_url, draw_solved
 from .jigsaw import GRIDS, Cut, check_arrangement, picture, solve
 from .probes import Say
@@ -16,7 +16,10 @@ from .shelf import Shelf
 from .uploads import Upload, open_upload
 
 _INTRO = "The model sees the shuffled image once and puts every tile back. Can you do better?"
-_PROBE = "Read from frozen features by a linear probe fitted to drawn scenes; on photographs it has a harder time."
+_PROBE = (
+    "Probe and classifier are linear, on frozen features, fitted to drawn scenes of ten classes; a photograph is new to"
+    " them, and is none of the ten."
+)
 
 
 def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
@@ -31,11 +34,11 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
             gr.Markdown("**Yours**: choose two tiles, and they change places", elem_classes="caption")
             board = tile_board(elem_id="jigsaw-board")
             check = gr.Button("Check mine", elem_id="jigsaw-check")
-            verdict = gr.HTML(elem_id="jigsaw-verdict", padding=False)
+            verdict = report_box("jigsaw-verdict")
         with gr.Column(min_width=260):
             gr.Markdown("**The model's**, with its confidence in each tile", elem_classes="caption")
             solved = picture_box("The image as the model puts it back", "jigsaw-solved")
-            answer = gr.HTML(elem_id="jigsaw-report", padding=False)
+            answer = report_box("jigsaw-report")
     with gr.Accordion("The truth", open=False, elem_id="jigsaw-truth"):
         truth = picture_box("The tiles in their true order", "jigsaw-true")
     figures = gr.JSON(visible=False)
@@ -96,7 +99,7 @@ class Answers:
                 what: {"class": name, "probability": round(p, 4)} for what, (name, p) in solved.said.items()
             },
         }
-        words = report(f"{solved.right} of {tiles} tiles right", {"By chance": "1 on average"} | said, _PROBE)
+        words = report(f"{solved.right} of {tiles} tiles right", {"By chance": "1, on average"} | said, _PROBE)
         return (
             board,
             draw_solved(upload, solved),

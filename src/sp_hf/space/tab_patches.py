@@ -8,7 +8,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import point_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
 from .drawing import draw_components, draw_similarity
 from .patches import patch_maps
 from .probes import Say
@@ -37,7 +37,7 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
                 x = gr.Slider(0, 100, AT[0], step=0.1, label="From the left, %", elem_id="patches-x", min_width=120)
                 y = gr.Slider(0, 100, AT[1], step=0.1, label="From the top, %", elem_id="patches-y", min_width=120)
             run = gr.Button("Compare patches", variant="primary", elem_id="patches-run")
-            answer = gr.HTML(elem_id="patches-report")
+            answer = report_box("patches-report")
         with gr.Column(min_width=260):
             gr.Markdown("**Similarity** to the chosen patch", elem_classes="caption")
             similarity = picture_box("The image under a map of similarity to the chosen patch", "patches-similarity")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .accelerator import on_gpu
 from .boards import box_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
 from .drawing import FIRST, PREDICTED, SECOND, draw_crops, draw_located
 from .probes import Say
 from .shelf import Shelf
@@ -17,8 +17,8 @@ from .uploads import Upload, open_upload
 from .where import in_words, locate, read_box
 
 _INTRO = (
-    "Put two boxes on the image: drag them, resize them by their corner, or use the arrow keys. Only the two crops go to"
-    " the model, each on its own. Where does the second lie, seen from the first?"
+    "Put two boxes on the image: drag them, pull at their corner, or use the arrow keys. Only the two crops go to the"
+    " model, each on its own. Where does the second lie, seen from the first?"
 )
 _COLOURS = {FIRST: "the first crop", SECOND: "the second, as it is", PREDICTED: "the second, as the model thinks"}
 _NOTE = "The probe was fitted to crops of 5 to 30 % of an image's area; crops of other sizes are new to it."
@@ -50,12 +50,12 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
                     for box, label, name in zip(BOXES, ("First box", "Second box"), ("first", "second"), strict=True)
                 ]
             run = gr.Button("Where is the second?", variant="primary", elem_id="where-run")
+            gr.Markdown("**All that the model sees**", elem_classes="caption")
+            crops = picture_box("The two crops as the model sees them", "where-crops")
         with gr.Column(min_width=260):
             gr.Markdown("**The model's answer**", elem_classes="caption")
             drawn = picture_box("The image with both boxes, and where the model puts the second", "where-drawn")
-            answer = gr.HTML(elem_id="where-report")
-            gr.Markdown("All that the model sees:", elem_classes="caption")
-            crops = picture_box("The two crops as the model sees them", "where-crops")
+            answer = report_box("where-report")
     figures = gr.JSON(visible=False)
     answers = Answers(shelf)
     first, second = texts
