@@ -144,6 +144,7 @@ def terminal_table(results: Mapping[str, Any], width: int = 120) -> str:
         f"Measured on {validation['description']} ({validation['images']} images); probes fitted on"
         f" {train['description']} ({train['images']} images); seed {results['seed']};"
         " brackets: 95 % intervals over images.",
+        *other_data(results),
     ]
     return "\n".join(lines[1:])
 
@@ -159,6 +160,17 @@ def _task_table(name: str, task: Mapping[str, Any]) -> list[str]:
         widths[1:2] = [max(len(row[1]) for row in rows[: 1 + len(task["results"])])]
     made = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
     return [made[0], "-" * len(made[0]), *made[1:]]
+
+
+def other_data(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for every task that was measured on images other than the run's."""
+    lines = []
+    own = {side: sample["description"] for side, sample in results["data"].items()}
+    for name, task in results["tasks"].items():
+        named = [result["details"].get("data") for result in task["results"].values() if result["details"].get("data")]
+        if named and named[0] != own:
+            lines.append(f"{name}: measured on {named[0]['validation']}; fitted on {named[0]['train']}.")
+    return lines
 
 
 def title_of(key: str, task: Mapping[str, Any]) -> str:
@@ -198,6 +210,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"- Probes fitted on {train['description']}: {train['images']} images",
         f"- Seed {results['seed']}. Brackets are 95 % intervals (bootstrap over images); differences are paired.",
         f"- Command: `{results['command']}`" if results["command"] else "",
+        *(f"- {line}" for line in other_data(results)),
         "- Protocols: docs/evaluation.md of sp_hf",
         "",
         *_overview(results),
