@@ -33,7 +33,9 @@ def told(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except ValueError as error:
-            raise gr.Error(html.escape(str(error), quote=False), title="That did not work", print_exception=False) from error
+            raise gr.Error(
+                html.escape(str(error), quote=False), title="That did not work", print_exception=False
+            ) from error
 
     return wrapped  # type: ignore[return-value]
 

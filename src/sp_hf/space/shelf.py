@@ -8,10 +8,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..encoder_checkpoint import read_config
 from ..encoder_presets import PRESETS
 from ..evaluation.model import EvaluatedModel, Preprocess, open_model, split_name
 from .accelerator import device
-from .hub_models import ModelError, check_hub_model
+from .hub_models import ModelError, check_architecture, check_hub_model
 from .probes import SCENES, Probes, Say, Scenes
 
 MAX_BYTES = 700 * 2**20
@@ -24,8 +25,8 @@ class ShelfOptions:
 
     Args:
         models: names that are offered; always allowed.
-        local_paths: allow folders and run folders of this machine. Never on a public Space.
-        hub: allow ids of the Hub.
+        local_paths: allow folders of this machine, and presets. Never on a public Space.
+        hub: allow ids of the Hub that pass :mod:`.hub_models`.
         capacity: models in memory.
         max_bytes: of the weights of a model of the Hub.
         scenes: to which probes are fitted.
@@ -104,9 +105,11 @@ class Shelf:
         return probes
 
     def _load(self, name: str, say: Say) -> Probes:
-        self._check(name)
-        say(f"{name}: loading")
+        is_visitors = self._check(name)
+        say(f"{label_of(name)}: loading")
         try:
+            if is_visitors:
+                check_architecture(name, read_config(name), self.options.max_bytes)
             model = open_model(name, device=device())
             if model.size > _LARGEST:
                 raise ModelError(f"{name} takes images of {model.size} px; the limit is {_LARGEST} px.")
@@ -117,14 +120,17 @@ class Shelf:
             raise ModelError(f"{name} cannot be loaded. {_first_sentence(error)}") from error
         return Probes(squashed, self._scenes)
 
-    def _check(self, name: str) -> None:
-        if name in self.options.models or name in PRESETS:
-            return
-        if self.options.local_paths and Path(name).expanduser().exists():
-            return
-        if not self.options.hub:
+    def _check(self, name: str) -> bool:
+        """May this be opened? True if it comes from somebody else."""
+        if name in self.options.models:
+            return False
+        is_here = name in PRESETS or Path(name).expanduser().exists()
+        if self.options.local_paths and is_here:
+            return False
+        if not self.options.hub or is_here:
             raise ModelError(f"“{name[:80]}” is not one of the models here.")
         check_hub_model(name, self.options.max_bytes)
+        return True
 
 
 def _first_sentence(error: Exception) -> str:

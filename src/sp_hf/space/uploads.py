@@ -86,12 +86,8 @@ def open_upload(path: str | os.PathLike | None) -> Upload:
 
 
 def _explain(reason: str) -> str:
-    if "over the limit" in reason:
-        return (
-            f"This image is too large ({reason.split(' is over')[0]}); the limit is {MAX_PIXELS // 10**6} megapixels."
-        )
+    if "DecompressionBomb" in reason or "over the limit" in reason:
+        return f"This image is too large; the limit is {MAX_PIXELS // 10**6} megapixels."
     if "cannot identify" in reason:
-        return (
-            "This file is not an image that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can; SVG cannot."
-        )
+        return "This file is no image that can be read here: JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can, SVG cannot."
     return "This image is damaged, and cannot be decoded."
