@@ -13,7 +13,7 @@ help:  ## show this list
 
 setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do this by themselves)
 
-demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, probe what and where, print one table
+demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, evaluate what and where, print one table
 	$(VENV)/bin/python scripts/demo.py
 
 space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebook/dinov2-small" names others

@@ -24,6 +24,8 @@ from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
 def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
     """Entry point of ``sp-hf evaluate``; returns the exit status."""
     args = parser(prog).parse_args(argv)
+    if args.push_results:
+        _check_push(args)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tasks = build_tasks(args.tasks, vars(args))
     names = dict.fromkeys(args.models)
@@ -57,6 +59,11 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
         print(
             f"\nAll figures, differences and pictures: {folder / 'report.md'}; the numbers: {folder / 'results.json'}"
         )
+    if args.push_results:
+        from ..hub.push_results import push_results
+
+        result = push_results(folder, args.push_results, create_pr=args.create_pr or None)
+        print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
     return 0
 
 
@@ -72,6 +79,15 @@ _SOURCE_FLAGS = (
 )
 
 
+def _check_push(args: argparse.Namespace) -> None:
+    """Everything about the push that can be refused before hours of measuring."""
+    from ..hub.push_results import destination
+
+    if not args.output_dir:
+        raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+    destination(args.push_results, args.create_pr or None)
+
+
 def parser(prog: str) -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
     made = argparse.ArgumentParser(
@@ -83,6 +99,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--tasks", nargs="+", default=DEFAULT_TASKS, metavar="TASK", help=f"all, or: {', '.join(TASKS)}")
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
+    made.add_argument(
+        "--push_results", "--push-results", metavar="REPO", help="merge them into the card of this model on the Hub"
+    )
+    made.add_argument("--create_pr", "--create-pr", action="store_true", help="as a pull request, also if it is yours")
     images = made.add_argument_group("images")
     images.add_argument("--dataset", default="part-scenes", help="training side: as for sp-hf pretrain")
     images.add_argument("--split", help="its split; default: train")
