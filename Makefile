@@ -20,7 +20,7 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
 test: $(INSTALLED)  ## run the tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## check the style
 	$(VENV)/bin/ruff check .

@@ -6,15 +6,15 @@ borders, and two crops of one photograph share its colours. Three countermeasure
 :mod:`sp_hf.evaluation.where.shortcut_audit`): every crop is resampled to its own effective resolution and jittered in
 colour, both independently of its box, and no crop reaches into a strip along the image's borders.
 
-The margin of 2 % is measured. When a strip is cut off all round, and crops are drawn from what is left, the R2 of
-position that border statistics give falls (no countermeasures, crops of 48 px)::
+When a strip is cut off all round, and crops are drawn from what is left, the R2 of position that border statistics
+give falls (no countermeasures, crops of 48 px; ``python benchmarks/border_margin.py``)::
 
     cut off                         0        2 %      5 %      8 %      12 %
     photographs (Caltech-101)       0.245    0.216    0.173    0.136    0.071
-    PartScenes, without frames      0.227    0.217    0.186    0.154    0.117
+    PartScenes, without frames      0.253    0.229    0.194    0.161    0.133
 
-Within the first 2 % photographs lose three times as much; beyond, both fall as what fills their borders changes. A
-wider margin mostly takes the task itself away: it leaves less room for crops to differ in position.
+Both fall alike, as what fills their borders changes: frames tell little here. The margin of 2 % is a precaution against
+thin ones; a wider margin takes the task itself away, as it leaves less room for crops to differ in position.
 """
 
 from __future__ import annotations
