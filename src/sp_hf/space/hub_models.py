@@ -19,6 +19,7 @@ from ..encoder_facts import facts_of, model_class_of
 _ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 _CONFIG_BYTES = 2**20
 _LAYERS = 200
+_TIMEOUT = 10.0  # seconds
 _HTTPError = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever huggingface_hub is built on
 
 
@@ -40,12 +41,16 @@ def check_hub_model(name: str, max_bytes: int, api: HfApi | None = None) -> None
     if not _ID.fullmatch(name) or ".." in name or "--" in name:
         raise ModelError(f"“{name[:80]}” is not the id of a model: write owner/name, as on huggingface.co.")
     try:
-        tree = (api or HfApi(token=False)).list_repo_tree(name, token=False)
+        api = api or HfApi(token=False)
+        gated = api.model_info(name, timeout=_TIMEOUT, token=False).gated  # tried once: no long wait if the Hub is away
+        tree = api.list_repo_tree(name, token=False)
         sizes = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
     except RepositoryNotFoundError as error:
         raise ModelError(f"There is no public model {name} on the Hub; is it spelled right?") from error
     except (HfHubHTTPError, _HTTPError, OSError) as error:
         raise ModelError(f"The Hub cannot be asked about {name} just now ({type(error).__name__}).") from error
+    if gated:
+        raise ModelError(f"{name} is gated: it asks for an agreement first. Only open models can be used here.")
     weights = sum(size for file, size in sizes.items() if file.endswith(".safetensors"))
     if not weights:
         raise ModelError(f"{name} has no safetensors weights, and other formats are not read: they can run code.")

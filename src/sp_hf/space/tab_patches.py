@@ -49,12 +49,12 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
     for slider in (x, y):
         slider.input(None, [x, y, board], [board], js=to_board, api_visibility="private")
     inputs, outputs = [shared.image, shared.model, x, y], [similarity, components, answer, figures]
-    run.click(answers.compare, inputs, outputs, api_name="patches", **COMPUTE).success(
+    run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE).success(
         show_grid, [figures, board], [board], show_progress="hidden", api_visibility="private"
     )
     to_point = "(board) => board && board.at ? board.at : [50, 50]"
     board.input(None, [board], [x, y], js=to_point, api_visibility="private").then(
-        answers.compare, inputs, outputs, api_visibility="private", show_progress="minimal", **COMPUTE
+        answers.alike, inputs, outputs, api_visibility="private", show_progress="minimal", **COMPUTE
     ).success(show_grid, [figures, board], [board], show_progress="hidden", api_visibility="private")
     return board, x, y
 
@@ -77,7 +77,7 @@ class Answers:
         self._compute = compute
 
     @told
-    def compare(
+    def alike(
         self,
         image: str | None,
         model: str,
