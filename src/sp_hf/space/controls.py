@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from .probes import Say
 from .uploads import open_upload
@@ -53,8 +55,21 @@ def upload_box(**options: Any) -> gr.Image:
     does it with both.
     """
     box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
-    box.preprocess = lambda payload: None if payload is None else payload.path
+    box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
+
+
+def uploaded_path(path: str | None) -> str | None:
+    """The path of an image that came to this server as an upload, or that it offered.
+
+    Gradio checks this only of files that say they are files: a forged request would name any image of the server.
+
+    Raises:
+        gr.Error: it is another.
+    """
+    if path is not None and not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise gr.Error("This image was not uploaded here.", print_exception=False)
+    return path
 
 
 def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: str) -> gr.Dropdown:
