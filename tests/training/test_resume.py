@@ -77,7 +77,8 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tiny_recipe: Path, 
     assert history(broken) == history(whole)
 
 
-def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "run"
     flags = ("--max_steps", "5000", "--save_steps", "4000", "--logging_steps", "1", "--dataloader_num_workers", "1")
     process = subprocess.Popen(
@@ -86,10 +87,10 @@ def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path) ->
     )  # fmt: skip
     while logged(output) < 2 and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    os.killpg(process.pid, number)  # as a terminal and a scheduler do: workers get it too
     text, _ = process.communicate(timeout=100)
-    assert process.returncode == 130, text
-    assert "SIGINT" in text and "--resume_from_checkpoint last" in text
+    assert process.returncode == 128 + number, text
+    assert number.name in text and "--resume_from_checkpoint last" in text
     checkpoint = next(output.glob("checkpoint-*"))
     assert (checkpoint / "trainer_state.json").is_file() and (checkpoint / "optimizer.pt").is_file()
     assert "Traceback" not in text

@@ -26,6 +26,7 @@ from ..objectives.base import Progress
 from ..views import ViewSampler
 from .checkpointing import STAGING_PREFIX, as_disk_full, publish
 from .monitoring import RunningMeans, embedding_std, rankme
+from .workers import OutlivesSigterm
 
 STATE_FILE = "pretraining_state.json"
 
@@ -75,7 +76,10 @@ class PretrainingTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own for a map-style dataset; for a stream one that starts where the run stopped."""
         if self._stream is None:
-            return super().get_train_dataloader()
+            loader = super().get_train_dataloader()
+            inner = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper hands on what it reads only
+            inner.worker_init_fn = OutlivesSigterm(inner.worker_init_fn)
+            return loader
         loader = streaming_dataloader(
             **self._stream,
             batch_size=self.args.train_batch_size,
@@ -87,6 +91,7 @@ class PretrainingTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
+        loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
         self._position = StreamPosition(loader.dataset)
         return loader
 
