@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space test lint benchmarks clean
+.PHONY: help setup demo space test browser lint benchmarks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,15 @@ demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, evaluate what and whe
 space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebook/dinov2-small" names others
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
-test: $(INSTALLED)  ## run the tests
+test: $(INSTALLED) browser  ## run the tests
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+browser:  # Debian's chromium, for the tests that look at the Space in it; without it they are skipped
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing chromium ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null 2>&1 \
+	  || echo "chromium could not be installed; the tests in a browser are skipped"; \
+	fi
 
 lint: $(INSTALLED)  ## check the style
 	$(VENV)/bin/ruff check .
