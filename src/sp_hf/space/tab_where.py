@@ -61,7 +61,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
     first, second = texts
     board.input(None, [board], texts, js=_TO_TEXT, api_visibility="private")
     for text in texts:
-        text.input(None, [first, second, board], [board], js=_TO_BOARD, api_visibility="private")
+        text.change(None, [first, second, board], [board], js=_TO_BOARD, api_visibility="private")
     run.click(
         answers.locate,
         [shared.image, shared.model, first, second],

@@ -1,0 +1,132 @@
+"""A visitor with a browser: what is clicked, and what must then be seen. Also makes the pictures of the documentation:
+
+python tests/space/visitor.py ADDRESS docs/images       # of an app that runs, e.g. by `sp-hf demo`
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
+
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+TABS = ("Jigsaw", "Where", "Patches", "Compare")
+_PATIENCE = 60_000  # ms: the first request of a model fits a probe
+
+
+def find_chromium() -> str | None:
+    """The path of a browser that the system has installed; ``CHROMIUM`` names another."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def start(playwright: Playwright) -> Browser:
+    """A browser without a window."""
+    return playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
+
+
+class Visitor:
+    """A page of the app, with what went wrong on it.
+
+    Args:
+        context: of a browser.
+        address: of the app; every request to another host is cut off, and kept in ``strangers``.
+    """
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.strangers: list[str] = []
+        self.problems: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(_PATIENCE)
+        self.page.route(lambda url: not url.startswith((address, "data:", "blob:")), self._cut_off)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
+        self.page.goto(address)
+        expect(self.page.locator("#jigsaw-run")).to_be_visible(timeout=_PATIENCE)
+        expect(self.page.locator("#examples button").first).to_have_attribute("aria-label", "Example image 1")
+
+    def _cut_off(self, route) -> None:
+        self.strangers.append(route.request.url)
+        route.abort()
+
+    def tab(self, name: str) -> None:
+        """Open a tab."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def upload(self, path: Path | str) -> None:
+        """Replace the image."""
+        self.page.get_by_role("button", name="Remove Image").click()
+        self.page.locator("#image input[type=file]").set_input_files(str(path))
+
+    def changes(self, what: Locator, act: Callable[[], None]) -> None:
+        """Do something after which a picture must be another one."""
+        before = what.get_attribute("src") if what.count() else None
+        act()
+        if before is None:
+            expect(what).to_be_visible(timeout=_PATIENCE)
+        else:
+            expect(what).not_to_have_attribute("src", before, timeout=_PATIENCE)
+        expect(what).to_have_js_property("complete", True)
+
+    def picture(self, name: str) -> Locator:
+        """A picture that came back."""
+        return self.page.locator(f"#{name} img")
+
+    def press(self, name: str) -> None:
+        """A button by its id."""
+        self.page.locator(f"#{name}").click()
+
+    def says(self, name: str, text: str) -> None:
+        """A report reads so."""
+        expect(self.page.locator(f"#{name}")).to_contain_text(text, timeout=_PATIENCE)
+
+    @property
+    def overflow(self) -> int:
+        """How many px the page is wider than the screen."""
+        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def photograph(self, path: Path, whole: bool = True) -> None:
+        """A screenshot, once pictures have loaded and nothing moves."""
+        self.page.mouse.move(0, 0)
+        self.page.wait_for_timeout(400)
+        self.page.screenshot(path=path, full_page=whole, animations="disabled")
+
+
+def ask_all(visitor: Visitor) -> dict[str, Callable[[], None]]:
+    """By tab: press its button and wait for the answer."""
+    asked = {
+        "Jigsaw": ("jigsaw-run", "jigsaw-solved"),
+        "Where": ("where-run", "where-drawn"),
+        "Patches": ("patches-run", "patches-similarity"),
+        "Compare": ("compare-run", "compare-picture-2"),
+    }
+
+    def ask(tab: str) -> None:
+        button, picture = asked[tab]
+        visitor.tab(tab)
+        visitor.changes(visitor.picture(picture), lambda: visitor.press(button))
+
+    return {tab: (lambda tab=tab: ask(tab)) for tab in TABS}
+
+
+def photograph_all(address: str, folder: Path) -> None:
+    """One picture of each tab, small: as a JPEG-like palette PNG."""
+    from PIL import Image
+
+    with sync_playwright() as playwright, start(playwright) as browser:
+        visitor = Visitor(browser.new_context(viewport={"width": 1180, "height": 900}), address)
+        for tab, ask in ask_all(visitor).items():
+            ask()
+            path = folder / f"space_{tab.lower()}.png"
+            visitor.photograph(path)
+            image = Image.open(path).convert("RGB")
+            image = image.resize((900, round(900 * image.height / image.width)), Image.Resampling.LANCZOS)
+            image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+            print(path, f"{path.stat().st_size / 1000:.0f} KB")
+
+
+if __name__ == "__main__":
+    photograph_all(sys.argv[1].rstrip("/"), Path(sys.argv[2]))
