@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.part_scenes import render_scene
+from ..encoder import Encoder
 
 _TIMEOUT = 600
 
@@ -71,27 +72,27 @@ class Snippet:
     output: str = ""
 
 
-def snippets_for(repo_id: str, config: dict, prefix_tokens: int, image_size: int) -> list[Snippet]:
+def snippets_for(repo_id: str, model_class: str, encoder: Encoder, image_size: int) -> list[Snippet]:
     """What to show of a model: patch features; fine-tuning where a stock class exists; the where-probe.
 
     Args:
         repo_id: ``owner/name``.
-        config: of the stock encoder.
-        prefix_tokens: tokens before the patches.
+        model_class: name of the stock class.
+        encoder: with its weights or without.
         image_size: side in px that the image processor makes.
     """
-    patch = config["patch_size"]
+    rows, columns = encoder.patches_of(image_size)
     fields = {
         "repo_id": repo_id,
-        "prefix": prefix_tokens,
-        "patches": (image_size // patch) ** 2 if isinstance(patch, int) else "N",
-        "width": config.get("hidden_size", "D"),
-        "patch": patch,
+        "prefix": encoder.num_prefix_tokens,
+        "patches": rows * columns,
+        "width": encoder.hidden_size,
+        "patch": encoder.patch_size,
     }
     made = []
-    if config["architectures"][0] != "ConvNextModel":
+    if not encoder.facts.feature_map:
         made.append(Snippet("Patch features", "python", _FEATURES.format(**fields)))
-    if config["architectures"][0] in _CLASSIFIERS:
+    if model_class in _CLASSIFIERS:
         made.append(Snippet("Fine-tuning", "python", _FINETUNE.format(**fields)))
     made.append(Snippet("What it knows of where things are", "bash", _WHERE.format(**fields).strip()))
     return made

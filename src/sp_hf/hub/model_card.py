@@ -8,7 +8,6 @@ weights, and snippets are in the card only if they ran (:mod:`sp_hf.hub.card_sni
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from ..encoder import Encoder
+from ..evaluation.model import open_model
 from .card_results import eval_results, read_results, results_tables
 from .card_snippets import execute, snippets_for
 from .run_record import RunRecord
@@ -74,9 +73,8 @@ def write_card(
     results = read_results(evaluations, encoder)
     figures = _figures(record, results)
     license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
-    loaded = Encoder.load(encoder)
-    processor = json.loads((encoder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    snippets = snippets_for(repo_id, record.encoder_config, loaded.num_prefix_tokens, processor["size"]["height"])
+    model = open_model(str(encoder))
+    snippets = snippets_for(repo_id, record.model_class, model.encoder, model.size)
     if run_snippets:
         snippets = [execute(snippet, repo_id, encoder) for snippet in snippets]
     title = repo_id.rsplit("/", 1)[-1]
@@ -85,7 +83,7 @@ def write_card(
         template_str=files(__package__).joinpath("model_card_template.md").read_text(encoding="utf-8"),
         title=title,
         repo_id=repo_id,
-        summary=_summary(record, loaded),
+        summary=_summary(record, model.describe()),
         picture=next((figure for figure in figures if "pca" in figure.name or "jigsaw" in figure.name), None),
         model_class=record.model_class,
         snippets=snippets,
@@ -132,7 +130,7 @@ def _inherited_license(base_model: str | None, revision: str | None) -> str | No
     return ModelCard.load(readme, ignore_metadata_errors=True).data.license
 
 
-def _summary(record: RunRecord, encoder: Encoder) -> str:
+def _summary(record: RunRecord, architecture: str) -> str:
     start = (
         "trained from scratch"
         if record.started_fresh
@@ -148,7 +146,7 @@ def _summary(record: RunRecord, encoder: Encoder) -> str:
         else ""
     )
     return (
-        f"A vision encoder ({encoder.describe()}), {start} without labels by {names} on {_dataset_link(record)}, with"
+        f"A vision encoder ({architecture}), {start} without labels by {names} on {_dataset_link(record)}, with"
         f" [sp-hf](https://pypi.org/project/sp-hf/).{where}"
     )
 
