@@ -1,4 +1,4 @@
-"""On which device the Space computes: on the CPU, on a GPU of its own, or on a ZeroGPU Space's, lent for each call."""
+"""ZeroGPU: Spaces whose GPU is lent for the length of a call (https://huggingface.co/docs/hub/spaces-zerogpu)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import torch
+from .controls import told
 
 try:
     from spaces import GPU  # Hugging Face's package; on their machines
@@ -17,9 +17,9 @@ except ImportError:  # also where a folder of this name is all there is
 logger = logging.getLogger(__name__)
 
 
-def device() -> torch.device:
-    """A GPU if there is one; on ZeroGPU, ``spaces`` lets models be moved to it at any time."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def lent_for_each_call() -> bool:
+    """Is this ZeroGPU?"""
+    return GPU is not None
 
 
 def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,12 +27,14 @@ def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The process that has the GPU may be a new one, with what is on disk and nothing in memory: a decorated function
     takes names and images, and gets models and probes from a :class:`~sp_hf.space.shelf.Shelf`, which fills itself.
-    Its last argument, the callback that announces progress, cannot cross to that process; the log takes its place.
+    Its last argument, the callback that announces progress, cannot cross to that process; the log takes its place. Nor
+    can errors, but for Gradio's own.
     """
     if GPU is None:
         return function
 
     @GPU(duration=60)
+    @told
     def elsewhere(*args: Any) -> Any:
         return function(*args, logger.info)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..evaluation.cache import FeatureCache, default_cache_dir
 from ..evaluation.data import DataSource, EvaluationData
 from ..evaluation.model import EvaluatedModel
-from ..evaluation.what.linear import LinearProbe, linear_probe
+from ..evaluation.what.linear import LinearProbe, fit_linear
 from ..evaluation.where.jigsaw import Jigsaw
 from ..evaluation.where.jigsaw_probe import CellProbe
 from ..evaluation.where.jigsaw_solving import shuffled_images
@@ -25,6 +25,7 @@ from ..views import ViewSpec
 SCENES = 256
 _SMALL = 96  # models for images of so many px are shown crops at their own size, larger ones at half, for speed
 _CANVAS = 256
+_SWEEP = {"learning_rates": (0.01, 0.1), "weight_decays": (1e-3, 1e-1)}  # of the classifier: a few will do
 Say = Callable[[str], None]
 
 
@@ -96,7 +97,12 @@ class Probes:
 
     def classifier(self, say: Say) -> LinearProbe:
         """Of the ten classes of PartScenes."""
-        return self._once("classifier", lambda data: linear_probe(self.model, data), "the classifier", say)
+
+        def fit(data: EvaluationData) -> LinearProbe:
+            train = data.features(self.model, data.train)
+            return fit_linear(train.embedding(), train.labels, seed=data.seed, **_SWEEP)
+
+        return self._once("classifier", fit, "the classifier", say)
 
     def _once(self, key: Hashable, fit: Callable[[EvaluationData], Any], what: str, say: Say) -> Any:
         if key not in self._fitted:

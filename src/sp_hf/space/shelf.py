@@ -8,10 +8,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ..encoder_checkpoint import read_config
 from ..encoder_presets import PRESETS
 from ..evaluation.model import EvaluatedModel, Preprocess, open_model, split_name
-from .accelerator import device
 from .hub_models import ModelError, check_architecture, check_hub_model
 from .probes import SCENES, Probes, Say, Scenes
 
@@ -110,7 +111,7 @@ class Shelf:
         try:
             if is_visitors:
                 check_architecture(name, read_config(name), self.options.max_bytes)
-            model = open_model(name, device=device())
+            model = open_model(name, device=_device())
             if model.size > _LARGEST:
                 raise ModelError(f"{name} takes images of {model.size} px; the limit is {_LARGEST} px.")
             squashed = EvaluatedModel(label_of(name), model.encoder, Preprocess.squash(model.size), source=model.source)
@@ -131,6 +132,11 @@ class Shelf:
             raise ModelError(f"“{name[:80]}” is not one of the models here.")
         check_hub_model(name, self.options.max_bytes)
         return True
+
+
+def _device() -> torch.device:
+    """A GPU if there is one; on ZeroGPU, ``spaces`` lets models be moved to it at any time."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _first_sentence(error: Exception) -> str:

@@ -62,7 +62,7 @@ class Answers:
         def compute(names: list[str], question: str, upload: Upload, settings: tuple, say: Say) -> Any:
             return [ask(shelf.open(name, say), question, upload, Settings(*settings), say) for name in names]
 
-        self._compute = compute
+        self._shelf, self._compute = shelf, compute
 
     @told
     def ask(
@@ -84,7 +84,10 @@ class Answers:
             raise ValueError(f"The question is “{str(question)[:40]}”; it must be one of {', '.join(QUESTIONS)}.")
         settings = (grid, seed, first, second, x, y)
         names = [str(model or ""), str(other or "")]
-        found = self._compute(names, question, open_upload(image), settings, announce(progress))
+        upload, say = open_upload(image), announce(progress)
+        for name in names:
+            self._shelf.open(name, say)  # before a GPU is lent
+        found = self._compute(names, question, upload, settings, say)
         outputs, figures = [], {}
         for which, name, (label, picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
             outputs += [picture, report(words, {"Model": label} | rows)]

@@ -31,7 +31,7 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
     run = gr.Button("Shuffle, and let the model solve it", variant="primary", elem_id="jigsaw-run")
     with gr.Row():
         with gr.Column(min_width=260):
-            gr.Markdown("**Yours**: choose two tiles, and they change places", elem_classes="caption")
+            gr.Markdown("**Yours**: choose two tiles to swap", elem_classes="caption")
             board = tile_board(elem_id="jigsaw-board")
             check = gr.Button("Check mine", elem_id="jigsaw-check")
             verdict = report_box("jigsaw-verdict")
@@ -63,7 +63,7 @@ class Answers:
             probes = shelf.open(model, say)
             return solve(probes.model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
 
-        self._compute = compute
+        self._shelf, self._compute = shelf, compute
 
     @told
     def play(
@@ -76,7 +76,9 @@ class Answers:
     ) -> tuple[Any, ...]:
         """Cut, shuffle, solve."""
         upload, cut = open_upload(image), Cut.of(int(grid), int(seed or 0))
-        solved = self._compute(model, upload, cut, announce(progress))
+        say = announce(progress)
+        self._shelf.open(model, say)  # before a GPU is lent
+        solved = self._compute(model, upload, cut, say)
         tiles, (width, height) = cut.puzzle.tiles, upload.shape
         board = {
             "src": data_url(picture(upload, cut, cut.shuffled), upload.shape),

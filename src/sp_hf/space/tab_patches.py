@@ -74,7 +74,7 @@ class Answers:
         def compute(model: str, upload: Upload, at: tuple[float, float], say: Say) -> Any:
             return patch_maps(shelf.open(model, say).model, upload, at)
 
-        self._compute = compute
+        self._shelf, self._compute = shelf, compute
 
     @told
     def alike(
@@ -87,7 +87,9 @@ class Answers:
     ) -> tuple[Any, ...]:
         """Compare all patches with the chosen one."""
         upload = open_upload(image)
-        maps = self._compute(model, upload, (float(x) / 100, float(y) / 100), announce(progress))
+        say = announce(progress)
+        self._shelf.open(model, say)  # before a GPU is lent
+        maps = self._compute(model, upload, (float(x) / 100, float(y) / 100), say)
         rows, columns = maps.similarity.shape
         others = maps.similarity.flatten().sort(descending=True).values[1:]
         figures = {

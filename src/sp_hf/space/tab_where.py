@@ -81,7 +81,7 @@ class Answers:
             probes = shelf.open(model, say)
             return locate(probes.model, probes.relation(say), probes.crops, upload, first, second)
 
-        self._compute = compute
+        self._shelf, self._compute = shelf, compute
 
     @told
     def locate(
@@ -95,7 +95,9 @@ class Answers:
         """Cut the two crops, and say where the second lies."""
         upload = open_upload(image)
         boxes = read_box(first, "first"), read_box(second, "second")
-        found = self._compute(model, upload, *boxes, announce(progress))
+        say = announce(progress)
+        self._shelf.open(model, say)  # before a GPU is lent
+        found = self._compute(model, upload, *boxes, say)
         x, y, scale = found.error
         cx, cy, w, h = found.predicted.tolist()
         figures = {
