@@ -19,9 +19,10 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import open_model
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.where.low_level_cues import LowLevelCues
 from sp_hf.evaluation.where.relation_protocol import CANVAS, RelativeGeometryProtocol
 from sp_hf.evaluation.where.relative_geometry import RelativeGeometry

@@ -19,8 +19,10 @@ import time
 import torch
 
 from sp_hf.evaluation.cache import FeatureCache
-from sp_hf.evaluation.data import DataSource, EvaluationData, encode_pixels
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, open_model
+from sp_hf.evaluation.source import DataSource
+from sp_hf.evaluation.whole_images import encode_pixels
 
 
 def main() -> None:

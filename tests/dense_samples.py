@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from sp_hf.encoder import Encoding
 from sp_hf.evaluation.cache import FeatureCache
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
+from sp_hf.evaluation.source import DataSource
 
 GRID, SIDE = 4, 16  # tokens and px a side
 

@@ -7,7 +7,7 @@ from dense_samples import GRID, GridMeans, blocks, constant, encoded, evaluation
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_percentage_error, root_mean_squared_error
 
-from sp_hf.evaluation.data import DataSource
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.what.dense import TrainingTokens
 from sp_hf.evaluation.what.dense_metrics import depth_measures, depth_sums, scale_aligned
 from sp_hf.evaluation.what.depth import Depth, fit_depth

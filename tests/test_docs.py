@@ -1,4 +1,4 @@
-"""The pages say what the code does: every task, command and option they name is there, and their links lead somewhere."""
+"""The pages say what the code does: tasks, commands and options they name are there, and their links lead somewhere."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``sp-hf evaluate`` from a dataset on disk to a report: sampling, floors, refusals, the cache, and what it leaves alone."""
+"""``sp-hf evaluate`` from a dataset on disk to a report: sampling, floors, refusals, cache, what it leaves alone."""
 
 import dataclasses
 import json
@@ -16,10 +16,11 @@ from transformers import ViTConfig
 from sp_hf.cli import main
 from sp_hf.encoder import Encoder, Encoding
 from sp_hf.evaluation.cache import FeatureCache
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import choose_images, evaluating
 from sp_hf.evaluation.measure import Measure
 from sp_hf.evaluation.model import PIXELS, RANDOM, EvaluatedModel, Preprocess, random_initialisation
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite, with_controls
 from sp_hf.evaluation.task import Task, TaskResult, TaskSkipped
 from sp_hf.evaluation.tasks import build_tasks

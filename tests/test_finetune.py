@@ -15,8 +15,9 @@ from torch import nn
 from transformers import ViTConfig
 
 from sp_hf.encoder import Encoder
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, random_initialisation
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.task import TaskSkipped
 from sp_hf.evaluation.what.accuracy import LabelError
 from sp_hf.evaluation.what.finetune import Finetune, own_random_state, predict

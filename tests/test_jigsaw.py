@@ -19,8 +19,9 @@ from transformers import ViTConfig, ViTModel
 
 from sp_hf.cli import main
 from sp_hf.encoder import Encoding
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.where.jigsaw import Jigsaw, puzzle_measures
 from sp_hf.evaluation.where.jigsaw_probe import CellProbe, discriminants
 from sp_hf.evaluation.where.jigsaw_recognition import Recognised, recognition_measures

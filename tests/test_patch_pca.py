@@ -6,7 +6,7 @@ import torch
 from dense_samples import constant, evaluation, model
 from sklearn.decomposition import PCA
 
-from sp_hf.evaluation.data import DataSource
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.task import TaskSkipped
 from sp_hf.evaluation.what.patch_pca import Components, PatchPCA
 

@@ -332,7 +332,8 @@ def test_a_push_that_broke_off_goes_on_where_it_was(
     hub.faults.cut("PUT /lfs-storage", after_bytes=1000, skip=1, times=1000)  # one file passes
     assert push(run, "lab/model", "--message", "a b") == 1
     error = one_error(capsys)
-    assert "could not be reached" in error and f"go on with: sp-hf push {run} lab/model --no-card --message 'a b'" in error
+    assert "could not be reached" in error
+    assert f"go on with: sp-hf push {run} lab/model --no-card --message 'a b'" in error
     assert "signature" not in error  # of a signed address
     assert pushed(hub, "lab/model") == {}  # nobody sees half a push
     assert contents(run) == before

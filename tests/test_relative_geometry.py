@@ -11,10 +11,11 @@ from sklearn.metrics import mean_absolute_error, r2_score
 from torch import nn
 
 from sp_hf.encoder import Encoding
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.ridge import fit_ridge, ridge_path
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.where import relation_probe
 from sp_hf.evaluation.where.relation_measures import binned_figures, relation_measures
 from sp_hf.evaluation.where.relation_mlp import RelationMLP, reverse_of

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import nn
 
 from sp_hf.encoder import Encoding
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import RANDOM, EvaluatedModel, Preprocess
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite
 from sp_hf.evaluation.what import robustness
 from sp_hf.evaluation.what.accuracy import LabelError

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sp_hf.data.annotations import AnnotationError, decode_annotation, upright_size
 from sp_hf.data.canvas import UnreadableImage
 from sp_hf.evaluation.cache import FeatureCache
-from sp_hf.evaluation.data import DataSource
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.what import patch_targets
 from sp_hf.evaluation.what.dense import Tokens, TrainingTokens, training_tokens
 from sp_hf.evaluation.what.dense_metrics import intersection_and_union, mean_iou, pixel_accuracy

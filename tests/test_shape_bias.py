@@ -14,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from sp_hf.encoder import Encoding
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite
 from sp_hf.evaluation.what.label_mapping import MappingError
 from sp_hf.evaluation.what.shape_bias import ShapeBias, by_class, conflict_decisions, shape_bias_measures

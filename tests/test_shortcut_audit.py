@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from sp_hf.evaluation.data import DataSource, EvaluationData
+from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.raw_pixels import RawPixels
+from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.tasks import build_tasks
 from sp_hf.evaluation.where.low_level_cues import CUES, SIZES, LowLevelCues, cue_columns
 from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from .cache import FeatureCache, default_cache_dir
-from .data import DataSource, EvaluationData
+from .data import EvaluationData
 from .model import open_model
 from .report import results_dict, terminal_table, write_report
+from .source import DataSource
 from .suite import TaskReport, run_suite, with_controls
 from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
 

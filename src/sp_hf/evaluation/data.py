@@ -9,117 +9,39 @@ Letters: n images, B images of a batch, S side in px, D feature size.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import logging
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..data.canvas import UnreadableImage, decode
-from ..data.datasets import EMBEDDED, LoadedImages, load_images
 from ..encoder import Encoding
 from ..views import ViewSpec
 from .cache import FeatureCache
 from .features import Features, ImageSample, ProbeImages, choose_images, extract_features, read_images
 from .model import EvaluatedModel, Preprocess
-from .splits import open_validation
+from .source import DataSource
+from .whole_images import (
+    WholeFeatures,
+    WholeImages,
+    allocate,
+    as_tensor,
+    check_finite,
+    cls_and_mean_patch,
+    encode_pixels,
+    whole_image_loader,
+)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSource:
-    """Where images come from: the arguments of :func:`~sp_hf.data.datasets.load_images` for both sides.
-
-    Args:
-        dataset, split, config, revision: training side.
-        validation_dataset, validation_split: validation side; ``None``: the same dataset, and the first split there is
-            of validation, val and test.
-        image_column, label_column: of both; ``None``: found by type.
-        max_images: of each side, chosen at random; ``None`` for all.
-    """
-
-    dataset: str = EMBEDDED
-    split: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    validation_dataset: str | None = None
-    validation_split: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    max_images: int | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether it is PartScenes."""
-        return self.dataset.partition("?")[0] == EMBEDDED
-
-    def open(self, side: str, extra_columns: Sequence[str] = ()) -> LoadedImages:
-        """The ``"train"`` or the ``"validation"`` side.
-
-        Raises:
-            DatasetLoadError, ColumnError: see :func:`~sp_hf.data.datasets.load_images`.
-        """
-        columns = {
-            "image_column": self.image_column,
-            "label_column": self.label_column,
-            "extra_columns": tuple(extra_columns),
-        }
-        if side == "train":
-            return load_images(self.dataset, split=self.split, config=self.config, revision=self.revision, **columns)
-        if self.validation_dataset:
-            return open_validation(self.validation_dataset, self.validation_split, of_its_own=True, **columns)
-        return open_validation(
-            self.dataset, self.validation_split, config=self.config, revision=self.revision, **columns
-        )
-
-
-class WholeFeatures(NamedTuple):
-    """Features of whole images, in the sample's order; memory-mapped where they are cached.
-
-    Args:
-        cls: float32 [n, D], the class token (see :class:`~sp_hf.encoder.Encoding`).
-        mean_patch: float32 [n, D], the mean of the patch tokens.
-        labels: int64 [n], -1 for none; ``None`` where the dataset has none.
-        rows: int64 [n], which rows of the sample they are (unreadable images are left out).
-        skipped: reports of the images that could not be read.
-    """
-
-    cls: Tensor
-    mean_patch: Tensor
-    labels: Tensor | None
-    rows: Tensor
-    skipped: list[str]
-
-    def embedding(self) -> Tensor:
-        """Class token and mean patch token side by side: [n, 2 D]."""
-        return torch.cat([self.cls, self.mean_patch], dim=-1)
-
-
-class WholeImages(NamedTuple):
-    """Whole images as a model sees them, in memory.
-
-    Args:
-        pixels: uint8 [n, 3, S, S].
-        labels: int64 [n], -1 for none; ``None`` where the dataset has none.
-        rows: int64 [n], which rows of the sample they are.
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
-    rows: Tensor
 
 
 class EvaluationData:
@@ -186,11 +108,11 @@ class EvaluationData:
         Raises:
             ValueError: not one image can be read, or a feature that is not finite.
         """
-        arrays = self.encode(model, sample, _cls_and_mean_patch, "cls, mean_patch")
+        arrays = self.encode(model, sample, cls_and_mean_patch, "cls, mean_patch")
         rows = torch.from_numpy(np.array(arrays["rows"]))
         return WholeFeatures(
-            cls=_tensor(arrays["cls"]),
-            mean_patch=_tensor(arrays["mean_patch"]),
+            cls=as_tensor(arrays["cls"]),
+            mean_patch=as_tensor(arrays["mean_patch"]),
             labels=None if sample.labels is None else sample.labels[rows],
             rows=rows,
             skipped=arrays["skipped"].tolist(),
@@ -251,7 +173,7 @@ class EvaluationData:
                     continue
                 for name, values in read(encode_pixels(model, pixels)).items():
                     if name not in arrays:
-                        arrays[name] = _allocate(folder, name, len(sample.rows), values)
+                        arrays[name] = allocate(folder, name, len(sample.rows), values)
                     arrays[name][done : done + len(indices)] = values.cpu().numpy()
                 rows.append(indices)
                 done += len(indices)
@@ -260,7 +182,7 @@ class EvaluationData:
         for report in skipped:
             logger.warning("skipped an unreadable image: %s", report)
         for name, array in arrays.items():
-            _check_finite(array[:done], f"{model.name}, {name} of {sample.images.description}")
+            check_finite(array[:done], f"{model.name}, {name} of {sample.images.description}")
             if isinstance(array, np.memmap):
                 array.flush()
         if done < len(sample.rows):  # a file of the full length would end in zeros
@@ -276,14 +198,7 @@ class EvaluationData:
             yield kept.pixels[batch], kept.rows[batch], []
 
     def _loader(self, sample: ImageSample, preprocess: Preprocess) -> DataLoader:
-        return DataLoader(
-            _WholeImageRows(sample, preprocess),
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=_collate,
-            generator=torch.Generator(),  # or it would draw from the global one
-            prefetch_factor=4 if self.num_workers else None,
-        )
+        return whole_image_loader(sample, preprocess, self.batch_size, self.num_workers)
 
     def pixels(self, model: EvaluatedModel, sample: ImageSample, max_images: int | None = None) -> WholeImages:
         """Whole images as this model sees them, in memory (3 S^2 bytes each), shared by models that preprocess alike.
@@ -364,65 +279,4 @@ class EvaluationData:
                 sample.images.description,
                 self.cache.directory,
             )
-        return Features(**{name: _tensor(arrays[name]) for name in Features._fields})
-
-
-@torch.inference_mode()
-def encode_pixels(model: EvaluatedModel, pixels: Tensor) -> Encoding:
-    """Encode uint8 (0 to 255) or float (0 to 1) pixels [B, 3, S, S] on the model's device."""
-    pixels = pixels.to(model.device, non_blocking=True)
-    return model.encoder(pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels)
-
-
-def _cls_and_mean_patch(encoding: Encoding) -> dict[str, Tensor]:
-    return {"cls": encoding.cls.float(), "mean_patch": encoding.patches.float().mean(1)}
-
-
-def _allocate(folder: Path | None, name: str, rows: int, values: Tensor) -> np.ndarray:
-    shape, dtype = (rows, *values.shape[1:]), values.cpu().numpy().dtype
-    if folder is None:
-        return np.empty(shape, dtype)
-    return open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-
-
-def _check_finite(array: np.ndarray, what: str) -> None:
-    bad = 0
-    for start in range(0, len(array), 4096):
-        block = array[start : start + 4096]
-        bad += int((~np.isfinite(block.reshape(len(block), -1)).all(1)).sum())
-    if bad:
-        raise ValueError(
-            f"{bad} of {len(array)} feature vectors ({what}) hold NaN or infinity; the encoder's weights have diverged,"
-            " or its precision is too low"
-        )
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the array's memory, also if it is a read-only map (nothing here writes to features)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-class _WholeImageRows(Dataset):
-    """index -> (pixels uint8 [3, S, S] or None, index, report)."""
-
-    def __init__(self, sample: ImageSample, preprocess: Preprocess) -> None:
-        self.sample, self.preprocess = sample, preprocess
-
-    def __len__(self) -> int:
-        return len(self.sample.rows)
-
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, str]:
-        try:
-            image = decode(self.sample.rows[index][self.sample.images.image_column])
-        except UnreadableImage as error:
-            return None, index, str(error)
-        return torch.from_numpy(self.preprocess(image)), index, ""
-
-
-def _collate(items: Sequence[tuple[Tensor | None, int, str]]) -> tuple[Tensor, Tensor, list[str]]:
-    read = [(pixels, index) for pixels, index, _ in items if pixels is not None]
-    reports = [report for pixels, _, report in items if pixels is None]
-    pixels = torch.stack([pixels for pixels, _ in read]) if read else torch.empty(0, dtype=torch.uint8)
-    return pixels, torch.tensor([index for _, index in read], dtype=torch.int64), reports
+        return Features(**{name: as_tensor(arrays[name]) for name in Features._fields})

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from ..modeling_sp import SPForPreTraining
 from ..training.arguments import DataArguments, PretrainingArguments
-from .data import DataSource, EvaluationData
+from .data import EvaluationData
 from .features import evaluating
 from .model import EvaluatedModel, Preprocess
+from .source import DataSource
 from .task import Task
 from .what.accuracy import LabelError
 from .what.knn import KNN

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from ..data.part_scenes_objects import CLASSES
-from ..evaluation.data import encode_pixels
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.what.linear import LinearProbe
 from ..evaluation.where.jigsaw_features import patch_grid
 from ..evaluation.where.jigsaw_probe import CellProbe
 from ..evaluation.where.jigsaw_tiles import Puzzle, fill, lay, token_weights
 from ..evaluation.where.permutations import optimal_assignment
+from ..evaluation.whole_images import encode_pixels
 from ..keyed_random import sample_keys
 from .probes import puzzle as puzzle_of
 from .uploads import SHOWN, Upload

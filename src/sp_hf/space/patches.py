@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..evaluation.data import encode_pixels
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.what.patch_pca import Components
+from ..evaluation.whole_images import encode_pixels
 from .uploads import Upload
 
 _PERCENTILES = (2, 98)

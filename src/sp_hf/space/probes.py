@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from ..evaluation.cache import FeatureCache, default_cache_dir
-from ..evaluation.data import DataSource, EvaluationData
+from ..evaluation.data import EvaluationData
 from ..evaluation.model import EvaluatedModel
+from ..evaluation.source import DataSource
 from ..evaluation.what.linear import LinearProbe, fit_linear
 from ..evaluation.where.jigsaw import Jigsaw
 from ..evaluation.where.jigsaw_probe import CellProbe

@@ -15,9 +15,9 @@ import re
 import torch
 from torch import Tensor
 
-from ..evaluation.data import encode_pixels
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.where.relation_probe import RelationProbe
+from ..evaluation.whole_images import encode_pixels
 from ..geometry import apply_relation, box_iou, relation, to_cxcywh
 from ..resampling import extra_variance, filter_weights, resample
 from ..views import ViewSpec

@@ -36,7 +36,8 @@ from ..task import Task, option
 from .patch_targets import Grid
 
 if TYPE_CHECKING:
-    from ..data import DataSource, EvaluationData
+    from ..data import EvaluationData
+    from ..source import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..data import DataSource
 from ..model import EvaluatedModel
+from ..source import DataSource
 from ..task import Task, TaskResult, option
 from .accuracy import LabelError, accuracy_measures, check_labels
 from .linear import fit_linear

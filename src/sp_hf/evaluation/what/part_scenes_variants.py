@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ...data.datasets import EMBEDDED
 from ...data.part_scenes import SPLITS
-from ..data import DataSource
+from ..source import DataSource
 
 
 def variant_of(source: DataSource, side: str, variant: str, most: int, label_column: str | None = None) -> DataSource:

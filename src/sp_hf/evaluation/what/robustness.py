@@ -32,11 +32,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...keyed_random import sample_keys
-from ..data import DataSource, WholeImages, encode_pixels
 from ..features import ImageSample, evaluating
 from ..measure import Measure
 from ..model import PIXELS, RANDOM, EvaluatedModel, open_model
+from ..source import DataSource
 from ..task import Picture, Task, TaskResult, option
+from ..whole_images import WholeImages, encode_pixels
 from .accuracy import check_labels
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .label_mapping import MappingError, class_names, map_names, read_mapping

@@ -30,10 +30,10 @@ from datasets import ClassLabel
 from torch import Tensor
 
 from ...data.canvas import UnreadableImage, make_canvas
-from ..data import DataSource
 from ..features import ImageSample
 from ..measure import Measure
 from ..model import EvaluatedModel
+from ..source import DataSource
 from ..task import Picture, Task, TaskResult, option
 from .accuracy import check_labels
 from .label_mapping import MappingError, class_names, map_names, read_mapping

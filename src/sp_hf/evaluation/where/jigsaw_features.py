@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 from ...encoder import Encoding
 from ...keyed_random import sample_keys
 from ...photometric import Photometric
-from ..data import encode_pixels
 from ..features import ImageSample
 from ..model import EvaluatedModel
+from ..whole_images import encode_pixels
 from .jigsaw_tiles import Puzzle, fill, lay, tiles_apart, token_weights
 
 if TYPE_CHECKING:
