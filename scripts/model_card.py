@@ -1,6 +1,6 @@
 """Write a run's model card, with its pictures, into a folder: what ``sp-hf push`` does on the way.
 
-    python scripts/model_card.py runs/mine org/name model_cards/name --license apache-2.0 --evaluation out
+python scripts/model_card.py runs/mine org/name model_cards/name --license apache-2.0 --evaluation out
 """
 
 from __future__ import annotations
