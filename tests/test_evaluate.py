@@ -19,11 +19,11 @@ from sp_hf.evaluation.cache import FeatureCache
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import choose_images, evaluating
 from sp_hf.evaluation.measure import Measure
-from sp_hf.evaluation.model import PIXELS, RANDOM, EvaluatedModel, Preprocess, random_initialisation
+from sp_hf.evaluation.model import CUES, PIXELS, RANDOM, EvaluatedModel, Preprocess, random_initialisation
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite, with_controls
 from sp_hf.evaluation.task import Task, TaskResult, TaskSkipped
-from sp_hf.evaluation.tasks import build_tasks
+from sp_hf.evaluation.tasks import TASKS, build_tasks
 from sp_hf.evaluation.what.accuracy import LabelError
 from sp_hf.evaluation.what.knn import KNN
 
@@ -87,7 +87,7 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-FAST = ["--tasks", "relative-geometry", "knn", "--num_workers", "0", "--relative_geometry_crop_size", "8"]
+FAST = ["--tasks", "relative-geometry", "knn", "--num_workers", "0", "--relative_geometry_crop_size", "16"]
 
 
 # From the command line to the report ----------------------------------------------------------------------------------
@@ -108,10 +108,11 @@ def test_the_report_has_every_model_figure_and_interval(report, checkpoint):
     results = json.loads((report[0] / "results.json").read_text())
     name = str(checkpoint.parent)
     assert results["schema_version"] == 1 and results["seed"] == 0 and results["reference"] == name
-    assert [model["role"] for model in results["models"]] == ["pixels", "random", "model"]
+    assert [model["role"] for model in results["models"]] == ["pixels", "cues", "random", "model"]
     assert results["data"]["train"]["images"] == 60 and "sp-hf evaluate" in results["command"]
     knn, where = results["tasks"]["knn"], results["tasks"]["relative-geometry"]
-    assert list(knn["results"]) == [PIXELS, RANDOM, name] == list(where["results"])
+    assert list(knn["results"]) == [PIXELS, RANDOM, name]
+    assert list(where["results"]) == [PIXELS, CUES, RANDOM, name]
     accuracy = knn["results"][PIXELS]["measures"]["accuracy"]
     assert (accuracy["value"], accuracy["n"], accuracy["percent"]) == (1.0, 30, True)
     assert accuracy["chance"] == pytest.approx(1 / 3)
@@ -119,7 +120,7 @@ def test_the_report_has_every_model_figure_and_interval(report, checkpoint):
         for result in task["results"].values():
             for figure in result["measures"].values():
                 assert figure["low"] <= figure["high"] and figure["n"] == 30
-        assert set(task["differences"]) == {PIXELS, RANDOM}
+        assert set(task["differences"]) == set(task["results"]) - {name}
     text = (report[0] / "report.md").read_text()
     assert "| accuracy % (chance 33.3) | 100.0 [100.0, 100.0] |" in text and f"Minus {name}, paired" in text
     for picture in re.findall(r"!\[.*\]\((.*)\)", text):
@@ -131,7 +132,7 @@ def test_a_second_run_says_that_it_reuses_features_and_gets_the_same(report, che
     first = json.loads((folder / "results.json").read_text())
     with caplog.at_level(logging.INFO, logger="sp_hf"):
         assert main(["evaluate", str(checkpoint.parent), *flags, *FAST]) == 0
-    assert caplog.text.count("are reused from") == 3 * 2 * 2  # models, splits, kinds of features
+    assert caplog.text.count("are reused from") == 3 * 2 + 4 * 2  # models and splits: whole images, and crops
     again = json.loads((folder / "results.json").read_text())
     for name, task in first["tasks"].items():
         for model, result in task["results"].items():
@@ -170,6 +171,31 @@ def test_mistakes_are_one_line_before_any_work(flags, message, checkpoint, tmp_p
     assert main(["evaluate", str(checkpoint), *base, *flags]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("sp-hf: error: ") and message in error
+
+
+def test_all_tasks_on_part_scenes_in_one_report(tmp_path):
+    """Everything there is, end to end and offline, very small; a task with images of its own is named with them."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    Encoder.from_config(ViTConfig(**sizes, image_size=32, patch_size=4)).save_stock(tmp_path / "encoder")
+    small = {
+        **{"relative_geometry_crop_size": 16, "shortcut_audit_crop_size": 16, "jigsaw_tile_size": 16},
+        **{"robustness_images": 3, "robustness_ood_images": 10, "shape_bias_images": 30, "shape_bias_train_images": 40},
+        **{"finetune_epochs": 1, "depth_dataset": "part-scenes?size=32&num_images=40&seed=7"},
+    }
+    flags = [part for name, value in small.items() for part in (f"--{name}", str(value))]
+    flags += ["--dataset", "part-scenes?size=32&num_images=60", "--tasks", "all", "--num_workers", "0", "--no_cache"]
+    assert main(["evaluate", str(tmp_path / "encoder"), *flags, "--output_dir", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert sorted(results["tasks"]) == sorted(TASKS)
+    for name, task in results["tasks"].items():
+        assert str(tmp_path / "encoder") in task["results"], name
+        assert set(task["headline"]) & set(task["results"][str(tmp_path / "encoder")]["measures"]), name
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "- depth: measured on part-scenes?size=32&num_images=40&seed=7, split validation; fitted on" in text
+    assert text.count("measured on part-scenes") == 1  # the others are measured on the run's images
+    pictures = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert len(pictures) >= 10 and all((tmp_path / "out" / picture).is_file() for picture in pictures)
 
 
 # Models and their floors ----------------------------------------------------------------------------------------------

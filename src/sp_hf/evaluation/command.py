@@ -41,7 +41,7 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
         num_workers=args.num_workers,
         progress=sys.stderr.isatty(),
     )
-    everyone = with_controls(models, args.seed)
+    everyone = with_controls(models, args.seed, tasks)
     folder = Path(args.output_dir) if args.output_dir else None
     command = shlex.join([*prog.split(), *argv])
     done: list[TaskReport] = []

@@ -29,8 +29,9 @@ from .raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
 PIXELS = "raw pixels"
+CUES = "low-level cues"
 
-Role = Literal["model", "random", "pixels"]
+Role = Literal["model", "random", "pixels", "cues"]
 _BICUBIC = 3
 
 

@@ -4,7 +4,7 @@
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
     data        {train: {description, images}, validation: {description, images}}
-    models      [{name, role: model | random | pixels, architecture, identity, size, source}]
+    models      [{name, role: model | random | pixels | cues, architecture, identity, size, source}]
     tasks       {task: {kind: what | where, settings, headline: [measure],
                         results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance}},
                                           details, seconds}},

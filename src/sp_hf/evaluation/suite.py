@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from .data import EvaluationData
-from .model import PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
+from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
 from .task import Picture, Task, TaskResult, TaskSkipped
+from .where.low_level_cues import SMALLEST, LowLevelCues
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class TaskReport:
     pictures: list[Picture] = dataclasses.field(default_factory=list)
 
 
-def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[EvaluatedModel]:
-    """Raw pixels, each architecture at random initialisation, then the models.
+def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[Task] = ()) -> list[EvaluatedModel]:
+    """Raw pixels, low-level cues if a task asks for them, each architecture at random initialisation, then the models.
 
     A model that is itself that random initialisation (a preset, of the same seed) is its own floor.
 
@@ -46,7 +47,7 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[Evaluated
         ValueError: two models of one name.
     """
     names = [model.name for model in models]
-    repeated = sorted({name for name in names if names.count(name) > 1} | ({PIXELS, RANDOM} & set(names)))
+    repeated = sorted({name for name in names if names.count(name) > 1} | ({PIXELS, RANDOM, CUES} & set(names)))
     if repeated:
         raise ValueError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
     floors: dict[tuple[str, str], EvaluatedModel] = {}
@@ -59,7 +60,14 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int) -> list[Evaluated
     if len(floors) > 1:
         for (described, _), floor in floors.items():
             floor.name = f"{RANDOM} ({described}, {floor.size} px)"
-    return [raw_pixels(models[0]), *floors.values(), *models]
+    wanted = any("cues" in task.controls for task in tasks) and models[0].size >= SMALLEST
+    cues = [low_level_cues(models[0])] if wanted else []
+    return [raw_pixels(models[0]), *cues, *floors.values(), *models]
+
+
+def low_level_cues(model: EvaluatedModel) -> EvaluatedModel:
+    """The control that knows nothing but blur, colour fringes, JPEG blocks, borders and mean colour."""
+    return EvaluatedModel(CUES, LowLevelCues().eval(), model.preprocess, role="cues")
 
 
 def run_suite(

@@ -149,7 +149,7 @@ class Depth(DenseTask):
         measures = depth_measures(sums[0], chance=sums[2]) | depth_measures(sums[1], "aligned_", chance=sums[3])
         details = {
             "penalty": head.penalty,
-            "data": {side.name: side.images.images.description for side in (train, validation)},
+            "data": {"train": train.images.images.description, "validation": validation.images.images.description},
             "train_images": len(tokens.rows),
             "train_tokens": len(head.training.x),
             "size": self.size or model.size,

@@ -145,7 +145,7 @@ class Segmentation(DenseTask):
         details: dict[str, Any] = {
             "iou_by_class": _by_class(measures["miou"], names, found.there),
             "iou_adjusted_by_class": _by_class(measures["miou_adjusted"], names, found.there),
-            "data": {side.name: side.images.images.description for side in (train, validation)},
+            "data": {"train": train.images.images.description, "validation": validation.images.images.description},
             "train_images": len(tokens.rows),
             "train_tokens": len(head.training.x),
             "size": self.size or model.size,

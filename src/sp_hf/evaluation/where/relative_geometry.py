@@ -36,8 +36,9 @@ from ...objectives.where.pairs import ordered_pairs
 from ...views import ViewSpec
 from ..features import Features
 from ..measure import Measure
-from ..model import EvaluatedModel
-from ..task import Picture, Task, TaskResult, option
+from ..model import EvaluatedModel, Role
+from ..task import Picture, Task, TaskResult, TaskSkipped, option
+from .low_level_cues import SMALLEST
 from .relation_measures import binned_figures, relation_measures
 from .relation_mlp import RelationMLP
 from .relation_pictures import draw_bins, draw_predictions
@@ -58,6 +59,7 @@ class RelativeGeometry(Task):
     name: ClassVar[str] = "relative-geometry"
     kind: ClassVar[Literal["what", "where"]] = "where"
     headline: ClassVar[tuple[str, ...]] = ("r2_position", "r2_scale", "iou")
+    controls: ClassVar[tuple[Role, ...]] = ("pixels", "cues", "random")
 
     crop_size: int | None = option(None, "side in px of crops; default: the model's own size")
     canvas_size: int | None = option(None, "side in px at which images are kept; default: three times crop_size")
@@ -76,10 +78,13 @@ class RelativeGeometry(Task):
         check_enough_images(data, self.images)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        model.encoder.patches_of(self.spec_for(model).size)
+        if model.role != "cues":
+            model.encoder.patches_of(self.spec_for(model).size)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         spec = self.spec_for(model)
+        if model.role == "cues" and spec.size < SMALLEST:
+            raise TaskSkipped(f"crops of {spec.size} px are too small for their statistics; they need {SMALLEST}")
         canvas = self.canvas_size or CANVAS * spec.size
         train, validation = (
             data.crops(model, sample, spec, canvas, self.images or None) for sample in (data.train, data.validation)

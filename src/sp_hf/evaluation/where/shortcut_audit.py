@@ -26,6 +26,7 @@ from torch import Tensor
 from ...objectives.where.pairs import ordered_pairs
 from ..features import Features
 from ..measure import Measure
+from ..model import CUES as CUES_CONTROL
 from ..model import EvaluatedModel
 from ..task import Picture, Task, TaskResult, option
 from .low_level_cues import CUES, LowLevelCues, cue_columns
@@ -116,7 +117,7 @@ def _cue_model(model: EvaluatedModel, data: EvaluationData) -> EvaluatedModel:
     """The cues, dressed as an encoder: one a run, so that all models share what it makes of their crops."""
     return data.memo(
         ("low-level cues",),
-        lambda: EvaluatedModel("low-level cues", LowLevelCues().eval(), model.preprocess, role="pixels"),
+        lambda: EvaluatedModel(CUES_CONTROL, LowLevelCues().eval(), model.preprocess, role="cues"),
     )
 
 
