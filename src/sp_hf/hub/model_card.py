@@ -71,7 +71,9 @@ def write_card(
     record, folder = RunRecord.read(run), Path(folder)
     encoder = Path(encoder or record.folder / "encoder")
     results = read_results(evaluations, encoder)
-    figures = _figures(record, results)
+    found = _figures(record, results)
+    picture = next((figure for figure in found if "pca" in figure.name or "jigsaw" in figure.name), None)
+    curves = [figure for figure in found if figure.name in _CURVES]
     license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
     model = open_model(str(encoder))
     snippets = snippets_for(repo_id, record.model_class, model.encoder, model.size)
@@ -84,19 +86,19 @@ def write_card(
         title=title,
         repo_id=repo_id,
         summary=_summary(record, model.describe()),
-        picture=next((figure for figure in figures if "pca" in figure.name or "jigsaw" in figure.name), None),
+        picture=picture,
         model_class=record.model_class,
         snippets=snippets,
         results=results_tables(results, title) if results else "",
         training=_training(record),
-        figures=[figure for figure in figures if figure.name in _CURVES],
+        figures=curves,
         limitations=_limitations(record, license, bool(results)),
         citations=record.citations(),
     )
     card.content = re.sub(r"\n{3,}", "\n\n", str(card))  # what the template's conditions leave behind
     _check_no_secret(card.content)
     folder.mkdir(parents=True, exist_ok=True)
-    for figure in figures:
+    for figure in [picture, *curves] if picture else curves:
         (folder / "figures").mkdir(exist_ok=True)
         shutil.copyfile(figure.source, folder / "figures" / figure.name)
     card.save(folder / "README.md")
