@@ -232,6 +232,7 @@ def push_images(hub: LoopbackHub, tmp_path: Path) -> None:
 def test_data_and_encoder_from_the_hub_and_back(hub: LoopbackHub, run: Path, tmp_path: Path) -> None:
     """One process: load a data set both ways, load the whole state, train on, push the result with its card."""
     assert main(["push", str(run), "lab/model", "--license", "mit"]) == 0
+    assert hub.requests("/api/validate-yaml", "POST")  # huggingface_hub's own validation, before the commit
     first = ModelCard(pushed(hub, "lab/model")["README.md"].decode()).data
     assert (first.license, first.base_model, first.library_name) == ("mit", None, "transformers")
     push_images(hub, tmp_path)
@@ -344,6 +345,16 @@ def test_a_push_that_broke_off_goes_on_where_it_was(
     uploads = hub.requests("/lfs-storage", "PUT")
     assert len(uploads) == 1 and there not in uploads[0].path
     assert set(pushed(hub, "lab/model")) == ROOT | PRETRAINING | RECORDS
+
+
+def test_a_card_that_the_hub_refuses_is_one_sentence_and_nothing_is_pushed(
+    hub: LoopbackHub, run: Path, tmp_path: Path, waits: list[float], capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "README.md").write_text("---\ntags: [unclosed\n---\n# A model\n")
+    assert push(tmp_path / "run", "lab/model") == 1
+    assert "refused the push to lab/model (400)" in one_error(capsys)
+    assert pushed(hub, "lab/model") == {} and waits == []
 
 
 def test_a_commit_whose_answer_was_lost_is_made_once(hub: LoopbackHub, run: Path, waits: list[float]) -> None:
