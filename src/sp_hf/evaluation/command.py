@@ -93,6 +93,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
     made = argparse.ArgumentParser(
         prog=prog,
+        allow_abbrev=False,  # "--task knn" is a mistake, not a shorter way to say "--tasks knn"
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
     made.add_argument(
