@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .data import EvaluationData
-from .measure import Estimate, Measure, paired_difference
+from .measure import Measure, paired_difference
 from .model import EvaluatedModel
 from .suite import TaskReport
 
@@ -267,8 +267,3 @@ def _full_table(task: Mapping[str, Any], reference: str) -> list[str]:
             lines.append(f"| {key.replace('_', ' ')} | " + " | ".join(row) + " |")
     lines += [f"\n{model}: left out ({reason})" for model, reason in task["skipped"].items()]
     return lines
-
-
-def as_estimate(figure: Mapping[str, Any]) -> Estimate:
-    """A figure of ``results.json``."""
-    return Estimate(figure["value"], figure["low"], figure["high"])
