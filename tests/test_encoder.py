@@ -181,6 +181,41 @@ def test_vit_mae_becomes_a_vit_with_its_sine_cosine_positions():
     assert torch.equal(encoder.model.embeddings.position_embeddings, model.embeddings.position_embeddings)
 
 
+@pytest.fixture
+def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry a call of PyTorch's fused attention, which only "sdpa" makes."""
+    calls: list[None] = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args: object, **kwargs: object) -> Tensor:
+        calls.append(None)
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    return calls
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if not name.startswith("convnext")])
+def test_attention_is_computed_as_chosen_to_the_same_features(name: str, fused_calls: list[None]):
+    encoder = Encoder(TINY[name].build())
+    with torch.no_grad():
+        encoder.set_attention("eager")
+        eager = encoder(pixels(SIZE))
+        assert not fused_calls
+        encoder.set_attention("sdpa")
+        fused = encoder(pixels(SIZE))
+    assert len(fused_calls) >= encoder.num_hidden_layers
+    torch.testing.assert_close(fused.cls, eager.cls, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fused.patches, eager.patches, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "implementation"), [("vit", "spda"), ("convnext", "sdpa")])
+def test_attention_that_is_unknown_or_unsupported_is_refused_by_name(name: str, implementation: str):
+    encoder = Encoder(TINY[name].build())
+    with pytest.raises(ValueError, match=f"attention '{implementation}' of {type(encoder.model).__name__}: "):
+        encoder.set_attention(implementation)
+
+
 def test_normalises_by_its_own_statistics():
     encoder = Encoder(TINY["vit"].build(), MEAN, STD)
     images = pixels(SIZE)

@@ -165,6 +165,20 @@ class Encoder(nn.Module):
         """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
         return self.model.get_submodule(self.facts.patch_projection)
 
+    def set_attention(self, implementation: str) -> None:
+        """Choose how attention is computed; the same function up to rounding.
+
+        Args:
+            implementation: a name that transformers knows (``"eager"``, ``"sdpa"``, ``"flash_attention_2"``, ...).
+
+        Raises:
+            ValueError: no such implementation, one that is not installed, or one that the model does not support.
+        """
+        try:
+            self.model.set_attn_implementation(implementation)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
+
     def describe(self) -> str:
         """One line: class, parameters, patch, size."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from sp_hf.cli import main
@@ -44,6 +45,44 @@ def test_accumulation_counts_the_whole_batch(tiny_recipe: Path, tmp_path: Path) 
     parts = pretrain(tiny_recipe, tmp_path / "parts", *flags, *halves)
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_is_chosen_for_student_and_teacher(
+    tiny_recipe: Path, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sp_hf.training.pretrain import build_model
+    from sp_hf.training.recipe import parse_run
+
+    fused_calls = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args: object, **kwargs: object) -> torch.Tensor:
+        fused_calls.append(None)
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    model = build_model(parse_run(["--recipe", str(tiny_recipe), "--attn_implementation", attention])[0])
+    for tower in (model.encoder, model.teacher):
+        fused_calls.clear()
+        tower(torch.rand(2, 3, 16, 16))
+        assert len(fused_calls) == (2 if attention == "sdpa" else 0)  # one a layer
+
+
+def test_attention_is_in_the_runs_recipe(tiny_recipe: Path, tmp_path: Path) -> None:
+    pretrain(tiny_recipe, tmp_path / "plain", "--max_steps", "2")
+    pretrain(tiny_recipe, tmp_path / "eager", "--max_steps", "2", "--attn_implementation", "eager")
+    recipes = {name: yaml.safe_load((tmp_path / name / "recipe.yaml").read_text()) for name in ("plain", "eager")}
+    assert recipes["eager"]["attn_implementation"] == "eager"
+    assert "attn_implementation" not in recipes["plain"]
+
+
+def test_unknown_attention_is_one_clear_line(tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = ["--output_dir", str(tmp_path / "out"), "--attn_implementation", "eagre"]
+    assert main(["pretrain", "--recipe", str(tiny_recipe), *flags]) == 1
+    error = capsys.readouterr().err
+    assert "'eagre' of ViTModel" in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_weight_decay_spares_vectors(tiny_recipe: Path, tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ class ModelArguments:
             "help": "Side in pixels that a fresh encoder's position table is made for; default: the preset's, 224."
         },
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How the encoder computes attention (eager, sdpa, flash_attention_2, ...); default: transformers'"
+            " choice. On a CPU in bf16 eager is the fast one for views of some dozen tokens."
+        },
+    )
     objectives: list[str] = field(
         default_factory=lambda: ["dino", "spatial_prediction"],
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},

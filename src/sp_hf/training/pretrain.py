@@ -156,6 +156,8 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         image_size=args.image_size,
         token_control=token_control,
     )
+    if args.attn_implementation is not None:
+        encoder.set_attention(args.attn_implementation)
     config = SPConfig(
         encoder.config,
         args.objectives,
