@@ -94,6 +94,11 @@ class SPForPreTraining(PreTrainedModel):
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether an objective learns from labels."""
+        return any(objective.needs_labels for objective in self.objectives.values())
+
     # Views -----------------------------------------------------------------------------------------------------
 
     def _resolve_views(self) -> None:
@@ -195,17 +200,22 @@ class SPForPreTraining(PreTrainedModel):
 
     # One step ----------------------------------------------------------------------------------------------------
 
-    def forward(self, views: Mapping[str, Views], keys: Tensor) -> SPOutput:
+    def forward(self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None) -> SPOutput:
         """Loss of one batch.
 
         Args:
             views: {"objective/name": Views}, everything :attr:`view_specs` names, from
                 :class:`~sp_hf.views.ViewSampler`. Pixels [B, V, 3, H, H] in [0, 1].
             keys: int64 [B], one random key an image, for masks.
+            labels: int64 [B], -1 for none, if an objective needs them; the others never see them.
         """
         batches = {
-            name: Batch({local: views[target] for local, target in self._names[name].items()}, keys)
-            for name in self.objectives
+            name: Batch(
+                {local: views[target] for local, target in self._names[name].items()},
+                keys,
+                labels if objective.needs_labels else None,
+            )
+            for name, objective in self.objectives.items()
         }
         requests: dict[str, dict[str, tuple[Encode, str]]] = {}
         for name, objective in self.objectives.items():

@@ -102,9 +102,12 @@ def make_batch(objective: Objective, images: int = 4, canvas: int = 48, start: i
     aspects = torch.linspace(0.8, 1.5, 8)[(start + torch.arange(images)) % 8]
     sampler = ViewSampler({f"test/{name}": spec for name, spec in objective.view_specs().items()})
     views = sampler((canvases * 255).to(torch.uint8), aspects, keys)
-    return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys)
+    labels = (start + torch.arange(images)) % 3 if objective.needs_labels else None
+    return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys, labels)
 
 
 def part_of(batch: Batch, images: slice) -> Batch:
     """Some of a batch's images."""
-    return Batch({n: Views(*(x[images] for x in views)) for n, views in batch.views.items()}, batch.keys[images])
+    labels = None if batch.labels is None else batch.labels[images]
+    views = {name: Views(*(x[images] for x in views)) for name, views in batch.views.items()}
+    return Batch(views, batch.keys[images], labels)

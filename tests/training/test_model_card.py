@@ -52,7 +52,8 @@ def test_metadata_is_what_the_hub_reads(card: Path, run: Path) -> None:
         "image-feature-extraction",
         "apache-2.0",
     )
-    assert {"spatial-prediction", "dino", "sp-hf"} <= set(data.tags)
+    assert {"self-supervised", "spatial-prediction", "dino", "sp-hf"} <= set(data.tags)
+    assert "without labels" in loaded.content and "no labels used" in loaded.content
     assert data.base_model is None and data.datasets is None  # it started fresh, on an embedded dataset
     name, results = model_index_to_eval_results(data.to_dict()["model-index"])
     measured = json.loads((run.parent / "evaluation" / "results.json").read_text())["tasks"]

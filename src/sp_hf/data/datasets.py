@@ -45,6 +45,7 @@ class LoadedImages:
         fingerprint: differs between sources, splits, sets of columns and numbers of rows; equal between runs.
         num_images: number of rows; ``None`` where a stream does not know.
         extra_columns: kept too; those of type ``Image`` are not decoded either.
+        columns: all that the source has, kept or not, in one line, for messages.
     """
 
     dataset: datasets.Dataset | datasets.IterableDataset
@@ -55,6 +56,7 @@ class LoadedImages:
     fingerprint: str
     num_images: int | None
     extra_columns: tuple[str, ...] = ()
+    columns: str = ""
 
     @property
     def streaming(self) -> bool:
@@ -199,6 +201,7 @@ def _with_columns(
         fingerprint=hashlib.sha1(identity.encode(), usedforsecurity=False).hexdigest()[:16],
         num_images=num_images,
         extra_columns=tuple(extra_columns),
+        columns=describe_columns(features),
     )
 
 

@@ -33,6 +33,7 @@ def online_probe(
         split=data_args.dataset_split,
         revision=data_args.dataset_revision,
         image_column=data_args.image_column,
+        label_column=data_args.label_column,
         validation_dataset=data_args.validation_dataset,
         validation_split=data_args.validation_split,
         max_images=args.probe_images,

@@ -112,7 +112,12 @@ def _metadata(record: RunRecord, title: str, license: str | None, results: list[
         license=license,
         library_name="transformers",
         pipeline_tag="image-feature-extraction",
-        tags=["vision", "self-supervised", "sp-hf", *(name.replace("_", "-") for name in record.objectives)],
+        tags=[
+            "vision",
+            *([] if record.uses_labels else ["self-supervised"]),
+            "sp-hf",
+            *(name.replace("_", "-") for name in record.objectives),
+        ],
         datasets=[record.hub_dataset] if record.hub_dataset else None,
         base_model=base,
         model_name=title if made else None,
@@ -140,6 +145,7 @@ def _summary(record: RunRecord, architecture: str) -> str:
         if record.base_model
         else "continued from another checkpoint"
     )
+    labels = "with labels" if record.uses_labels else "without labels"
     names = " + ".join(name.replace("_", " ") for name in record.objectives)
     where = (
         " It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
@@ -148,7 +154,7 @@ def _summary(record: RunRecord, architecture: str) -> str:
         else ""
     )
     return (
-        f"A vision encoder ({architecture}), {start} without labels by {names} on {_dataset_link(record)}, with"
+        f"A vision encoder ({architecture}), {start} {labels} by {names} on {_dataset_link(record)}, with"
         f" [sp-hf](https://pypi.org/project/sp-hf/).{where}"
     )
 
@@ -164,7 +170,7 @@ def _training(record: RunRecord) -> str:
     hours = done.get("train_runtime", 0) / 3600
     facts = {
         "objectives": ", ".join(f"{n} (weight {o.get('weight', 1.0):g})" for n, o in record.objectives.items()),
-        "data": f"{_dataset_link(record)}, no labels used",
+        "data": f"{_dataset_link(record)}, {'its labels used' if record.uses_labels else 'no labels used'}",
         "budget": f"{record.steps} steps, {done.get('epoch', 0):.4g} epochs" if done else f"{record.steps} steps",
         "hardware": ", ".join(sorted(set(environment.get("devices", [])))) or "not recorded",
         "time": f"{hours:.2f} hours" if done else "not recorded",
@@ -194,9 +200,10 @@ def _training(record: RunRecord) -> str:
 
 
 def _limitations(record: RunRecord, license: str | None, measured: bool) -> str:
+    labels = "with labels" if record.uses_labels else "without labels"
     points = [
         f"It saw {record.steps} steps of training on one dataset; features may be poor on other kinds of images.",
-        "It was trained without labels and filters nothing: what the training images are biased to, it is biased to.",
+        f"It was trained {labels} and filters nothing: what the training images are biased to, it is biased to.",
     ]
     if not measured:
         points.append("Nothing has been measured of it yet.")

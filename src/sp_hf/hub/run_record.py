@@ -56,6 +56,11 @@ class RunRecord:
         return {entry["name"]: entry for entry in self.recipe["objectives"]}
 
     @property
+    def uses_labels(self) -> bool:
+        """Whether an objective learnt from the dataset's labels."""
+        return any(OBJECTIVES[name].needs_labels for name in self.objectives)
+
+    @property
     def model_class(self) -> str:
         return self.encoder_config["architectures"][0]
 

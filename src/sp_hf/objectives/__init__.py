@@ -18,6 +18,7 @@ from .validation import check_at_least
 from .what.dino import DINO
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
+from .what.supervised import Supervised
 from .where.drop_pos import DropPos
 from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
@@ -29,6 +30,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dino": DINO,
     "moco_v3": MoCoV3,
     "mae": MAE,
+    "supervised": Supervised,
     "spatial_prediction": SpatialPrediction,
     "spatial_context": SpatialContext,
     "drop_pos": DropPos,

@@ -68,6 +68,7 @@ class Batch(NamedTuple):
 
     views: dict[str, Views]
     keys: Tensor  # int64 [B], one random key an image: see sp_hf.keyed_random
+    labels: Tensor | None = None  # int64 [B], -1 for none; only for an objective with needs_labels
 
 
 class ObjectiveOutput(NamedTuple):
@@ -115,12 +116,15 @@ class Objective(nn.Module):
         config_class: dataclass of its options.
         kind: ``"what"`` or ``"where"``.
         needs_token_control: hides tokens or positions, so the encoder must be an ``SPViTModel``.
+        needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
+            ``num_labels`` that is ``None`` is then read from the dataset.
         citation: BibTeX of the paper, for model cards.
     """
 
     config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     kind: ClassVar[Literal["what", "where"]]
     needs_token_control: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     citation: ClassVar[str] = ""
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:

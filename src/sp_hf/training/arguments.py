@@ -55,6 +55,10 @@ class DataArguments:
     dataset_split: str | None = field(default=None, metadata={"help": "Split to train on; default: train."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
     image_column: str | None = field(default=None, metadata={"help": "Column with the images; default: found by type."})
+    label_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with the labels, for an objective that learns from them; default: found by type."},
+    )
     streaming: bool = field(default=False, metadata={"help": "Read the dataset as a stream (needs --max_steps)."})
     shuffle_block: int = field(default=2048, metadata={"help": "Rows that a stream shuffles at a time."})
     images_per_epoch: int | None = field(

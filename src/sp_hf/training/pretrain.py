@@ -36,6 +36,7 @@ from . import callbacks
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from .hub_push import HubPush
+from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
 from .run_folder import write_environment, write_recipe
 from .trainer import PretrainingTrainer
@@ -90,7 +91,9 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         revision=data_args.dataset_revision,
         streaming=data_args.streaming,
         image_column=data_args.image_column,
+        label_column=data_args.label_column,
     )
+    model_args.objectives = with_num_labels(model_args.objectives, images)
     set_seed(args.seed)
     model = build_model(model_args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)

@@ -25,6 +25,7 @@ from ..modeling_sp import SPForPreTraining
 from ..objectives.base import Progress
 from ..views import ViewSampler
 from .checkpointing import STAGING_PREFIX, as_disk_full, publish
+from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
 from .workers import OutlivesSigterm
 
@@ -61,6 +62,7 @@ class PretrainingTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.pretraining = model
         self.sampler = ViewSampler(model.view_specs)
+        self._label_limits = label_limits({name: objective.config for name, objective in model.objectives.items()})
         self.ledger = ledger
         self.means = RunningMeans()
         self.images_per_epoch = images_per_epoch
@@ -103,7 +105,16 @@ class PretrainingTrainer(Trainer):
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
-        return {"views": self.sampler(canvases, aspects, keys), "keys": keys}
+        prepared = {"views": self.sampler(canvases, aspects, keys), "keys": keys}
+        return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared
+
+    def _labels(self, labels: Tensor) -> Tensor:
+        """Labels on the device; those of a stream are checked here, as nobody has seen them before."""
+        if labels.device.type == "cpu":  # where looking at them waits for nothing
+            lowest, highest = (end.item() for end in labels.aminmax())
+            source = self._stream["images"].description if self._stream is not None else "the training set"
+            check_range(lowest, highest, self._label_limits, source)
+        return labels.to(self.args.device, non_blocking=True)
 
     def _keys(self, count: int) -> Tensor:
         """One key an image, from the running number of the sample: the same after a resume."""
