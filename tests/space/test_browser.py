@@ -6,7 +6,8 @@ Screenshots are left in pytest's temporary folder (``space0``), or where ``SPACE
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
 pytest.importorskip("playwright", reason="a browser is driven by Playwright: pip install playwright")
-from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Request, expect, sync_playwright  # noqa: E402
 
 from .hostile import REFUSED, TAKEN  # noqa: E402
 from .visitor import SIZES, Visitor, ask_all, find_chromium, start  # noqa: E402
@@ -70,26 +71,27 @@ def tiles(visitor: Visitor):
     return visitor.page.locator("#jigsaw-board button")
 
 
-def labels(visitor: Visitor) -> list[str]:
-    return [label.split(",")[0] for label in tiles(visitor).evaluate_all("all => all.map(one => one.ariaLabel)")]
+def expect_order(visitor: Visitor, *order: int) -> None:
+    expect(tiles(visitor)).to_have_count(len(order))
+    for place, tile in enumerate(order):
+        expect(tiles(visitor).nth(place)).to_have_attribute("aria-label", re.compile(f"^Tile {tile},"))
 
 
 def test_jigsaw_is_solved_by_mouse_and_keyboard(visitor):
     visitor.page.get_by_label("2 x 2").check()
     visitor.changes(visitor.picture("jigsaw-solved"), lambda: visitor.press("jigsaw-run"))
-    expect(tiles(visitor)).to_have_count(4)
-    assert labels(visitor) == ["Tile 1", "Tile 2", "Tile 3", "Tile 4"]
+    expect_order(visitor, 1, 2, 3, 4)
     tiles(visitor).nth(0).click()
     expect(tiles(visitor).nth(0)).to_have_attribute("aria-pressed", "true")
     tiles(visitor).nth(3).click()
-    assert labels(visitor) == ["Tile 4", "Tile 2", "Tile 3", "Tile 1"]
+    expect_order(visitor, 4, 2, 3, 1)
     for key in ("Enter", "ArrowLeft", "Enter"):  # the last place with the one left of it
         visitor.page.keyboard.press(key)
-    assert labels(visitor) == ["Tile 4", "Tile 2", "Tile 1", "Tile 3"]
+    expect_order(visitor, 4, 2, 1, 3)
     visitor.press("jigsaw-check")
     visitor.says("jigsaw-verdict", "the model")
-    right = tiles(visitor).evaluate_all("all => all.filter(one => one.className === 'right').length")
-    visitor.says("jigsaw-verdict", f"You {right}")
+    expect(visitor.page.locator("#jigsaw-board").locator("button.right, button.wrong")).to_have_count(4)
+    visitor.says("jigsaw-verdict", f"You {visitor.page.locator('#jigsaw-board button.right').count()}")
     picture = visitor.picture("jigsaw-true")
     visitor.page.get_by_role("button", name="The truth").click()
     expect(picture).to_be_visible()
@@ -156,26 +158,82 @@ def test_images_are_uploaded_and_examples_chosen(visitor, tmp_path):
     before = board.evaluate(shown)
     name, content = TAKEN["cmyk"]
     (tmp_path / name).write_bytes(content)
+    visitor.remove()
     visitor.upload(tmp_path / name)
     other = "old => { const node = document.querySelector('#where-board .box-board'); return !node.hidden"
     other += " && node.style.backgroundImage + node.style.aspectRatio !== old }"
     visitor.page.wait_for_function(other, arg=before)
     assert "480 / 320" in board.evaluate(shown)
-    visitor.page.locator("#examples button").nth(2).click()
-    visitor.page.wait_for_function(
-        "document.querySelector('#where-board .box-board').style.aspectRatio === '480 / 480'"
-    )
+    visitor.choose_example(2)
+    expect(board).to_have_css("aspect-ratio", "480 / 480")
 
 
 @pytest.mark.parametrize("kind", ["svg", "text in disguise", "1 pixel"])
 def test_what_is_wrong_with_an_upload_is_told(visitor, tmp_path, kind):
     name, content, reason = REFUSED[kind]
     (tmp_path / name).write_bytes(content)
+    visitor.remove()
     visitor.upload(tmp_path / name)
     expect(visitor.page.locator(".toast-wrap")).to_contain_text(reason)
-    visitor.page.locator("#examples button").first.click()
+    visitor.choose_example(0)
     visitor.changes(visitor.picture("jigsaw-solved"), lambda: visitor.press("jigsaw-run"))
     visitor.problems.clear()  # the browser could not show the broken picture, and says so
+
+
+def asks(text: str, inputs: int) -> Callable[[Request], bool]:
+    """Is it a question with so many inputs, this among them?"""
+    return lambda request: (
+        "/queue/join" in request.url and len(request.post_data_json["data"]) == inputs and text in request.post_data
+    )
+
+
+def test_an_example_is_asked_about_at_once(visitor):
+    with visitor.slow_server(), visitor.page.expect_request(asks("Tiny ViT", 4)) as asked:
+        visitor.page.locator("#examples button").nth(2).click()
+        visitor.press("jigsaw-run")
+    assert asked.value.post_data_json["data"][0]["path"].endswith(visitor.example(2))
+    expect(visitor.picture("jigsaw-solved")).to_be_visible()
+
+
+def test_an_example_chosen_while_an_upload_is_being_refused(visitor, tmp_path):
+    name, content, reason = REFUSED["1 pixel"]
+    (tmp_path / name).write_bytes(content)
+    visitor.tab("Where")
+    board = visitor.page.locator("#where-board .box-board")
+    expect(board).to_be_visible()
+    visitor.remove()
+    expect(board).to_be_hidden()
+    with visitor.slow_server():
+        with visitor.page.expect_request(asks(name, 1)):
+            visitor.upload(tmp_path / name)
+        visitor.choose_example(2)
+    expect(visitor.page.locator(".toast-wrap")).to_contain_text(reason)
+    expect(board).to_be_visible()
+
+
+def test_a_box_moved_while_an_image_is_opened_stays_there(visitor):
+    visitor.tab("Where")
+    board, box = visitor.page.locator("#where-board .box-board"), visitor.page.locator(".box.first")
+    expect(box).to_be_visible()
+    before = board.evaluate("node => getComputedStyle(node).backgroundImage")
+    with visitor.slow_server():
+        visitor.choose_example(2)
+        box.focus()
+        visitor.page.keyboard.press("ArrowRight")
+    expect(board).not_to_have_css("background-image", before)
+    expect(box).to_have_attribute("style", "left: 10%; top: 45%; width: 36%; height: 40%;")
+
+
+def test_of_two_patches_the_last_one_is_answered(visitor):
+    visitor.tab("Patches")
+    board = visitor.page.locator(".point-board")
+    expect(board).to_be_visible()
+    area = board.bounding_box()
+    with visitor.slow_server():
+        with visitor.page.expect_request(asks("Tiny ViT", 4)):
+            board.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.1})
+        board.click(position={"x": area["width"] * 0.1, "y": area["height"] * 0.9})
+    visitor.says("patches-report", "row 4, column 1")
 
 
 def test_a_model_that_is_not_offered_is_told(visitor):

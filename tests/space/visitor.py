@@ -6,12 +6,14 @@ python tests/space/visitor.py ADDRESS docs/images       # of an app that runs, e
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, Route, expect, sync_playwright
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 TABS = ("Jigsaw", "Where", "Patches", "Compare")
@@ -25,6 +27,7 @@ def find_chromium() -> str | None:
 
 def start(playwright: Playwright) -> Browser:
     """A browser without a window."""
+    expect.set_options(timeout=_PATIENCE)
     return playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
 
 
@@ -45,10 +48,10 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
         self.page.goto(address)
-        expect(self.page.locator("#jigsaw-run")).to_be_visible(timeout=_PATIENCE)
+        expect(self.page.locator("#jigsaw-run")).to_be_visible()
         expect(self.page.locator("#examples button").first).to_have_attribute("aria-label", "Example image 1")
 
-    def _cut_off(self, route) -> None:
+    def _cut_off(self, route: Route) -> None:
         self.strangers.append(route.request.url)
         route.abort()
 
@@ -56,19 +59,44 @@ class Visitor:
         """Open a tab."""
         self.page.get_by_role("tab", name=name, exact=True).click()
 
-    def upload(self, path: Path | str) -> None:
-        """Replace the image."""
+    def remove(self) -> None:
+        """The image."""
         self.page.get_by_role("button", name="Remove Image").click()
-        self.page.locator("#image input[type=file]").set_input_files(str(path))
+
+    def upload(self, path: Path) -> None:
+        """An image where there is none."""
+        self.page.locator("#image input[type=file]").set_input_files(path)
+        expect(self.page.locator("#image img")).to_be_attached()
+
+    def choose_example(self, index: int) -> None:
+        """Replace the image by an example."""
+        self.page.locator("#examples button").nth(index).click()
+        image = self.page.locator("#image img")
+        expect(image).to_have_attribute("src", re.compile(f"/{re.escape(self.example(index))}$"))
+
+    def example(self, index: int) -> str:
+        """An example's file name."""
+        return self.page.locator("#examples button img").nth(index).get_attribute("src").rsplit("/", 1)[1]
+
+    @contextmanager
+    def slow_server(self) -> Iterator[None]:
+        """Whatever is asked meanwhile reaches the server at the end only; uploads do at once."""
+        asked = re.compile("/gradio_api/(queue/join|run/)")
+        held: list[Route] = []
+        self.page.route(asked, lambda route: held.append(route))
+        yield
+        self.page.unroute(asked)
+        for route in held:
+            route.continue_()
 
     def changes(self, what: Locator, act: Callable[[], None]) -> None:
         """Do something after which a picture must be another one."""
         before = what.get_attribute("src") if what.count() else None
         act()
         if before is None:
-            expect(what).to_be_visible(timeout=_PATIENCE)
+            expect(what).to_be_visible()
         else:
-            expect(what).not_to_have_attribute("src", before, timeout=_PATIENCE)
+            expect(what).not_to_have_attribute("src", before)
         expect(what).to_have_js_property("complete", True)
 
     def picture(self, name: str) -> Locator:
@@ -81,7 +109,7 @@ class Visitor:
 
     def says(self, name: str, text: str) -> None:
         """A report reads so."""
-        expect(self.page.locator(f"#{name}")).to_contain_text(text, timeout=_PATIENCE)
+        expect(self.page.locator(f"#{name}")).to_contain_text(text)
 
     @property
     def overflow(self) -> int:

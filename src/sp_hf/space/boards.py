@@ -40,7 +40,6 @@ def point_board(**options: Any) -> gr.HTML:
 
 def _board(script: str, template: str, **options: Any) -> gr.HTML:
     return gr.HTML(
-        value=None,
         html_template=template,
         js_on_load=asset(script),
         apply_default_css=False,

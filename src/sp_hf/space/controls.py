@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -57,6 +57,20 @@ def upload_box(**options: Any) -> gr.Image:
     box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
     box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
+
+
+def add_examples(paths: Sequence[Path], image: gr.Image) -> None:
+    """Images to choose from instead of an upload.
+
+    The browser itself puts a chosen one in place. ``gr.Examples`` would ask the server for it, and what is pressed
+    before the answer comes would still get the old image.
+    """
+    images = [gr.Image(str(path), type="filepath", visible=False) for path in paths]
+    choice = gr.Dataset(
+        components=[image], samples=[[str(path)] for path in paths], label="or one of these", elem_id="examples"
+    )
+    choose = "(index, ...images) => images[index]"
+    choice.click(None, [choice, *images], [image], js=choose, api_visibility="private")
 
 
 def uploaded_path(path: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import gradio as gr
 
 from .boards import asset
-from .controls import Shared, model_box, preview, told, upload_box
+from .controls import Shared, add_examples, model_box, preview, upload_box
 from .shelf import Shelf
 from .tab_compare import Settings, add_compare
 from .tab_jigsaw import add_jigsaw
-from .tab_patches import AT, GRID, add_patches
-from .tab_where import BOXES, add_where
-from .uploads import MAX_BYTES
+from .tab_patches import add_patches
+from .tab_where import add_where
+from .uploads import MAX_BYTES, UploadError
 
 _HEAD = """
 # What does a vision model know about *where*?
@@ -24,6 +25,8 @@ Take an image and a model, and see what the model's features tell about where th
 """
 _NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
   (button, index) => button.setAttribute("aria-label", `Example image ${index + 1}`))"""
+# The browser puts an image on the boards as they are when it comes: someone may have moved something meanwhile.
+_ON_BOARDS = "(shown, boxes, point) => [{ ...boxes, ...shown }, { ...point, ...shown }]"
 _KEPT = 3600  # seconds for which uploads and results are kept
 _WAITING = 100  # visitors in the queue
 
@@ -49,7 +52,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
                     buttons=[],
                 )
                 if examples:
-                    gr.Examples([[str(path)] for path in examples], image, label="or one of these", elem_id="examples")
+                    add_examples(examples, image)
                 model = model_box(models, models[0][1], "Model", "model")
             with gr.Column(scale=5, min_width=280):
                 shared = Shared(image, model)
@@ -62,26 +65,25 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
                         point, x, y = add_patches(shared, shelf)
                     with gr.Tab("Compare", id="compare"):
                         add_compare(shared, shelf, Settings(grid, seed, first, second, x, y))
-        gr.on(
-            [image.change, page.load],
-            show_image,
-            [image, boxes, point],
-            [boxes, point],
-            show_progress="hidden",
-            api_visibility="private",
+        shown = gr.JSON(visible=False)
+        opened = gr.on(
+            [image.change, page.load], show_image, image, shown, show_progress="hidden", api_visibility="private"
         )
+        opened.success(None, [shown, boxes, point], [boxes, point], js=_ON_BOARDS, api_visibility="private")
         page.load(None, js=_NAME_EXAMPLES, api_visibility="private")  # Gradio leaves these buttons without names
     return page.queue(default_concurrency_limit=8, max_size=_WAITING)
 
 
-@told
-def show_image(path: str | None, boxes: Any, point: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A new image on the boards; boxes and point stay where they are. Says at once what is wrong with an upload."""
-    shown = preview(path)
-    first, second = BOXES
-    boxes = boxes if isinstance(boxes, dict) and boxes.get("first") else {"first": first, "second": second}
-    point = point if isinstance(point, dict) and point.get("at") else {"at": list(AT), "grid": list(GRID)}
-    return boxes | shown, point | shown
+def show_image(path: str | None) -> dict[str, Any]:
+    """A new image for the boards. Says at once what is wrong with an upload, and the boards then show none.
+
+    This is no error for Gradio: after one it forgets the image that was chosen meanwhile.
+    """
+    try:
+        return preview(path)
+    except UploadError as error:
+        gr.Warning(html.escape(str(error), quote=False), title="That did not work")
+        return preview(None)
 
 
 def serving() -> dict[str, Any]:

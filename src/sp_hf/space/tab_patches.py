@@ -20,6 +20,7 @@ _INTRO = (
 )
 AT = (50.0, 50.0)  # percent
 GRID = (14, 14)  # until a model has said how many patches it sees
+_SHOW_GRID = "(figures, board) => figures ? { ...board, grid: figures.grid } : board"
 _NOTE = (
     "Similarity is the cosine of patch tokens, from the least (dark) to the most (bright) in this image. Colours of the"
     " components are of this image alone; the shapes they make count."
@@ -32,7 +33,7 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
     with gr.Row():
         with gr.Column(min_width=260):
             gr.Markdown("**Choose a patch**", elem_classes="caption")
-            board = point_board(elem_id="patches-board")
+            board = point_board(value={"src": None, "at": AT, "grid": GRID}, elem_id="patches-board")
             with gr.Row():
                 x = gr.Slider(0, 100, AT[0], step=0.1, label="From the left, %", elem_id="patches-x", min_width=120)
                 y = gr.Slider(0, 100, AT[1], step=0.1, label="From the top, %", elem_id="patches-y", min_width=120)
@@ -49,21 +50,20 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
     for slider in (x, y):
         slider.input(None, [x, y, board], [board], js=to_board, api_visibility="private")
     inputs, outputs = [shared.image, shared.model, x, y], [similarity, components, answer, figures]
-    run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE).success(
-        show_grid, [figures, board], [board], show_progress="hidden", api_visibility="private"
-    )
+    asked = run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE)
     to_point = "(board) => board && board.at ? board.at : [50, 50]"
-    board.input(None, [board], [x, y], js=to_point, api_visibility="private").then(
-        answers.alike, inputs, outputs, api_visibility="private", show_progress="minimal", **COMPUTE
-    ).success(show_grid, [figures, board], [board], show_progress="hidden", api_visibility="private")
+    chosen = board.input(None, [board], [x, y], js=to_point, api_visibility="private").then(
+        answers.alike,
+        inputs,
+        outputs,
+        api_visibility="private",
+        show_progress="minimal",
+        trigger_mode="always_last",  # of patches chosen while it computes, the last one is compared too
+        **COMPUTE,
+    )
+    for answered in (asked, chosen):
+        answered.success(None, [figures, board], [board], js=_SHOW_GRID, api_visibility="private")
     return board, x, y
-
-
-def show_grid(figures: Any, board: Any) -> Any:
-    """The board with as many patches as the model sees."""
-    if not isinstance(figures, dict) or not isinstance(board, dict):
-        return gr.skip()
-    return board | {"grid": figures["grid"]}
 
 
 class Answers:

@@ -42,7 +42,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
     with gr.Row():
         with gr.Column(min_width=260):
             gr.Markdown("**Your boxes**", elem_classes="caption")
-            board = box_board(elem_id="where-board")
+            board = box_board(value={"src": None, "first": BOXES[0], "second": BOXES[1]}, elem_id="where-board")
             with gr.Row():
                 options = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
                 texts = [
