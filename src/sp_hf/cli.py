@@ -1,4 +1,4 @@
-"""The command line: ``sp-hf pretrain | evaluate | export | push | demo``. Thin: functions of the package."""
+"""The command line: ``sp-hf pretrain | evaluate | sweep | export | push | demo``. Thin: functions of the package."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
     "evaluate": ("evaluate_command", "what vision models know, and where: any of the Hub or on disk, side by side"),
+    "sweep": ("sweep_command", "an experiment: several runs over several seeds, measured alike, in one report"),
     "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
     "push": ("push_command", "share a run on the Hub: the stock encoder, and all it takes to train on"),
     "demo": ("demo_command", "try in a browser what models know about where things are"),
@@ -107,6 +108,13 @@ def evaluate_command(argv: list[str]) -> int:
     from .evaluation.command import evaluate_models
 
     return evaluate_models(argv)
+
+
+def sweep_command(argv: list[str]) -> int:
+    """``sp-hf sweep FILE``."""
+    from .sweep.command import sweep_command as run_sweep
+
+    return run_sweep(argv)
 
 
 def export_command(argv: list[str]) -> int:

@@ -1,0 +1,107 @@
+"""``sp-hf sweep FILE``: run an experiment, measure it, and write its tables."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..training.recipe import RecipeError
+from .collect import collect
+from .jobs import Job, Layout, plan_jobs
+from .plan import Plan, read_plan
+from .report import write_report
+from .runner import run_jobs
+
+
+def sweep_command(argv: list[str]) -> int:
+    """Entry point of ``sp-hf sweep``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="sp-hf sweep", description=__doc__, allow_abbrev=False)
+    parser.add_argument("file", help="the sweep's YAML, such as recipes/sweeps/part_scenes.yaml")
+    parser.add_argument("--dataset", help="training images, where the recipes only say path/to/...")
+    parser.add_argument("--validation_dataset", "--validation-dataset", help="images to measure on")
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="only evaluations that begin with these runs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=torch.cuda.device_count() or min(os.cpu_count() or 1, 4),
+        help="processes at a time (default: one a GPU, or one a core, at most 4)",
+    )
+    parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
+    plan = chosen(read_plan(args.file), args.seeds, args.only)
+    layout = Layout(args.output_dir / plan.name)
+    options = {key: value for key in ("dataset", "validation_dataset") if (value := getattr(args, key)) is not None}
+    jobs = plan_jobs(plan, layout, options)
+    if args.list:
+        print("\n".join(f"{'done' if job.done else 'left'}  {job.name}" for job in jobs))
+        return 0
+    check_datasets(jobs)
+    try:
+        run_jobs(jobs, args.jobs)
+    except KeyboardInterrupt:
+        print("Stopped, with checkpoints. The same command goes on.")
+        raise
+    finally:
+        found = collect(plan, layout, options)
+        if found["evaluations"]:
+            write_results(layout.root / "results.json", found)
+            write_report(layout.root / "report.md", plan, found)
+    print(
+        f"{plan.title}: tables and plots in {layout.root / 'report.md'}, the numbers in {layout.root / 'results.json'}"
+    )
+    return 0
+
+
+def chosen(plan: Plan, seeds: list[int] | None, only: list[str] | None) -> Plan:
+    """The part of a plan that was asked for.
+
+    Raises:
+        RecipeError: seeds or evaluations that the plan does not have.
+    """
+    if seeds is not None:
+        odd = sorted(set(seeds) - set(plan.seeds))
+        if odd:
+            raise RecipeError(f"seed {odd[0]} is not in the sweep; it has {', '.join(map(str, plan.seeds))}")
+        plan = dataclasses.replace(plan, seeds=tuple(seed for seed in plan.seeds if seed in seeds))
+    if only is not None:
+        firsts = [names[0] for names in plan.evaluations]
+        odd = [name for name in only if name not in firsts]
+        if odd:
+            raise RecipeError(f"no evaluation begins with {odd[0]!r}; there are: {', '.join(firsts)}")
+        evaluations = tuple(names for names in plan.evaluations if names[0] in only)
+        plan = dataclasses.replace(plan, evaluations=evaluations, runs=_needed(plan, evaluations))
+    return plan
+
+
+def _needed(plan: Plan, evaluations: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    """The runs of these evaluations, and those that they start from, in the plan's order."""
+    wanted = {name for names in evaluations for name in names}
+    for run in reversed(plan.runs.values()):
+        if run.name in wanted and run.starts_from is not None:
+            wanted.add(run.starts_from)
+    return {name: run for name, run in plan.runs.items() if name in wanted}
+
+
+def check_datasets(jobs: list[Job]) -> None:
+    """Before anything is run: a recipe's placeholder is not a dataset."""
+    for job in jobs:
+        dataset = str((job.recipe or {}).get("dataset", ""))
+        if dataset.startswith("path/to/"):
+            raise RecipeError(f"{job.name}: its recipe says {dataset!r}; name the file with --dataset")
+
+
+def write_results(path: Path, found: dict[str, Any]) -> None:
+    """Whole, or as it was."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)

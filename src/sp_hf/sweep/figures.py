@@ -1,0 +1,74 @@
+"""Reads a collected sweep: each figure of a run over its seeds, and its paired differences.
+
+A figure's key is ``task/figure``, as in ``relative-geometry/r2_position``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .spread import Difference, Spread, combined_difference
+
+CONTROLS = ("random", "pixels", "cues")  # roles, in the order of their rows
+
+
+class Figures:
+    """Everything measured in a sweep.
+
+    Args:
+        found: what :func:`~sp_hf.sweep.collect.collect` returns.
+    """
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self.evaluations: list[Mapping[str, Any]] = found["evaluations"]
+        self.roles = {model["name"]: model["role"] for e in self.evaluations for model in e["models"]}
+
+    @property
+    def controls(self) -> list[str]:
+        """Names of the rows that no run made."""
+        names = [name for name, role in self.roles.items() if role in CONTROLS]
+        return sorted(names, key=lambda name: CONTROLS.index(self.roles[name]))
+
+    @property
+    def references(self) -> dict[str, str]:
+        """By run, the run that it is compared with."""
+        return {
+            model["name"]: evaluation["reference"]
+            for evaluation in self.evaluations
+            for model in evaluation["models"]
+            if model["role"] == "model" and model["name"] != evaluation["reference"]
+        }
+
+    def seeds(self, model: str) -> list[int]:
+        """Those it was measured with."""
+        return sorted({e["seed"] for e in self.evaluations if any(m["name"] == model for m in e["models"])})
+
+    def facts(self, key: str) -> Mapping[str, Any] | None:
+        """``percent``, ``chance``, ``higher_is_better`` of a figure; ``None`` if nothing has it."""
+        return next((measure for _, _, measure in self._measures(key)), None)
+
+    def spread(self, model: str, key: str) -> Spread | None:
+        """A run's figure over seeds; ``None`` if it was not measured."""
+        by_seed = {seed: measure["value"] for seed, name, measure in self._measures(key) if name == model}
+        return Spread(tuple(by_seed[seed] for seed in sorted(by_seed))) if by_seed else None
+
+    def difference(self, model: str, key: str) -> Difference | None:
+        """A run minus its reference, paired by seed and image."""
+        task, figure = key.split("/")
+        found = []
+        for evaluation in self.evaluations:
+            mine = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(figure)
+            if mine is not None and self.references.get(model) == evaluation["reference"]:
+                found.append(mine)
+        if not found:
+            return None
+        return combined_difference([d["value"] for d in found], [(d["high"] - d["low"]) / 2 for d in found])
+
+    def _measures(self, key: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+        """(seed, model, measure) wherever the figure was measured."""
+        task, figure = key.split("/")
+        for evaluation in self.evaluations:
+            for name, measures in evaluation["tasks"].get(task, {}).get("results", {}).items():
+                if figure in measures:
+                    yield evaluation["seed"], name, measures[figure]

@@ -1,0 +1,100 @@
+"""A collected sweep in pictures: every run's figures with a dot a seed, and an ablation's figures by its option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .figures import Figures
+from .plan import Plan
+from .tables import chance_of
+
+_TEXT, _GRID = "#333333", "#dddddd"
+_CONTROL, _REFERENCE, _RUN = "#8a8a8a", "#17809c", "#e4572e"
+_ACROSS = 3  # panels side by side
+
+
+def draw_values(path: Path, plan: Plan, figures: Figures) -> None:
+    """A panel a figure, a row a run: the mean as a bar's end, a dot a seed; a dashed line at chance."""
+    keys = [key for key in plan.measures if figures.facts(key)]
+    names = [name for name in [*figures.controls, *plan.runs] if figures.seeds(name)]
+    canvas, panels = _panels(len(keys), height=0.7 + 0.26 * len(names), share_rows=True)
+    for axes, key in zip(panels, keys, strict=False):
+        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        for row, name in enumerate(names):
+            spread = figures.spread(name, key)
+            if spread is None:
+                continue
+            colour = _CONTROL if name in figures.controls else _RUN if name in figures.references else _REFERENCE
+            axes.barh(row, spread.mean * scale, height=0.62, color=colour, alpha=0.35, linewidth=0)
+            axes.plot([v * scale for v in spread.values], [row] * len(spread.values), "o", ms=4, color=colour)
+        _chance_line(axes, figures, key, vertical=True)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        _style(axes, plan.measures[key] + chance_of(figures, key), "x")
+    _save(canvas, path)
+
+
+def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Figures) -> None:
+    """A panel a figure, one option of the ablation on the horizontal axis: means as a line, a dot a seed.
+
+    A dashed line: random initialisation; dotted: the evaluation's reference run.
+    """
+    keys = [key for key in plan.measures if figures.facts(key)]
+    levels = {str(label): str(name) for label, name in ablation["runs"].items()}
+    canvas, panels = _panels(len(keys), height=2.3, share_rows=False)
+    for axes, key in zip(panels, keys, strict=False):
+        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        found = [(i, spread) for i, name in enumerate(levels.values()) if (spread := figures.spread(name, key))]
+        axes.plot([i for i, _ in found], [s.mean * scale for _, s in found], "-", color=_RUN, lw=1.5)
+        for i, spread in found:
+            axes.plot([i] * len(spread.values), [v * scale for v in spread.values], "o", ms=4, color=_RUN)
+        lines = [(name, "--", _CONTROL) for name in figures.controls if figures.roles[name] == "random"]
+        lines += [(name, ":", _REFERENCE) for name in sorted(set(figures.references.values())) if ablation.get("line")]
+        for name, style, colour in lines:
+            spread = figures.spread(name, key)
+            if spread is not None:
+                axes.axhline(spread.mean * scale, ls=style, lw=1, color=colour)
+        axes.set_xticks(range(len(levels)), list(levels))
+        axes.set_xlim(-0.4, len(levels) - 0.6)
+        _style(axes, plan.measures[key] + chance_of(figures, key), "y")
+    canvas.figure.suptitle(ablation["title"], fontsize=11, color=_TEXT, x=0.01, ha="left")
+    _save(canvas, path)
+
+
+def _panels(count: int, height: float, share_rows: bool) -> tuple[FigureCanvasAgg, Sequence[Axes]]:
+    columns = min(count, _ACROSS)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(3.4 * columns + (1.2 if share_rows else 0), height * rows), layout="constrained", dpi=110)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_rows else False)
+    panels = list(grid.flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return FigureCanvasAgg(figure), panels[:count]
+
+
+def _chance_line(axes: Axes, figures: Figures, key: str, *, vertical: bool) -> None:
+    facts = figures.facts(key) or {}
+    if facts.get("chance"):
+        draw = axes.axvline if vertical else axes.axhline
+        draw(facts["chance"] * (100 if facts["percent"] else 1), ls="--", lw=1, color=_CONTROL)
+
+
+def _style(axes: Axes, title: str, grid: str) -> None:
+    axes.set_title(title, fontsize=9, color=_TEXT, loc="left")
+    axes.tick_params(labelsize=8, colors=_TEXT, length=0)
+    axes.grid(axis=grid, color=_GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _save(canvas: FigureCanvasAgg, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,76 @@
+"""A sweep's report in Markdown, all of it made from the collected JSON and the sweep's file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .answer import answer
+from .figures import Figures
+from .plan import Plan, slug
+from .plots import draw_ablation, draw_values
+from .tables import cost_table, differences_table, expectations_table, figures_table
+
+
+def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
+    """``path`` and, beside it, its pictures."""
+    text = "\n".join([f"# {plan.title}", "", *section(plan, found, path.parent, "")]) + "\n"
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str) -> list[str]:
+    """The lines of a sweep, without its title.
+
+    Args:
+        plan: the sweep.
+        found: what was collected of it.
+        folder: for the pictures.
+        prefix: of the pictures' paths as the text names them, from the text's own folder; also joined to ``folder``.
+    """
+    figures = Figures(found)
+    lines = [*_paragraph(plan.introduction), *_with_gap(answer(plan, figures))]
+    picture = f"{prefix}{plan.name}.png"
+    draw_values(folder / picture, plan, figures)
+    lines += [f"![{plan.title}: every run's figures, a dot a seed]({picture})", ""]
+    lines += ["Mean ± standard deviation over seeds:", "", *figures_table(plan, figures), ""]
+    differences = differences_table(plan, figures)
+    if differences:
+        lines += ["Differences, paired by seed and image, with 95 % intervals (bold: clear of zero):", ""]
+        lines += [*differences, ""]
+    lines += _with_gap(expectations_table(plan, figures), "As expected?")
+    for ablation in plan.figures:
+        if any(figures.seeds(str(name)) for name in ablation["runs"].values()):
+            picture = f"{prefix}{plan.name}_{slug(ablation['title'])}.png"
+            draw_ablation(folder / picture, ablation, plan, figures)
+            lines += [f"![{ablation['title']}]({picture})", ""]
+            lines += _paragraph(ablation.get("finding", ""))
+    lines += _paragraph(plan.findings)
+    lines += ["Cost of one seed:", "", *cost_table(found["runs"]), ""]
+    lines += _measured_on(found)
+    return lines
+
+
+def _paragraph(text: str) -> list[str]:
+    return [text.strip(), ""] if text.strip() else []
+
+
+def _with_gap(lines: list[str], title: str = "") -> list[str]:
+    return [*([title, ""] if title else []), *lines, ""] if lines else []
+
+
+def _measured_on(found: Mapping[str, Any]) -> list[str]:
+    if not found["evaluations"]:
+        return []
+    first = found["evaluations"][0]
+    train, validation = first["data"]["train"], first["data"]["validation"]
+    return [
+        f"Measured on {validation['description']} ({validation['images']} images); probes fitted on"
+        f" {train['description']} ({train['images']} images). One of the commands:",
+        "",
+        f"    {first['command']}",
+        "",
+    ]

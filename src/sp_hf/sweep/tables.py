@@ -1,0 +1,121 @@
+"""A collected sweep as Markdown tables: figures, differences, what was expected, cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .figures import Figures
+from .plan import Plan
+from .spread import Difference
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown; the first row is the head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [head, "|---" * len(rows[0]) + "|", *body]
+
+
+def figures_table(plan: Plan, figures: Figures) -> list[str]:
+    """A row a control and a run: mean and standard deviation over seeds."""
+    keys = [key for key in plan.measures if figures.facts(key)]
+    rows = [["", *(f"{plan.measures[key]}{chance_of(figures, key)}" for key in keys), "seeds"]]
+    for name in [*figures.controls, *plan.runs]:
+        seeds = figures.seeds(name)
+        if seeds:
+            rows.append([name, *(value_text(figures, name, key) for key in keys), str(len(seeds))])
+    return table(rows)
+
+
+def value_text(figures: Figures, name: str, key: str) -> str:
+    """``0.231 ± 0.004``; in per cent where the figure is."""
+    spread, facts = figures.spread(name, key), figures.facts(key)
+    if spread is None or facts is None:
+        return "-"
+    scale, digits = _scale(facts)
+    text = f"{spread.mean * scale:.{digits}f}"
+    return text if math.isnan(spread.deviation) else f"{text} ± {spread.deviation * scale:.{digits}f}"
+
+
+def chance_of(figures: Figures, key: str) -> str:
+    """`` % (chance 11.1)``, where that says something."""
+    facts = figures.facts(key) or {}
+    scale, digits = _scale(facts)
+    unit = " %" if facts.get("percent") else ""
+    return f"{unit} (chance {facts['chance'] * scale:.{digits}f})" if facts.get("chance") else unit
+
+
+def differences_table(plan: Plan, figures: Figures) -> list[str]:
+    """A row a run that is compared with another: the mean difference and its 95 % interval, bold if clear of zero."""
+    keys = [key for key in plan.measures if figures.facts(key)]
+    rows = [["", "minus", *(plan.measures[key] for key in keys)]]
+    for name in plan.runs:
+        if name in figures.references:
+            cells = [difference_text(figures, name, key) for key in keys]
+            rows.append([name, figures.references[name], *cells])
+    return table(rows) if len(rows) > 1 else []
+
+
+def difference_text(figures: Figures, name: str, key: str) -> str:
+    """``**+0.051** [+0.031, +0.071]``."""
+    found, facts = figures.difference(name, key), figures.facts(key)
+    if found is None or facts is None:
+        return "-"
+    scale, digits = _scale(facts)
+    value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
+    if math.isnan(found.low):
+        return f"{value} (one seed)"
+    return f"**{value}** [{low}, {high}]" if found.sign else f"{value} [{low}, {high}]"
+
+
+def expectations_table(plan: Plan, figures: Figures) -> list[str]:
+    """What was expected of each difference, and whether it was seen."""
+    rows = [["", *(f"{plan.measures[key]}: {_wish(wish, figures, key)}" for key, wish in plan.expect.items())]]
+    for name in plan.runs:
+        if name in figures.references:
+            rows.append([name, *(verdict(figures, name, key, wish) for key, wish in plan.expect.items())])
+    return table(rows) if len(rows) > 1 and plan.expect else []
+
+
+def verdict(figures: Figures, name: str, key: str, wish: Any) -> str:
+    """``yes``, ``no``, or ``open`` where the interval allows either."""
+    found, facts = figures.difference(name, key), figures.facts(key)
+    if found is None or facts is None:
+        return "-"
+    if math.isnan(found.low):
+        return "open (one seed)"
+    if not facts["higher_is_better"]:
+        found = Difference(-found.value, -found.high, -found.low)
+    least = 0.0 if wish == "higher" else -float(wish["not_below"])
+    return "yes" if found.low > least else "no" if found.high < least else "open"
+
+
+def _wish(wish: Any, figures: Figures, key: str) -> str:
+    if wish == "higher":
+        return "better"
+    scale, _ = _scale(figures.facts(key) or {})
+    points = f"{float(wish['not_below']) * scale:g}"
+    return f"not worse by {points}{' points' if scale == 100 else ''}"
+
+
+def cost_table(runs: Mapping[str, Any]) -> list[str]:
+    """A row a run: what one seed took."""
+    rows = [["", "images presented", "steps", "CPU minutes", "images/s", "hardware"]]
+    for name, run in runs.items():
+        seeds = list(run["seeds"].values())
+        if not seeds:
+            continue
+        images, steps = seeds[0]["images"], seeds[0]["steps"]
+        minutes = sum(seed["cpu_seconds"] for seed in seeds) / len(seeds) / 60
+        rate = sum(seed["images"] for seed in seeds) / sum(seed["seconds"] for seed in seeds)
+        threads = seeds[0]["environment"]["threads"]
+        devices = ", ".join(sorted(set(seeds[0]["environment"]["devices"])))
+        hardware = f"{devices}, {threads} thread{'s' * (threads > 1)}"
+        rows.append([name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{rate:.0f}", hardware])
+    return table(rows)
+
+
+def _scale(facts: Mapping[str, Any]) -> tuple[float, int]:
+    """What a figure is multiplied by to be shown, and its digits."""
+    return (100, 1) if facts.get("percent") else (1, 3)
