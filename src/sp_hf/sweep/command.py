@@ -39,7 +39,7 @@ def sweep_command(argv: list[str]) -> int:
     if args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
     plan = chosen(read_plan(args.file), args.seeds, args.only)
-    layout = Layout(args.output_dir / plan.name)
+    layout = Layout.of(plan, args.output_dir)
     options = {key: value for key in ("dataset", "validation_dataset") if (value := getattr(args, key)) is not None}
     jobs = plan_jobs(plan, layout, options)
     if args.list:

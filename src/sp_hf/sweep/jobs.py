@@ -1,12 +1,13 @@
 """The processes of a sweep: which there are, what each waits for, and whether it is done.
 
-Folders, under ``runs/<sweep>/``::
+Folders, under ``runs/<folder>/``, where the folder has the sweep's name if its file names no other::
 
     <run>-seed<k>/                 a run folder of sp-hf pretrain
     <run>-seed<k>.yaml             the options it was started with
     <run>-seed<k>.log              what it printed
     <run>-seed<k>.cost.jsonl       one line for each time it was started: wall and CPU seconds
     evaluation/<run>-seed<k>/      of the evaluation whose first run that is: results.json, report.md, pictures
+                                   (evaluation-<sweep>/ where the folder is another sweep's)
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ class Layout:
     """Where a sweep keeps what."""
 
     root: Path
+    evaluations: str = "evaluation"
+
+    @classmethod
+    def of(cls, plan: Plan, output_dir: Path) -> Layout:
+        """Under ``output_dir``."""
+        own = plan.folder == plan.name
+        return cls(output_dir / plan.folder, "evaluation" if own else f"evaluation-{plan.name}")
 
     def run(self, name: str, seed: int) -> Path:
         """The run folder."""
@@ -37,7 +45,7 @@ class Layout:
 
     def evaluation(self, first: str, seed: int) -> Path:
         """The folder of the evaluation that starts with this run."""
-        return self.root / "evaluation" / f"{slug(first)}-seed{seed}"
+        return self.root / self.evaluations / f"{slug(first)}-seed{seed}"
 
 
 @dataclasses.dataclass

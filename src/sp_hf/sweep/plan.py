@@ -19,6 +19,7 @@
       - {title: local views, runs: {"2": two views, "4": DINO + SP}}
     findings: |                    # what a person makes of it; stands under the generated tables
       ...
+    folder: caltech101             # under --output_dir, instead of one of the file's name: shares another sweep's runs
 
 An objective in ``runs`` is a name, or a mapping that is merged into the recipe's entry of that name, so that
 ``{name: spatial_prediction, views: {count: 8}}`` changes the number of views and nothing else.
@@ -35,18 +36,8 @@ from typing import Any
 from ..training.recipe import RecipeError, read_recipe
 
 FROM_RUN = "run:"
-_KEYS = {
-    "title",
-    "seeds",
-    "runs",
-    "evaluate",
-    "evaluations",
-    "measures",
-    "expect",
-    "figures",
-    "findings",
-    "introduction",
-}
+_NEEDED = {"seeds", "runs", "evaluate", "evaluations", "measures"}
+_KEYS = _NEEDED | {"title", "introduction", "expect", "figures", "findings", "folder"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +74,7 @@ class Plan:
     figures: tuple[dict[str, Any], ...] = ()
     introduction: str = ""
     findings: str = ""
+    folder: str = ""
 
 
 def slug(name: str) -> str:
@@ -99,7 +91,7 @@ def read_plan(path: str | Path) -> Plan:
     path = Path(path)
     content = read_recipe(path)
     unknown = sorted(content.keys() - _KEYS)
-    missing = sorted({"seeds", "runs", "evaluate", "evaluations", "measures"} - content.keys())
+    missing = sorted(_NEEDED - content.keys())
     if unknown or missing:
         raise RecipeError(f"{path}: {'unknown ' + ', '.join(unknown) if unknown else 'lacks ' + ', '.join(missing)}")
     seeds = content["seeds"]
@@ -119,6 +111,7 @@ def read_plan(path: str | Path) -> Plan:
         figures=tuple(content.get("figures") or ()),
         introduction=str(content.get("introduction") or ""),
         findings=str(content.get("findings") or ""),
+        folder=str(content.get("folder") or path.stem),
     )
     _check_references(path, plan)
     return plan

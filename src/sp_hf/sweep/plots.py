@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .figures import Figures
 from .plan import Plan
@@ -37,6 +38,7 @@ def draw_values(path: Path, plan: Plan, figures: Figures) -> None:
         _chance_line(axes, figures, key, vertical=True)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         _style(axes, plan.measures[key] + chance_of(figures, key), "x")
     _save(canvas, path)
 

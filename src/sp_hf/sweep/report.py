@@ -22,17 +22,20 @@ def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str) -> list[str]:
+def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, summary: bool = True) -> list[str]:
     """The lines of a sweep, without its title.
 
     Args:
         plan: the sweep.
         found: what was collected of it.
         folder: for the pictures.
-        prefix: of the pictures' paths as the text names them, from the text's own folder; also joined to ``folder``.
+        prefix: of the pictures' paths, from ``folder``, where the text is.
+        summary: with the answer in words.
     """
     figures = Figures(found)
-    lines = [*_paragraph(plan.introduction), *_with_gap(answer(plan, figures))]
+    lines = _paragraph(plan.introduction)
+    if summary:
+        lines += _with_gap(answer(plan, figures))
     picture = f"{prefix}{plan.name}.png"
     draw_values(folder / picture, plan, figures)
     lines += [f"![{plan.title}: every run's figures, a dot a seed]({picture})", ""]
