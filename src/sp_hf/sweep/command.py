@@ -38,7 +38,8 @@ def sweep_command(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
-    plan = chosen(read_plan(args.file), args.seeds, args.only)
+    whole = read_plan(args.file)
+    plan = chosen(whole, args.seeds, args.only)
     layout = Layout.of(plan, args.output_dir)
     options = {key: value for key in ("dataset", "validation_dataset") if (value := getattr(args, key)) is not None}
     jobs = plan_jobs(plan, layout, options)
@@ -52,12 +53,12 @@ def sweep_command(argv: list[str]) -> int:
         print("Stopped, with checkpoints. The same command goes on.")
         raise
     finally:
-        found = collect(plan, layout, options)
+        found = collect(whole, layout, options)  # also what another start of it has done
         if found["evaluations"]:
-            write_results(layout.root / "results.json", found)
-            write_report(layout.root / "report.md", plan, found)
+            write_results(layout.root / f"{plan.name}.json", found)
+            write_report(layout.root / f"{plan.name}.md", whole, found)
     print(
-        f"{plan.title}: tables and plots in {layout.root / 'report.md'}, the numbers in {layout.root / 'results.json'}"
+        f"{plan.title}: tables and plots in {layout.root / plan.name}.md, the numbers in {layout.root / plan.name}.json"
     )
     return 0
 

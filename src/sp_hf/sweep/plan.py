@@ -194,6 +194,11 @@ def _check_references(path: Path, plan: Plan) -> None:
     firsts = [names[0] for names in plan.evaluations]
     if len(set(firsts)) < len(firsts):
         raise RecipeError(f"{path}: two evaluations start with the same run; put their runs into one")
-    odd = sorted(key for key in plan.expect if key not in plan.measures)
-    if odd:
-        raise RecipeError(f"{path}: expect names {', '.join(odd)}, which measures does not")
+    for key in plan.measures:
+        if key.count("/") != 1:
+            raise RecipeError(f"{path}: measures: {key!r} is not a task/figure, such as knn/accuracy")
+    for key, wish in plan.expect.items():
+        if key not in plan.measures:
+            raise RecipeError(f"{path}: expect names {key}, which measures does not")
+        if wish != "higher" and not (isinstance(wish, dict) and set(wish) == {"not_below"}):
+            raise RecipeError(f"{path}: expect: {key} must be 'higher' or {{not_below: 0.01}}, not {wish!r}")

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from .jobs import Job, is_trained, write_recipe_of
 
+PROGRAM = (sys.executable, "-m", "sp_hf.cli")
 _POLL = 0.5  # seconds
 _LAST_WORDS = 15  # lines of a failed process's log that are shown
 
@@ -29,12 +30,12 @@ class SweepError(RuntimeError):
 class _Running:
     """A started process."""
 
-    def __init__(self, job: Job, slot: int, slots: int) -> None:
+    def __init__(self, job: Job, slot: int, slots: int, program: Sequence[str]) -> None:
         self.job, self.slot, self.started = job, slot, time.perf_counter()
         write_recipe_of(job)
         with open(f"{job.folder}.log", "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sp_hf.cli", *job.command()],
+                [*program, *job.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -63,12 +64,13 @@ class _Running:
         return next(iter(last_lines(Path(f"{self.job.folder}.log"), 1)), "")
 
 
-def run_jobs(jobs: Sequence[Job], slots: int) -> None:
+def run_jobs(jobs: Sequence[Job], slots: int, program: Sequence[str] = PROGRAM) -> None:
     """Run all that are not done.
 
     Args:
         jobs: in the order in which they are preferred.
-        slots: how many processes at a time; they share the cores, and the GPUs in turn.
+        slots: how many processes at a time; they share the cores, and take the GPUs in turn.
+        program: what is started with each job's arguments.
 
     Raises:
         SweepError: some failed. What needs them was left out, everything else was run.
@@ -93,7 +95,7 @@ def run_jobs(jobs: Sequence[Job], slots: int) -> None:
             free = [slot for slot in range(slots) if slot not in {one.slot for one in running}]
             for slot, job in zip(free, _ready(waiting), strict=False):
                 waiting.remove(job)
-                running.append(_Running(job, slot, slots))
+                running.append(_Running(job, slot, slots, program))
             if waiting and not running:
                 break  # what is left needs what failed
             bar.set_postfix_str(" | ".join(f"{one.job.name}: {one.says()[:40]}" for one in running), refresh=False)
@@ -119,7 +121,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - 20_000, 0))
         text = file.read().decode("utf-8", "replace")
-    return [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines() if line.strip()][-count:]
+    return [line.rstrip().rsplit("\r", 1)[-1].strip() for line in text.split("\n") if line.strip()][-count:]
 
 
 def _environment(slot: int, slots: int) -> dict[str, str]:

@@ -1,0 +1,97 @@
+"""A sweep's file: what it comes to, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from sp_hf.cli import main
+from sp_hf.sweep.command import chosen
+from sp_hf.sweep.plan import merged, read_plan, slug
+from sp_hf.training.recipe import RecipeError, parse_run
+
+
+def test_an_objective_keeps_what_the_run_does_not_change(write_sweep, tmp_path):
+    runs = {"A": {"recipe": "base.yaml", "objectives": ["dino", {"name": "spatial_prediction", "views": {"count": 6}}]}}
+    options = read_plan(write_sweep(runs=runs, evaluations=[["A"]])).runs["A"].options
+    assert options["objectives"][1] == {
+        "name": "spatial_prediction", "weight": 0.5, "views": {"count": 6, "size": 24, "area": [0.1, 0.4]},
+    }  # fmt: skip
+    (tmp_path / "made.yaml").write_text(yaml.safe_dump(options))
+    model, _, _ = parse_run(["--recipe", str(tmp_path / "made.yaml"), "--output_dir", "x"])  # sp-hf pretrain reads it
+    assert [entry["name"] for entry in model.objectives] == ["dino", "spatial_prediction"]
+
+
+def test_the_control_is_the_recipe_without_an_objective(write_sweep):
+    runs = read_plan(write_sweep()).runs
+    control, treated = runs["A"].options, runs["A + SP"].options
+    assert control["objectives"] == treated["objectives"][:1]
+    assert {k: v for k, v in control.items() if k != "objectives"} == {
+        k: v for k, v in treated.items() if k != "objectives"
+    }
+
+
+def test_merged_takes_options_away():
+    assert merged({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": 4}}) == {"b": {"c": 4, "d": 3}}
+
+
+def test_runs_come_after_those_they_continue_from(write_sweep):
+    runs = {
+        "third": {"recipe": "base.yaml", "encoder": "run:second"},
+        "second": {"recipe": "base.yaml", "encoder": "run:first"},
+        "first": {"recipe": "base.yaml"},
+    }
+    plan = read_plan(write_sweep(runs=runs, evaluations=[["third", "second", "first"]]))
+    assert list(plan.runs) == ["first", "second", "third"]
+
+
+def test_only_keeps_what_is_needed(write_sweep):
+    evaluations = [["A"], ["A + SP"], ["A, then SP"]]
+    plan = read_plan(write_sweep(evaluations=evaluations))
+    assert list(chosen(plan, [1], ["A, then SP"]).runs) == ["A", "A, then SP"]
+    assert chosen(plan, [1], ["A, then SP"]).seeds == (1,)
+    with pytest.raises(RecipeError, match="seed 7 is not in the sweep; it has 0, 1"):
+        chosen(plan, [7], None)
+    with pytest.raises(RecipeError, match="no evaluation begins with 'B'; there are: A, A "):
+        chosen(plan, None, ["B"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": None}, "lacks seeds"),
+        ({"seed": [1]}, "unknown seed"),
+        ({"seeds": [1, 1]}, "different whole numbers"),
+        ({"seeds": [0.5]}, "different whole numbers"),
+        ({"runs": {"A": {"objectives": ["dino"]}}}, "'A' must be a mapping with a recipe"),
+        ({"runs": {"A": {"recipe": "base.yml"}}}, "no recipe at .*There are: base.yaml"),
+        ({"runs": {"A": {"recipe": "base.yaml", "seed": 1}}}, "sets seed, which the sweep decides"),
+        ({"runs": {"A": {"recipe": "base.yaml"}, "a": {"recipe": "base.yaml"}}}, "'A' and 'a' would share a folder"),
+        ({"runs": {"A": {"recipe": "base.yaml", "encoder": "run:B"}}}, "'A' from 'B'"),
+        ({"evaluations": [["A", "B"]]}, "no run is called 'B'"),
+        ({"evaluations": [["A", "A + SP"]]}, "in no evaluation: A, then SP"),
+        ({"evaluations": [["A", "A + SP"], ["A", "A, then SP"]]}, "start with the same run"),
+        ({"expect": {"knn/error": "higher"}}, "expect names knn/error"),
+        ({"expect": {"knn/accuracy": "lower"}}, "knn/accuracy must be 'higher' or"),
+        ({"measures": {"accuracy": "kNN"}, "expect": None}, "'accuracy' is not a task/figure"),
+        ({"figures": [{"title": "views", "runs": {"2": "B"}}]}, "no run is called 'B'"),
+    ],
+)
+def test_what_is_refused(write_sweep, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        read_plan(write_sweep(**changes))
+
+
+def test_a_mistake_is_one_line(write_sweep, capsys, tmp_path):
+    assert main(["sweep", str(write_sweep(seeds=[])), "--output_dir", str(tmp_path / "runs")]) == 1
+    assert capsys.readouterr().err.startswith("sp-hf: error: ")
+    recipe = {"encoder": "vit-micro-8", "dataset": "path/to/images", "objectives": ["dino"]}
+    runs = {"A": {"recipe": "base.yaml"}}
+    path = write_sweep(recipe=recipe, runs=runs, evaluations=[["A"]])
+    assert main(["sweep", str(path), "--output_dir", str(tmp_path / "runs")]) == 1
+    assert "name the file with --dataset" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_slug():
+    assert slug("MoCo v3 + SP (0.5)") == "moco-v3-sp-0.5"
