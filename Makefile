@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space test browser lint benchmarks clean
+.PHONY: help setup demo space results test browser lint benchmarks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,16 @@ demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, evaluate what and whe
 
 space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebook/dinov2-small" names others
 	$(VENV)/bin/sp-hf demo $(MODELS)
+
+results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
+	$(VENV)/bin/sp-hf sweep recipes/sweeps/part_scenes.yaml
+	@if [ -e data/caltech101-train.parquet ]; then set -e; \
+	  for sweep in caltech101 continued; do \
+	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \
+	      --validation_dataset data/caltech101-validation.parquet; done; \
+	  $(VENV)/bin/sp-hf sweep recipes/sweeps/ablations.yaml --dataset data/caltech101-train.parquet; \
+	else echo "No data/caltech101-train.parquet: the experiments with photographs are left out."; fi
+	$(VENV)/bin/python scripts/results.py --take runs
 
 test: $(INSTALLED) browser  ## run the tests
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile

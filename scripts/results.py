@@ -64,7 +64,7 @@ def page(sweeps: list[tuple[Plan, dict[str, Any]]]) -> str:
         if told:
             lines += [f"**{plan.title}** ({len(seeds)} seed{'s' * (len(seeds) > 1)}), with SP minus without:", ""]
             lines += [*told, ""]
-    lines += [(ROOT / "docs" / "results_reading.md").read_text().strip(), ""]
+    lines += [(NUMBERS / "reading.md").read_text().strip(), ""]
     for plan, found in sweeps:
         lines += [f"## {plan.title}", "", *section(plan, found, PAGE.parent, "images/results_", summary=False)]
     return "\n".join(lines).rstrip() + "\n"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from sp_hf.cli import main
+from sp_hf.evaluation.command import parser
+from sp_hf.evaluation.tasks import build_tasks
 from sp_hf.sweep.command import chosen
+from sp_hf.sweep.jobs import Layout, plan_jobs, write_recipe_of
 from sp_hf.sweep.plan import merged, read_plan, slug
 from sp_hf.training.recipe import RecipeError, parse_run
+
+SWEEPS = sorted((Path(__file__).parents[2] / "recipes" / "sweeps").glob("*.yaml"))
 
 
 def test_an_objective_keeps_what_the_run_does_not_change(write_sweep, tmp_path):
@@ -95,3 +102,18 @@ def test_a_mistake_is_one_line(write_sweep, capsys, tmp_path):
 
 def test_slug():
     assert slug("MoCo v3 + SP (0.5)") == "moco-v3-sp-0.5"
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_sweeps_of_the_repository_are_ready_to_run(path, tmp_path):
+    """Every run's recipe is one that sp-hf pretrain reads, every evaluation a command that sp-hf evaluate takes."""
+    plan = read_plan(path)
+    options = {"dataset": "images.parquet", "validation_dataset": "others.parquet"}
+    for job in plan_jobs(plan, Layout.of(plan, tmp_path), options):
+        if job.is_training:
+            write_recipe_of(job)
+            parse_run([*job.argv[1:], "--use_cpu"])  # bf16 without a GPU needs it
+            continue
+        args = parser("sp-hf evaluate").parse_args(job.argv[1:])
+        tasks = {task.name for task in build_tasks(args.tasks, vars(args))}
+        assert {key.split("/")[0] for key in plan.measures} <= tasks
