@@ -127,6 +127,8 @@ def test_standard_deviation_of_uniform_positions():
     position, scale = relation_std(spec, "image")
     assert position == pytest.approx(np.sqrt(2 * 0.5**2 / 12), rel=0.02)
     assert scale == 0.01  # the floor
+    inner = ViewSpec(count=2, size=16, area=(0.25, 0.25), aspect=(1.0, 1.0), margin=0.1)  # in 0.8 of the side
+    assert relation_std(inner, "image")[0] == pytest.approx(np.sqrt(2 * 0.3**2 / 12), rel=0.02)
 
 
 def test_boxes_of_one_size_have_no_scale_to_explain():

@@ -5,6 +5,8 @@ Letters: B images, V views of one image, P = V(V-1) ordered pairs (i, j), i != j
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ def relation_std(spec: ViewSpec, units: Units) -> tuple[float, float]:
     one size have one scale) is taken to have the least standard deviation, 0.01, and so is not blown up.
     """
     with torch.device("cpu"):  # transformers builds models on the meta device, where nothing can be drawn
-        pair = ViewSpec(count=2, size=spec.size, area=spec.area, aspect=spec.aspect)
+        pair = dataclasses.replace(spec, count=2)
         boxes = sample_boxes(sample_keys(0, 0, _SAMPLES), "relation_std", pair, torch.ones(_SAMPLES))
         relations = relation(boxes[:, 0], boxes[:, 1], units)  # [samples, 4]
         position, scale = relations.square().unflatten(-1, (2, 2)).mean(dim=(0, 2)).sqrt().tolist()
