@@ -17,11 +17,15 @@ from sp_hf.cli import run
 from sp_hf.sweep.answer import answer
 from sp_hf.sweep.figures import Figures
 from sp_hf.sweep.plan import Plan, read_plan
+from sp_hf.sweep.plots import draw_pairs
 from sp_hf.sweep.report import section
 
 ROOT = Path(__file__).parents[1]
 SWEEPS, NUMBERS, PAGE = ROOT / "recipes" / "sweeps", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
 ORDER = ("caltech101", "part_scenes", "continued", "ablations")  # of the sections; others follow
+
+PAIRED = ("caltech101", "part_scenes")  # the sweeps of the one picture that says it best, and its figures
+SHOWN = ("relative-geometry/r2_position", "jigsaw/tile_accuracy_3x3_apart", "knn/accuracy", "linear/accuracy")
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +37,9 @@ def main(argv: list[str]) -> int:
         take(args.take, plans)
     found = {name: json.loads((NUMBERS / f"{name}.json").read_text()) for name in plans if has_numbers(name)}
     names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    compared = [(plans[name], Figures(found[name])) for name in names if name in PAIRED]
+    if compared:
+        draw_pairs(ROOT / "docs" / "images" / "results.png", compared, SHOWN)
     write(page([(plans[name], found[name]) for name in names]))
     print(f"{PAGE.relative_to(ROOT)}: {', '.join(names)}")
     return 0

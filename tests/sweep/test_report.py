@@ -9,6 +9,7 @@ from PIL import Image
 from sp_hf.sweep.answer import answer
 from sp_hf.sweep.figures import Figures
 from sp_hf.sweep.plan import read_plan
+from sp_hf.sweep.plots import draw_pairs
 from sp_hf.sweep.report import write_report
 from sp_hf.sweep.tables import cost_table, differences_table, expectations_table, figures_table, verdict
 
@@ -73,10 +74,12 @@ def test_the_answer_counts(plan, found):
     position, accuracy = answer(plan, Figures(found))
     assert position == "- **R2 of position**: better in 1 of 1. A + SP **+0.100** [+0.090, +0.110]."
     assert accuracy.startswith("- **kNN**: worse in 1 of 1.")
+    found["evaluations"] = found["evaluations"][:1]
+    assert answer(plan, Figures(found))[0].startswith("- **R2 of position**: one seed, so no interval. A + SP +0.100")
 
 
 def test_cost_is_the_mean_of_a_seed(found):
-    assert cells(cost_table(found["runs"]), "A") == ["600", "10", "1.0", "20", "cpu, 1 thread"]
+    assert cells(cost_table(found["runs"]), "A") == ["600", "10", "0.5", "1.0", "cpu, 1 thread"]
 
 
 def test_report_and_pictures(write_sweep, found, tmp_path):
@@ -86,7 +89,8 @@ def test_report_and_pictures(write_sweep, found, tmp_path):
     write_report(tmp_path / "out" / "report.md", plan, found)
     text = (tmp_path / "out" / "report.md").read_text()
     assert text.index("Of images.") < text.index("| A |") < text.index("Read **me**.")
-    for name in ("tiny.png", "tiny_with-and-without.png"):
-        assert f"]({name})" in text
+    draw_pairs(tmp_path / "out" / "pairs.png", [(plan, Figures(found)), (plan, Figures(found))], [POSITION, KNN])
+    for name in ("tiny.png", "tiny_with-and-without.png", "pairs.png"):
+        assert name == "pairs.png" or f"]({name})" in text
         pixels = np.asarray(Image.open(tmp_path / "out" / name).convert("RGB"))
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # something was drawn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .figures import Figures
 from .plan import Plan
 from .tables import difference_text
@@ -21,10 +23,10 @@ def answer(plan: Plan, figures: Figures) -> list[str]:
 
 def _counts(key: str, compared: list[str], plan: Plan, figures: Figures) -> str:
     found = {name: figures.difference(name, key) for name in compared}
-    signs = [d.sign for d in found.values() if d is not None]
+    signs = [d.sign for d in found.values() if d is not None and not math.isnan(d.low)]
     if not (figures.facts(key) or {}).get("higher_is_better", True):
         signs = [-sign for sign in signs]
-    said = []
+    said = [] if signs else ["one seed, so no interval"]
     for sign, word in ((1, "better"), (-1, "worse"), (0, "not told apart from no change")):
         if signs.count(sign):
             said.append(f"{word} in {signs.count(sign)} of {len(signs)}")

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from .figures import Figures
@@ -19,6 +20,7 @@ from .tables import chance_of
 _TEXT, _GRID = "#333333", "#dddddd"
 _CONTROL, _REFERENCE, _RUN = "#8a8a8a", "#17809c", "#e4572e"
 _ACROSS = 3  # panels side by side
+_LEAST_SPAN = 0.1  # of the axis of a panel of pairs
 
 
 def draw_values(path: Path, plan: Plan, figures: Figures) -> None:
@@ -41,6 +43,59 @@ def draw_values(path: Path, plan: Plan, figures: Figures) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         _style(axes, plan.measures[key] + chance_of(figures, key), "x")
     _save(canvas, path)
+
+
+def draw_pairs(path: Path, sweeps: Sequence[tuple[Plan, Figures]], keys: Sequence[str]) -> None:
+    """A row of panels a sweep, a panel a figure: every run that is compared, joined to its reference.
+
+    Large dots are means over seeds, small ones the seeds; a dashed line is the random initialisation.
+    """
+    most = max(len(_compared(plan, figures)) for plan, figures in sweeps)
+    canvas, panels = _panels(len(keys) * len(sweeps), height=0.9 + 0.36 * most, share_rows=True, across=len(keys))
+    for number, axes in enumerate(panels):
+        (plan, figures), key = sweeps[number // len(keys)], keys[number % len(keys)]
+        names = _compared(plan, figures)
+        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        for row, name in enumerate(names):
+            _draw_pair(axes, row, name, figures, key, scale)
+        for name in figures.controls:
+            spread = figures.spread(name, key)
+            if figures.roles[name] == "random" and spread is not None:
+                axes.axvline(spread.mean * scale, ls="--", lw=1, color=_CONTROL)
+        axes.set_yticks(range(len(names)), [figures.references[name] for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        _widen(axes, _LEAST_SPAN * scale)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        first = f"{plan.title}: " if number % len(keys) == 0 else ""
+        _style(axes, f"{first}{plan.measures[key]}{' %' * (scale == 100)}", "x")
+    handles = [
+        Line2D([], [], marker="o", ls="", ms=8, color=_REFERENCE, label="without SP"),
+        Line2D([], [], marker="o", ls="", ms=8, color=_RUN, label="with SP"),
+        Line2D([], [], ls="--", lw=1, color=_CONTROL, label="random initialisation"),
+    ]
+    canvas.figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
+    _save(canvas, path)
+
+
+def _draw_pair(axes: Axes, row: int, name: str, figures: Figures, key: str, scale: float) -> None:
+    ends = [(figures.references[name], _REFERENCE), (name, _RUN)]
+    found = [(spread, colour) for run, colour in ends if (spread := figures.spread(run, key))]
+    means = [spread.mean * scale for spread, _ in found]
+    axes.plot(means, [row] * len(found), "-", color=_GRID, lw=4, zorder=1)
+    for (spread, colour), mean in zip(found, means, strict=True):
+        axes.plot([v * scale for v in spread.values], [row] * len(spread.values), "o", ms=3, color=colour, alpha=0.5)
+        axes.plot([mean], [row], "o", ms=8, color=colour, zorder=3)
+
+
+def _widen(axes: Axes, least: float) -> None:
+    """A small difference must look small."""
+    low, high = axes.get_xlim()
+    more = max(least - (high - low), 0) / 2
+    axes.set_xlim(low - more, high + more)
+
+
+def _compared(plan: Plan, figures: Figures) -> list[str]:
+    return [name for name in plan.runs if name in figures.references]
 
 
 def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Figures) -> None:
@@ -70,8 +125,10 @@ def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Fig
     _save(canvas, path)
 
 
-def _panels(count: int, height: float, share_rows: bool) -> tuple[FigureCanvasAgg, Sequence[Axes]]:
-    columns = min(count, _ACROSS)
+def _panels(
+    count: int, height: float, share_rows: bool, across: int = _ACROSS
+) -> tuple[FigureCanvasAgg, Sequence[Axes]]:
+    columns = min(count, across)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(3.4 * columns + (1.2 if share_rows else 0), height * rows), layout="constrained", dpi=110)
     grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_rows else False)

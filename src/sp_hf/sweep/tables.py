@@ -101,18 +101,17 @@ def _wish(wish: Any, figures: Figures, key: str) -> str:
 
 def cost_table(runs: Mapping[str, Any]) -> list[str]:
     """A row a run: what one seed took."""
-    rows = [["", "images presented", "steps", "CPU minutes", "images/s", "hardware"]]
+    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware"]]
     for name, run in runs.items():
         seeds = list(run["seeds"].values())
         if not seeds:
             continue
         images, steps = seeds[0]["images"], seeds[0]["steps"]
-        minutes = sum(seed["cpu_seconds"] for seed in seeds) / len(seeds) / 60
-        rate = sum(seed["images"] for seed in seeds) / sum(seed["seconds"] for seed in seeds)
+        minutes, cpu = (sum(s[key] for s in seeds) / len(seeds) / 60 for key in ("seconds", "cpu_seconds"))
         threads = seeds[0]["environment"]["threads"]
         devices = ", ".join(sorted(set(seeds[0]["environment"]["devices"])))
         hardware = f"{devices}, {threads} thread{'s' * (threads > 1)}"
-        rows.append([name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{rate:.0f}", hardware])
+        rows.append([name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{cpu:.1f}", hardware])
     return table(rows)
 
 
