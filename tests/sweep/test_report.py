@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_hf.sweep.answer import answer
+from sp_hf.sweep.answer import answer, lead
 from sp_hf.sweep.figures import Figures
 from sp_hf.sweep.plan import read_plan
 from sp_hf.sweep.plots import draw_pairs
@@ -76,6 +76,13 @@ def test_the_answer_counts(plan, found):
     assert accuracy.startswith("- **kNN**: worse in 1 of 1.")
     found["evaluations"] = found["evaluations"][:1]
     assert answer(plan, Figures(found))[0].startswith("- **R2 of position**: one seed, so no interval. A + SP +0.100")
+
+
+def test_the_lead_counts_over_sweeps(plan, found):
+    text = lead([(plan, Figures(found)), (plan, Figures(found))])
+    assert "on Tiny and Tiny" in text
+    assert "R2 of position better in 2 of 2 comparisons, worse in none (+0.100 to +0.100); kNN better in none" in text
+    assert text.endswith("worse in 2 (-30.0 to -30.0 points).")
 
 
 def test_cost_is_the_mean_of_a_seed(found):

@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .figures import Figures
 from .plan import Plan
+from .spread import Difference
 from .tables import difference_text
 
 
 def answer(plan: Plan, figures: Figures) -> list[str]:
-    """Markdown: a sentence of counts, then a line a figure with every difference.
-
-    Only figures that something was expected of are counted.
-    """
+    """Markdown: of each figure that something was expected of, a line of counts and all differences."""
     compared = [name for name in plan.runs if name in figures.references]
     keys = [key for key in plan.expect if figures.facts(key)]
     if not compared or not keys:
         return []
     return [_counts(key, compared, plan, figures) for key in keys]
+
+
+def lead(sweeps: Sequence[tuple[Plan, Figures]]) -> str:
+    """One paragraph over several sweeps that expect the same: of each figure, how many comparisons say what."""
+    keys = [key for key in sweeps[0][0].expect if all(key in plan.expect for plan, _ in sweeps)]
+    named = " and ".join(plan.title for plan, _ in sweeps)
+    said = []
+    for key in keys:
+        found = [
+            (difference, figures.facts(key) or {})
+            for plan, figures in sweeps
+            for name in plan.runs
+            if name in figures.references and (difference := figures.difference(name, key)) is not None
+        ]
+        if found:
+            said.append(f"{sweeps[0][0].measures[key]} {_range(found)}")
+    return (
+        f"What adding SP changed, on {named}, counting a change only where its 95 % interval is clear of zero:"
+        f" {'; '.join(said)}."
+    )
+
+
+def _range(found: Sequence[tuple[Difference, Mapping[str, Any]]]) -> str:
+    """``better in 5 of 6 comparisons, worse in none (-0.002 to +0.119)``."""
+    facts = found[0][1]
+    good = 1 if facts["higher_is_better"] else -1
+    signs = [difference.sign * good for difference, _ in found]
+    scale, digits, unit = (100, 1, " points") if facts["percent"] else (1, 3, "")
+    values = [difference.value * scale for difference, _ in found]
+    ends = f"{min(values):+.{digits}f} to {max(values):+.{digits}f}{unit}"
+    better, worse = (signs.count(sign) or "none" for sign in (1, -1))
+    return f"better in {better} of {len(signs)} comparisons, worse in {worse} ({ends})"
 
 
 def _counts(key: str, compared: list[str], plan: Plan, figures: Figures) -> str:
