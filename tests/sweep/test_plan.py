@@ -117,3 +117,15 @@ def test_the_sweeps_of_the_repository_are_ready_to_run(path, tmp_path):
         args = parser("sp-hf evaluate").parse_args(job.argv[1:])
         tasks = {task.name for task in build_tasks(args.tasks, vars(args))}
         assert {key.split("/")[0] for key in plan.measures} <= tasks
+
+
+def test_the_example_of_the_documentation_is_one(tmp_path):
+    root = Path(__file__).parents[2]
+    example = (root / "docs" / "sweeps.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(example)
+    recipe = (root / "recipes" / "dino_sp_vit_small.yaml").read_text()
+    (tmp_path / "dino_sp_vit_small.yaml").write_text(recipe)
+    plan = read_plan(tmp_path / "sweeps" / "mine.yaml")
+    weights = [run.options["objectives"][-1].get("weight") for run in plan.runs.values()]
+    assert plan.title == "My images" and weights[2] == 1.0 != weights[1]
