@@ -22,7 +22,7 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
 	$(VENV)/bin/sp-hf sweep recipes/sweeps/part_scenes.yaml
 	@if [ -e data/caltech101-train.parquet ]; then set -e; \
-	  for sweep in caltech101 continued; do \
+	  for sweep in caltech101 caltech101_transfer continued; do \
 	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \
 	      --validation_dataset data/caltech101-validation.parquet; done; \
 	  $(VENV)/bin/sp-hf sweep recipes/sweeps/ablations.yaml --dataset data/caltech101-train.parquet; \
