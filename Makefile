@@ -21,6 +21,7 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
 	$(VENV)/bin/sp-hf sweep recipes/sweeps/part_scenes.yaml
+	$(VENV)/bin/sp-hf sweep recipes/sweeps/equal_time.yaml
 	@if [ -e data/caltech101-train.parquet ]; then set -e; \
 	  for sweep in caltech101 caltech101_transfer continued; do \
 	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \
