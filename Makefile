@@ -20,8 +20,7 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
-	$(VENV)/bin/sp-hf sweep recipes/sweeps/part_scenes.yaml
-	$(VENV)/bin/sp-hf sweep recipes/sweeps/equal_time.yaml
+	@set -e; for sweep in part_scenes equal_time moco_v3; do $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml; done
 	@if [ -e data/caltech101-train.parquet ]; then set -e; \
 	  for sweep in caltech101 caltech101_transfer continued; do \
 	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \

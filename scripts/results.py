@@ -24,7 +24,7 @@ from sp_hf.sweep.report import section
 ROOT = Path(__file__).parents[1]
 SWEEPS, NUMBERS, PAGE = ROOT / "recipes" / "sweeps", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
 # of the sections; others follow
-ORDER = ("caltech101", "caltech101_transfer", "part_scenes", "equal_time", "continued", "ablations")
+ORDER = ("caltech101", "caltech101_transfer", "part_scenes", "equal_time", "moco_v3", "continued", "ablations")
 
 PAIRED = ("caltech101", "part_scenes")  # the sweeps of the one picture that says it best, and its figures
 SHOWN = ("relative-geometry/r2_position", "jigsaw/tile_accuracy_3x3_apart", "knn/accuracy", "linear/accuracy")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,10 @@ class Job:
         if not file.is_file():
             return False
         found = json.loads(file.read_text(encoding="utf-8"))
-        weights = [folder / "encoder" / "model.safetensors" for folder in self.needs]
         return (
             found["command"] == shlex.join(["sp-hf", *self.argv])
             and set(found["tasks"]) == set(tasks_of(self.argv))
-            and all(w.is_file() and w.stat().st_mtime <= file.stat().st_mtime for w in weights)
+            and all(is_trained(folder) and _trained_at(folder) <= file.stat().st_mtime for folder in self.needs)
         )
 
     def command(self) -> list[str]:
@@ -95,8 +94,16 @@ class Job:
 
 
 def is_trained(folder: Path) -> bool:
-    """The run folder holds the finished encoder."""
-    return (folder / "encoder" / "model.safetensors").is_file()
+    """The run folder holds the finished encoder, which is written whole or not at all."""
+    return any(_weights(folder))
+
+
+def _trained_at(folder: Path) -> float:
+    return max(file.stat().st_mtime for file in _weights(folder))
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    return (folder / "encoder").glob("*.safetensors")
 
 
 def tasks_of(argv: list[str]) -> list[str]:
