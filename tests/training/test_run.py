@@ -228,3 +228,21 @@ def test_collapse_stops_the_run_when_asked(tiny_recipe: Path, tmp_path: Path, ca
     assert "COLLAPSE" in caplog.text
     assert not (tmp_path / "out" / "encoder").exists()
     assert last_checkpoint(tmp_path / "out").name == "checkpoint-3"  # the first step after the warm-up
+
+
+def test_the_encoder_is_whole_or_absent(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it is written, a run has none, and resumed it writes it."""
+    save = Encoder.save_stock
+
+    def killed(self: Encoder, directory: Path, *args: object, **options: object) -> None:
+        save(self, directory, *args, **options)
+        (Path(directory) / "preprocessor_config.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Encoder, "save_stock", killed)
+    assert pretrain(tiny_recipe, tmp_path / "out", "--max_steps", "2") == 130
+    assert not (tmp_path / "out" / "encoder").exists()
+    monkeypatch.setattr(Encoder, "save_stock", save)
+    assert pretrain(tiny_recipe, tmp_path / "out", "--max_steps", "2", "--resume_from_checkpoint", "last") == 0
+    assert (tmp_path / "out" / "encoder" / "preprocessor_config.json").is_file()
+    assert not list((tmp_path / "out").glob(".incomplete*"))

@@ -245,8 +245,13 @@ class PretrainingTrainer(Trainer):
         """See :meth:`init_hf_repo`."""
 
     def save_final(self, run: Path) -> None:
-        """The finished run's two results: ``encoder/``, the stock class, and ``pretraining/``, everything."""
+        """The finished run's two results: ``pretraining/``, everything, and ``encoder/``, the stock class.
+
+        The encoder comes last and whole: where it is, the run is finished.
+        """
         self.accelerator.wait_for_everyone()
         self.save_model(str(run / "pretraining"), _internal_call=True)
         if self.args.should_save:
-            SPForPreTraining.from_pretrained(run / "pretraining").encoder.save_stock(run / "encoder")
+            staged = run / f"{STAGING_PREFIX}encoder"
+            SPForPreTraining.from_pretrained(run / "pretraining").encoder.save_stock(staged)
+            publish(staged, run / "encoder")
