@@ -80,9 +80,13 @@ def test_the_answer_counts(plan, found):
 
 def test_the_lead_counts_over_sweeps(plan, found):
     text = lead([(plan, Figures(found)), (plan, Figures(found))])
-    assert "on Tiny and Tiny" in text
+    assert text.startswith("**Yes.** What adding SP to A changed, on Tiny (2 seeds) and Tiny (2 seeds), ")
     assert "R2 of position better in 2 of 2 comparisons, worse in none (+0.100 to +0.100); kNN better in none" in text
     assert text.endswith("worse in 2 (-30.0 to -30.0 points).")
+    more = {"A": 0.1, "A + SP": 0.1}
+    none = {"evaluations": [evaluation(seed, more, more) for seed in (0, 1)]}
+    assert lead([(plan, Figures(found)), (plan, Figures(none))]).startswith("**In part.**")
+    assert lead([(plan, Figures(none))]).startswith("**No.** What adding SP to A changed, on Tiny (2 seeds), ")
 
 
 def test_cost_is_the_mean_of_a_seed(found):

@@ -22,30 +22,50 @@ def answer(plan: Plan, figures: Figures) -> list[str]:
 
 
 def lead(sweeps: Sequence[tuple[Plan, Figures]]) -> str:
-    """One paragraph over several sweeps that expect the same: of each figure, how many comparisons say what."""
+    """One paragraph over several sweeps that expect the same: of each figure, how many comparisons say what.
+
+    It begins with *Yes* if what should be higher is so in every comparison, *In part* if in some, else *No*.
+    """
     keys = [key for key in sweeps[0][0].expect if all(key in plan.expect for plan, _ in sweeps)]
-    named = " and ".join(plan.title for plan, _ in sweeps)
-    said = []
-    for key in keys:
-        found = [
-            (difference, figures.facts(key) or {})
-            for plan, figures in sweeps
-            for name in plan.runs
-            if name in figures.references and (difference := figures.difference(name, key)) is not None
-        ]
-        if found:
-            said.append(f"{sweeps[0][0].measures[key]} {_range(found)}")
+    found = {key: _all_differences(key, sweeps) for key in keys}
+    hoped = [d.sign * good for key in keys if sweeps[0][0].expect[key] == "higher" for d, good in _signed(found[key])]
+    word = "Yes" if hoped and min(hoped) == 1 else "In part" if 1 in hoped else "No"
+    named = _joined([f"{plan.title} ({len(_seeds(figures))} seeds)" for plan, figures in sweeps])
+    added_to = _joined(list(dict.fromkeys(name for _, figures in sweeps for name in figures.references.values())))
+    said = "; ".join(f"{sweeps[0][0].measures[key]} {_range(found[key])}" for key in keys if found[key])
     return (
-        f"What adding SP changed, on {named}, counting a change only where its 95 % interval is clear of zero:"
-        f" {'; '.join(said)}."
+        f"**{word}.** What adding SP to {added_to} changed, on {named}, counting a change only where its 95 % interval"
+        f" is clear of zero: {said}."
     )
+
+
+def _all_differences(key: str, sweeps: Sequence[tuple[Plan, Figures]]) -> list[tuple[Difference, Mapping[str, Any]]]:
+    """Every comparison's difference, with the figure's facts."""
+    return [
+        (difference, figures.facts(key) or {})
+        for plan, figures in sweeps
+        for name in plan.runs
+        if name in figures.references and (difference := figures.difference(name, key)) is not None
+    ]
+
+
+def _signed(found: Sequence[tuple[Difference, Mapping[str, Any]]]) -> list[tuple[Difference, int]]:
+    """Each difference, and 1 where more is better, else -1."""
+    return [(difference, 1 if facts["higher_is_better"] else -1) for difference, facts in found]
+
+
+def _seeds(figures: Figures) -> set[int]:
+    return {evaluation["seed"] for evaluation in figures.evaluations}
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _range(found: Sequence[tuple[Difference, Mapping[str, Any]]]) -> str:
     """``better in 5 of 6 comparisons, worse in none (-0.002 to +0.119)``."""
     facts = found[0][1]
-    good = 1 if facts["higher_is_better"] else -1
-    signs = [difference.sign * good for difference, _ in found]
+    signs = [difference.sign * good for difference, good in _signed(found)]
     scale, digits, unit = (100, 1, " points") if facts["percent"] else (1, 3, "")
     values = [difference.value * scale for difference, _ in found]
     ends = f"{min(values):+.{digits}f} to {max(values):+.{digits}f}{unit}"
