@@ -100,6 +100,11 @@ def test_a_mistake_is_one_line(write_sweep, capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_recipe_is_not_a_sweep(write_sweep):
+    with pytest.raises(RecipeError, match="is a recipe of one run, not a sweep: sp-hf pretrain --recipe"):
+        read_plan(write_sweep().with_name("base.yaml"))
+
+
 def test_slug():
     assert slug("MoCo v3 + SP (0.5)") == "moco-v3-sp-0.5"
 

@@ -21,12 +21,18 @@ from .runner import run_jobs
 
 def sweep_command(argv: list[str]) -> int:
     """Entry point of ``sp-hf sweep``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="sp-hf sweep", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="sp-hf sweep",
+        description="An experiment: runs over seeds, measured alike, in one report. What is done is skipped.",
+        allow_abbrev=False,
+    )
     parser.add_argument("file", help="the sweep's YAML, such as recipes/sweeps/part_scenes.yaml")
     parser.add_argument("--dataset", help="training images, where the recipes only say path/to/...")
     parser.add_argument("--validation_dataset", "--validation-dataset", help="images to measure on")
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
+    parser.add_argument(
+        "--output_dir", "--output-dir", type=Path, default=Path("runs"), help="the sweep gets a folder in it"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the sweep's seeds")
     parser.add_argument("--only", nargs="+", metavar="RUN", help="only evaluations that begin with these runs")
     parser.add_argument(
         "--jobs",

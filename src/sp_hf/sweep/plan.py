@@ -92,6 +92,8 @@ def read_plan(path: str | Path) -> Plan:
     content = read_recipe(path)
     unknown = sorted(content.keys() - _KEYS)
     missing = sorted(_NEEDED - content.keys())
+    if "runs" in missing and "objectives" in unknown:
+        raise RecipeError(f"{path} is a recipe of one run, not a sweep: sp-hf pretrain --recipe {path}")
     if unknown or missing:
         raise RecipeError(f"{path}: {'unknown ' + ', '.join(unknown) if unknown else 'lacks ' + ', '.join(missing)}")
     seeds = content["seeds"]
