@@ -45,6 +45,8 @@ class _Running:
 
     def finished(self) -> int | None:
         """Its exit status, once there is one; its cost is written down then."""
+        if self.process.returncode is not None:
+            return self.process.returncode
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         if pid == 0:
             return None
@@ -140,7 +142,7 @@ def _stopped_together(running: list[_Running]) -> Iterator[None]:
         yield
     finally:
         for one in running:
-            one.process.send_signal(signal.SIGTERM)
+            os.kill(one.process.pid, signal.SIGTERM)  # Popen's own would reap one that has just ended
         for one in running:
             while one.finished() is None:
                 time.sleep(_POLL / 5)
