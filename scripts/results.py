@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
+from sp_hf.evaluation.report import replace_text
 from sp_hf.sweep.answer import answer, lead
 from sp_hf.sweep.figures import Figures
 from sp_hf.sweep.plan import Plan, read_plan
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     compared = paired([(plans[name], found[name]) for name in names])
     if compared:
         draw_pairs(ROOT / "docs" / "images" / "results.png", compared, SHOWN)
-    write(page([(plans[name], found[name]) for name in names], PAGE.parent))
+    replace_text(PAGE, page([(plans[name], found[name]) for name in names], PAGE.parent))
     print(f"{PAGE.relative_to(ROOT)}: {', '.join(names)}")
     return 0
 
@@ -93,13 +93,6 @@ def page(sweeps: list[tuple[Plan, dict[str, Any]]], folder: Path) -> str:
     for plan, found in sweeps:
         lines += [f"## {plan.title}", "", *section(plan, found, folder, "images/results_", summary=False)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def write(text: str) -> None:
-    """The page, whole or as it was."""
-    partial = PAGE.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, PAGE)
 
 
 if __name__ == "__main__":

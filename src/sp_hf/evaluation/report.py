@@ -189,11 +189,12 @@ def write_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """``results.json`` and ``report.md``, each whole or as it was."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "results.json", json.dumps(results, indent=2, default=str) + "\n")
-    _replace(folder / "report.md", markdown(results))
+    replace_text(folder / "results.json", json.dumps(results, indent=2, default=str) + "\n")
+    replace_text(folder / "report.md", markdown(results))
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole, or leave it as it was."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

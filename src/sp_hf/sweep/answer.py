@@ -9,7 +9,7 @@ from typing import Any
 from .figures import Figures
 from .plan import Plan
 from .spread import Difference
-from .tables import difference_text
+from .tables import difference_text, scale_of
 
 
 def answer(plan: Plan, figures: Figures) -> list[str]:
@@ -66,7 +66,8 @@ def _range(found: Sequence[tuple[Difference, Mapping[str, Any]]]) -> str:
     """``better in 5 of 6 comparisons, worse in none (-0.002 to +0.119)``."""
     facts = found[0][1]
     signs = [difference.sign * good for difference, good in _signed(found)]
-    scale, digits, unit = (100, 1, " points") if facts["percent"] else (1, 3, "")
+    scale, digits = scale_of(facts)
+    unit = " points" if facts["percent"] else ""
     values = [difference.value * scale for difference, _ in found]
     ends = f"{min(values):+.{digits}f} to {max(values):+.{digits}f}{unit}"
     better, worse = (signs.count(sign) or "none" for sign in (1, -1))

@@ -62,7 +62,9 @@ def _run(name: str, plan: Plan, layout: Layout) -> dict[str, Any]:
         options = {k: v for k, v in record.recipe.items() if k not in ("seed", "output_dir")}
         found["options"] = {k: _file_name(v) if k in _PATHS else v for k, v in options.items()}
         last = [line for line in record.metrics if "loss" in line][-1]
-        batch = record.recipe.get("per_device_train_batch_size", 64)
+        batch = record.recipe.get("per_device_train_batch_size", 64) * record.recipe.get(
+            "gradient_accumulation_steps", 1
+        )
         steps = record.metrics[-1]["step"]
         found["seeds"][str(seed)] = {
             "steps": steps,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..evaluation.report import replace_text
 from ..training.recipe import RecipeError
 from .collect import collect
 from .jobs import Job, Layout, plan_jobs
@@ -48,6 +49,7 @@ def sweep_command(argv: list[str]) -> int:
     plan = chosen(whole, args.seeds, args.only)
     layout = Layout.of(plan, args.output_dir)
     options = {key: value for key in ("dataset", "validation_dataset") if (value := getattr(args, key)) is not None}
+    plan_jobs(whole, layout, options)  # its report is of all that is there: refused now rather than at the end
     jobs = plan_jobs(plan, layout, options)
     if args.list:
         print("\n".join(f"{'done' if job.done else 'left'}  {job.name}" for job in jobs))
@@ -61,7 +63,7 @@ def sweep_command(argv: list[str]) -> int:
     finally:
         found = collect(whole, layout, options)  # also what another start of it has done
         if found["evaluations"]:
-            write_results(layout.root / f"{plan.name}.json", found)
+            replace_text(layout.root / f"{plan.name}.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
             write_report(layout.root / f"{plan.name}.md", whole, found)
     print(
         f"{plan.title}: tables and plots in {layout.root / plan.name}.md, the numbers in {layout.root / plan.name}.json"
@@ -105,10 +107,3 @@ def check_datasets(jobs: list[Job]) -> None:
         dataset = str((job.recipe or {}).get("dataset", ""))
         if dataset.startswith("path/to/"):
             raise RecipeError(f"{job.name}: its recipe says {dataset!r}; name the file with --dataset")
-
-
-def write_results(path: Path, found: dict[str, Any]) -> None:
-    """Whole, or as it was."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -135,8 +135,7 @@ def plan_jobs(plan: Plan, layout: Layout, options: Mapping[str, Any]) -> list[Jo
 
 def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, Any]) -> Job:
     folder = layout.run(run.name, seed)
-    own = ("dataset", "validation_dataset")
-    recipe = {**run.options, **{key: value for key, value in options.items() if key in own}}
+    recipe = {**run.options, **options}
     needs = []
     if run.starts_from is not None:
         before = layout.run(run.starts_from, seed)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .figures import Figures
 from .plan import Plan
-from .tables import chance_of
+from .tables import chance_of, scale_of
 
 _TEXT, _GRID = "#333333", "#dddddd"
 _CONTROL, _REFERENCE, _RUN = "#8a8a8a", "#17809c", "#e4572e"
@@ -29,7 +29,7 @@ def draw_values(path: Path, plan: Plan, figures: Figures) -> None:
     names = [name for name in [*figures.controls, *plan.runs] if figures.seeds(name)]
     canvas, panels = _panels(len(keys), height=0.7 + 0.26 * len(names), share_rows=True)
     for axes, key in zip(panels, keys, strict=False):
-        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        scale, _ = scale_of(figures.facts(key) or {})
         for row, name in enumerate(names):
             spread = figures.spread(name, key)
             if spread is None:
@@ -55,7 +55,7 @@ def draw_pairs(path: Path, sweeps: Sequence[tuple[Plan, Figures]], keys: Sequenc
     for number, axes in enumerate(panels):
         (plan, figures), key = sweeps[number // len(keys)], keys[number % len(keys)]
         names = _compared(plan, figures)
-        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        scale, _ = scale_of(figures.facts(key) or {})
         for row, name in enumerate(names):
             _draw_pair(axes, row, name, figures, key, scale)
         for name in figures.controls:
@@ -107,7 +107,7 @@ def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Fig
     levels = {str(label): str(name) for label, name in ablation["runs"].items()}
     canvas, panels = _panels(len(keys), height=2.3, share_rows=False)
     for axes, key in zip(panels, keys, strict=False):
-        scale = 100 if (figures.facts(key) or {}).get("percent") else 1
+        scale, _ = scale_of(figures.facts(key) or {})
         found = [(i, spread) for i, name in enumerate(levels.values()) if (spread := figures.spread(name, key))]
         axes.plot([i for i, _ in found], [s.mean * scale for _, s in found], "-", color=_RUN, lw=1.5)
         for i, spread in found:
@@ -142,7 +142,7 @@ def _chance_line(axes: Axes, figures: Figures, key: str, *, vertical: bool) -> N
     facts = figures.facts(key) or {}
     if facts.get("chance"):
         draw = axes.axvline if vertical else axes.axhline
-        draw(facts["chance"] * (100 if facts["percent"] else 1), ls="--", lw=1, color=_CONTROL)
+        draw(facts["chance"] * scale_of(facts)[0], ls="--", lw=1, color=_CONTROL)
 
 
 def _style(axes: Axes, title: str, grid: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.report import replace_text
 from .answer import answer
 from .figures import Figures
 from .plan import Plan, slug
@@ -17,9 +17,7 @@ from .tables import cost_table, differences_table, expectations_table, figures_t
 def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
     """``path`` and, beside it, its pictures."""
     text = "\n".join([f"# {plan.title}", "", *section(plan, found, path.parent, "")]) + "\n"
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, text)
 
 
 def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, summary: bool = True) -> list[str]:

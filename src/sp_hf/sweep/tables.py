@@ -33,7 +33,7 @@ def value_text(figures: Figures, name: str, key: str) -> str:
     spread, facts = figures.spread(name, key), figures.facts(key)
     if spread is None or facts is None:
         return "-"
-    scale, digits = _scale(facts)
+    scale, digits = scale_of(facts)
     text = f"{spread.mean * scale:.{digits}f}"
     return text if math.isnan(spread.deviation) else f"{text} ± {spread.deviation * scale:.{digits}f}"
 
@@ -41,7 +41,7 @@ def value_text(figures: Figures, name: str, key: str) -> str:
 def chance_of(figures: Figures, key: str) -> str:
     """`` % (chance 11.1)``, where that says something."""
     facts = figures.facts(key) or {}
-    scale, digits = _scale(facts)
+    scale, digits = scale_of(facts)
     unit = " %" if facts.get("percent") else ""
     return f"{unit} (chance {facts['chance'] * scale:.{digits}f})" if facts.get("chance") else unit
 
@@ -62,7 +62,7 @@ def difference_text(figures: Figures, name: str, key: str) -> str:
     found, facts = figures.difference(name, key), figures.facts(key)
     if found is None or facts is None:
         return "-"
-    scale, digits = _scale(facts)
+    scale, digits = scale_of(facts)
     value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
     if math.isnan(found.low):
         return f"{value} (one seed)"
@@ -94,7 +94,7 @@ def verdict(figures: Figures, name: str, key: str, wish: Any) -> str:
 def _wish(wish: Any, figures: Figures, key: str) -> str:
     if wish == "higher":
         return "better"
-    scale, _ = _scale(figures.facts(key) or {})
+    scale, _ = scale_of(figures.facts(key) or {})
     points = f"{float(wish['not_below']) * scale:g}"
     return f"not worse by {points}{' points' if scale == 100 else ''}"
 
@@ -115,6 +115,6 @@ def cost_table(runs: Mapping[str, Any]) -> list[str]:
     return table(rows)
 
 
-def _scale(facts: Mapping[str, Any]) -> tuple[float, int]:
+def scale_of(facts: Mapping[str, Any]) -> tuple[float, int]:
     """What a figure is multiplied by to be shown, and its digits."""
     return (100, 1) if facts.get("percent") else (1, 3)
