@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.evaluation.report import replace_text
 from sp_hf.sweep.answer import answer, lead
 from sp_hf.sweep.figures import Figures
 from sp_hf.sweep.plan import Plan, read_plan
 from sp_hf.sweep.plots import draw_pairs
 from sp_hf.sweep.report import section
+from sp_hf.whole_file import write_whole
 
 ROOT = Path(__file__).parents[1]
 SWEEPS, NUMBERS, PAGE = ROOT / "recipes" / "sweeps", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     compared = paired([(plans[name], found[name]) for name in names])
     if compared:
         draw_pairs(ROOT / "docs" / "images" / "results.png", compared, SHOWN)
-    replace_text(PAGE, page([(plans[name], found[name]) for name in names], PAGE.parent))
+    write_whole(PAGE, page([(plans[name], found[name]) for name in names], PAGE.parent))
     print(f"{PAGE.relative_to(ROOT)}: {', '.join(names)}")
     return 0
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..whole_file import write_whole
+
 logger = logging.getLogger(__name__)
 
 _SHOWN = 20
@@ -75,11 +77,8 @@ class SkippedLedger:
         )
 
     def _write(self) -> None:
-        """Atomically: a reader never sees half a file."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
         content = {"count": len(self), "images": self.reports}
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, self.path)
+        write_whole(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -22,11 +22,11 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..whole_file import write_whole
 from .data import EvaluationData
 from .measure import Measure, paired_difference
 from .model import EvaluatedModel
@@ -189,15 +189,8 @@ def write_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """``results.json`` and ``report.md``, each whole or as it was."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / "results.json", json.dumps(results, indent=2, default=str) + "\n")
-    replace_text(folder / "report.md", markdown(results))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole, or leave it as it was."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(folder / "results.json", json.dumps(results, indent=2, default=str) + "\n")
+    write_whole(folder / "report.md", markdown(results))
 
 
 def markdown(results: Mapping[str, Any]) -> str:

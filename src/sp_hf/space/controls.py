@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 import html
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
+from gradio.data_classes import ImageData
+from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder
+from PIL import Image
 
+from ..whole_file import write_whole
 from .probes import Say
 from .uploads import open_upload
 
@@ -106,7 +111,7 @@ def report_box(elem_id: str) -> gr.HTML:
 
 def picture_box(alt: str, elem_id: str) -> gr.Image:
     """A picture that comes back, without a label over it: a caption stands above."""
-    return gr.Image(
+    box = gr.Image(
         label=alt,
         alt_text=alt,
         elem_id=elem_id,
@@ -116,6 +121,21 @@ def picture_box(alt: str, elem_id: str) -> gr.Image:
         container=False,
         format="png",
     )
+    box.postprocess = lambda picture: None if picture is None else sent(picture, Path(box.GRADIO_CACHE))
+    return box
+
+
+def sent(picture: Image.Image, cache: Path) -> ImageData:
+    """A picture as a file that Gradio sends, named by its content.
+
+    Gradio would write the file in place: a visitor who is just being sent the same picture would get half of it.
+    """
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    folder = cache.resolve() / hash_bytes(content.getvalue())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "image.png", content.getvalue())
+    return ImageData(path=str(folder / "image.png"), orig_name="image.png")
 
 
 def preview(path: str | None) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..evaluation.report import replace_text
 from ..training.recipe import RecipeError
+from ..whole_file import write_whole
 from .collect import collect
 from .jobs import Job, Layout, plan_jobs
 from .plan import Plan, read_plan
@@ -63,7 +63,7 @@ def sweep_command(argv: list[str]) -> int:
     finally:
         found = collect(whole, layout, options)  # also what another start of it has done
         if found["evaluations"]:
-            replace_text(layout.root / f"{plan.name}.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+            write_whole(layout.root / f"{plan.name}.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
             write_report(layout.root / f"{plan.name}.md", whole, found)
     print(
         f"{plan.title}: tables and plots in {layout.root / plan.name}.md, the numbers in {layout.root / plan.name}.json"

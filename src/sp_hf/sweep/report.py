@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.report import replace_text
+from ..whole_file import write_whole
 from .answer import answer
 from .figures import Figures
 from .plan import Plan, slug
@@ -17,7 +17,7 @@ from .tables import cost_table, differences_table, expectations_table, figures_t
 def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
     """``path`` and, beside it, its pictures."""
     text = "\n".join([f"# {plan.title}", "", *section(plan, found, path.parent, "")]) + "\n"
-    replace_text(path, text)
+    write_whole(path, text)
 
 
 def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, summary: bool = True) -> list[str]:
