@@ -31,7 +31,12 @@ def test_a_sweep_from_its_file_to_its_report(write_sweep, tmp_path, capsys):
         seeds=[3],
         runs={
             "MoCo v3": {"recipe": "base.yaml", "objectives": ["moco_v3"]},
-            "then SP": {"recipe": "base.yaml", "encoder": "run:MoCo v3", "objectives": ["spatial_prediction"]},
+            "then SP": {
+                "recipe": "base.yaml",
+                "encoder": "run:MoCo v3",
+                "objectives": ["spatial_prediction"],
+                "logging_steps": 100,  # more than it has
+            },
         },
         evaluations=[["MoCo v3", "then SP"]],
         evaluate={"tasks": ["knn"], "max_images": 24, "num_workers": 0},
@@ -61,6 +66,10 @@ def test_a_sweep_from_its_file_to_its_report(write_sweep, tmp_path, capsys):
     capsys.readouterr()
     assert main([*command, "--list"]) == 0
     assert capsys.readouterr().out.count("done") == 3
+    environment = tmp_path / "runs" / "tiny" / "then-sp-seed3" / "environment.json"
+    environment.write_text(json.dumps(json.loads(environment.read_text()) | {"processes": 2}))
     started = time.time()
     assert main(command) == 0
     assert max(file.stat().st_mtime for file in (tmp_path / "runs").rglob("*.log")) < started
+    again = json.loads((tmp_path / "runs" / "tiny" / "tiny.json").read_text())
+    assert again["runs"]["then SP"]["seeds"]["3"]["images"] == 32  # two processes see twice as many a step

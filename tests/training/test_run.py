@@ -19,6 +19,7 @@ from sp_hf.cli import main
 from sp_hf.encoder import Encoder
 from sp_hf.training import checkpointing
 from sp_hf.training.checkpointing import last_checkpoint
+from sp_hf.training.run_folder import processor_name
 
 
 def pretrain(recipe: Path, output: Path, *flags: str) -> int:
@@ -47,6 +48,14 @@ def test_run_folder_is_whole(finished: Path) -> None:
     assert not any(name.startswith(".incomplete") for name in names)
     for picture in ("views.png", "curves.png"):
         assert min(Image.open(finished / picture).size) > 100
+
+
+def test_the_processor_has_its_makers_name(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast CPU 9000\nflags\t\t: fpu\n")
+    assert processor_name(cpuinfo) == "Fast CPU 9000"
+    cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 243.75\n")
+    assert processor_name(cpuinfo) == processor_name(tmp_path / "none") != ""
 
 
 def test_metrics_hold_every_figure(finished: Path) -> None:

@@ -60,6 +60,8 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
     for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
         assert ours["embedding_std"] == pytest.approx(theirs["embedding_std"], rel=1e-2)
+    processes = [json.loads((tmp_path / name / "environment.json").read_text())["processes"] for name in ("one", "two")]
+    assert processes == [1, 2]
 
 
 def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:

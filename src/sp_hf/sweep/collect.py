@@ -61,14 +61,14 @@ def _run(name: str, plan: Plan, layout: Layout) -> dict[str, Any]:
         record = RunRecord.read(folder)
         options = {k: v for k, v in record.recipe.items() if k not in ("seed", "output_dir")}
         found["options"] = {k: _file_name(v) if k in _PATHS else v for k, v in options.items()}
-        last = [line for line in record.metrics if "loss" in line][-1]
+        last = next((line for line in reversed(record.metrics) if "loss" in line), record.metrics[-1])
         batch = record.recipe.get("per_device_train_batch_size", 64) * record.recipe.get(
             "gradient_accumulation_steps", 1
         )
         steps = record.metrics[-1]["step"]
         found["seeds"][str(seed)] = {
             "steps": steps,
-            "images": steps * batch,
+            "images": steps * batch * record.environment.get("processes", 1),
             **_cost(folder),
             "environment": {key: record.environment[key] for key in ("python", "packages", "devices", "threads")},
             "last": {key: value for key, value in last.items() if isinstance(value, (int, float))},

@@ -101,7 +101,7 @@ def _compared(plan: Plan, figures: Figures) -> list[str]:
 def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Figures) -> None:
     """A panel a figure, one option of the ablation on the horizontal axis: means as a line, a dot a seed.
 
-    A dashed line: random initialisation; dotted: the evaluation's reference run.
+    A dashed line: random initialisation; dotted: the run that these are compared with.
     """
     keys = [key for key in plan.measures if figures.facts(key)]
     levels = {str(label): str(name) for label, name in ablation["runs"].items()}
@@ -113,7 +113,8 @@ def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Fig
         for i, spread in found:
             axes.plot([i] * len(spread.values), [v * scale for v in spread.values], "o", ms=4, color=_RUN)
         lines = [(name, "--", _CONTROL) for name in figures.controls if figures.roles[name] == "random"]
-        lines += [(name, ":", _REFERENCE) for name in sorted(set(figures.references.values())) if ablation.get("line")]
+        references = {figures.references.get(name) for name in levels.values()} - {None}
+        lines += [(name, ":", _REFERENCE) for name in sorted(references) if ablation.get("line")]
         for name, style, colour in lines:
             spread = figures.spread(name, key)
             if spread is not None:

@@ -106,7 +106,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         remove_leftovers(output)
         check_disk(output, model)
         write_recipe(output / "recipe.yaml", _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(output / "environment.json")
+        write_environment(output / "environment.json", args.world_size)
         draw_views(output / "views.png", images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
     stop = callbacks.GracefulStop()
