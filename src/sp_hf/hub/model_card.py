@@ -188,7 +188,7 @@ def _training(record: RunRecord) -> str:
         [
             *lines,
             "",
-            "<details><summary>Every option that is not a default</summary>",
+            "<details><summary>All options (transformers' own where not its default)</summary>",
             "",
             "```yaml",
             text,
