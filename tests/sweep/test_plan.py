@@ -100,6 +100,22 @@ def test_a_mistake_is_one_line(write_sweep, capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("flag", ["dataset", "validation_dataset", "segmentation_dataset"])
+def test_data_that_is_not_there_is_told_before_anything_is_run(write_sweep, capsys, tmp_path, flag):
+    recipe = {"encoder": "vit-micro-8", "dataset": "part-scenes?num_images=8", "objectives": ["dino"]}
+    evaluate = {"tasks": ["knn", "segmentation"]}
+    command = []
+    if flag == "segmentation_dataset":
+        evaluate[flag] = "gone.parquet"
+    else:
+        command = [f"--{flag}", "gone.parquet"]
+    path = write_sweep(recipe, runs={"A": {"recipe": "base.yaml"}}, evaluations=[["A"]], evaluate=evaluate)
+    assert main(["sweep", str(path), "--output_dir", str(tmp_path / "runs"), *command]) == 1
+    error = capsys.readouterr().err
+    assert "A, seed" in error and "no such file or folder: 'gone.parquet'" in error
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_recipe_is_not_a_sweep(write_sweep):
     with pytest.raises(RecipeError, match="is a recipe of one run, not a sweep: sp-hf pretrain --recipe"):
         read_plan(write_sweep().with_name("base.yaml"))

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from ..data.datasets import EMBEDDED
+from ..data.sources import DatasetLoadError, locate
+from ..evaluation.command import parser as evaluation_parser
 from ..training.recipe import RecipeError
 from ..whole_file import write_whole
 from .collect import collect
@@ -102,8 +105,27 @@ def _needed(plan: Plan, evaluations: tuple[tuple[str, ...], ...]) -> dict[str, A
 
 
 def check_datasets(jobs: list[Job]) -> None:
-    """Before anything is run: a recipe's placeholder is not a dataset."""
+    """Before anything is run: datasets that are not there, as far as one can tell without the network.
+
+    Raises:
+        RecipeError: a recipe's placeholder is left.
+        DatasetLoadError: no such file or folder, or one without images.
+    """
     for job in jobs:
-        dataset = str((job.recipe or {}).get("dataset", ""))
-        if dataset.startswith("path/to/"):
-            raise RecipeError(f"{job.name}: its recipe says {dataset!r}; name the file with --dataset")
+        for dataset in () if job.done else datasets_of(job):
+            if dataset.startswith("path/to/"):
+                raise RecipeError(f"{job.name}: its recipe says {dataset!r}; name the file with --dataset")
+            if dataset.partition("?")[0] != EMBEDDED:
+                try:
+                    locate(dataset)
+                except DatasetLoadError as error:
+                    raise DatasetLoadError(f"{job.name}: {error}") from error
+
+
+def datasets_of(job: Job) -> list[str]:
+    """All that its process will read."""
+    if job.is_training:
+        options = job.recipe or {}
+    else:
+        options = vars(evaluation_parser("sp-hf evaluate").parse_args(job.argv[1:]))
+    return [str(value) for key, value in options.items() if key.endswith("dataset") and value is not None]
