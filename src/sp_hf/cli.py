@@ -80,10 +80,14 @@ def _is_ours(error: BaseException) -> bool:
 
 def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
+    import torch.distributed
+
     from .training.pretrain import pretrain
     from .training.recipe import parse_run
 
     result = pretrain(*parse_run(argv))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
     if result.stopped_by is not None:
         if _speaks():
             name = signal.Signals(result.stopped_by).name

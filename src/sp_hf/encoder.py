@@ -179,6 +179,13 @@ class Encoder(nn.Module):
         except (ValueError, ImportError) as error:
             raise ValueError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
 
+    @property
+    def layer_classes(self) -> set[str]:
+        """Class names of the repeated layers, such as ``{"ViTLayer"}``: what FSDP shards one by one."""
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
+        repeated = {type(layer).__name__ for layers in lists for layer in layers}
+        return repeated & set(getattr(self.model, "_no_split_modules", None) or ())
+
     def describe(self) -> str:
         """One line: class, parameters, patch, size."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6

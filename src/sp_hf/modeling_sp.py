@@ -62,7 +62,6 @@ class SPForPreTraining(PreTrainedModel):
     base_model_prefix = "encoder"
     main_input_name = "views"
     supports_gradient_checkpointing = True
-    _no_split_modules = None
 
     def __init__(self, config: SPConfig, encoder: Encoder | None = None) -> None:
         super().__init__(config)
@@ -90,9 +89,13 @@ class SPForPreTraining(PreTrainedModel):
             objective.prepare_encoder(self.encoder)
         self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         self.post_init()
+        self._no_split_modules = self.encoder.layer_classes
 
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
+
+    def get_input_embeddings(self) -> None:
+        """None: there is no vocabulary. FSDP asks, to keep tied embeddings together."""
 
     @property
     def needs_labels(self) -> bool:

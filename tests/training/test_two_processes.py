@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,18 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel
+
+from sp_hf.cli import main
 
 from .conftest import OBJECTIVES, tiny_options
 
 REPO = Path(__file__).parents[2]
+FSDP = Path(__file__).with_name("fsdp_on_cpu.py")
 
 
-def launch(processes: int, recipe: Path, output: Path, *flags: str) -> None:
+def launch(
+    processes: int, recipe: Path, output: Path, *flags: str, script: Path = REPO / "scripts" / "pretrain.py"
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(REPO / "scripts" / "pretrain.py")]
+    command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(script)]
     command += ["--recipe", str(recipe), "--output_dir", str(output), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -69,11 +76,29 @@ def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:
     flags = ("--streaming", "--images_per_epoch", "16", "--per_device_train_batch_size", "2")
     launch(2, recipe, tmp_path / "whole", *flags)
     launch(2, recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--save_total_limit", "9")
-    for path in (tmp_path / "broken").glob("checkpoint-6"):
-        for file in sorted(path.rglob("*"), reverse=True):
-            file.unlink()
-        path.rmdir()
+    shutil.rmtree(tmp_path / "broken" / "checkpoint-6")
     launch(2, recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--resume_from_checkpoint", "last")
     whole, broken = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("whole", "broken"))
     for name, value in whole.items():
         assert torch.equal(broken[name], value), name
+
+
+def test_two_processes_share_the_weights(recipe: Path, tmp_path: Path) -> None:
+    """FSDP: the losses of one process; a checkpoint resumes exactly, also while DINO's last layer is frozen."""
+    options = json.loads(recipe.read_text())
+    del options["optim"]  # AdamW, whose state is shared too; small steps, as it blows rounding up to their size
+    recipe.write_text(json.dumps(options | {"learning_rate": 2e-4, "save_steps": 3}))
+    assert main(["pretrain", "--recipe", str(recipe), "--output_dir", str(tmp_path / "one")]) == 0
+    flags = ("--per_device_train_batch_size", "2", "--fsdp", "full_shard")
+    launch(2, recipe, tmp_path / "two", *flags, script=FSDP)
+    for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    assert (tmp_path / "two" / "checkpoint-3" / "pytorch_model_fsdp.bin").is_file()  # it did shard
+    AutoModel.from_pretrained(tmp_path / "two" / "encoder")
+    shutil.copytree(tmp_path / "two", tmp_path / "again")
+    for folder in ("checkpoint-6", "encoder", "pretraining"):
+        shutil.rmtree(tmp_path / "again" / folder)
+    launch(2, recipe, tmp_path / "again", *flags, "--resume_from_checkpoint", "last", script=FSDP)
+    whole, again = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("two", "again"))
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name

@@ -27,6 +27,7 @@ from ..views import ViewSampler
 from .checkpointing import STAGING_PREFIX, as_disk_full, publish
 from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
+from .optimizer_state import complete_state
 from .workers import OutlivesSigterm
 
 STATE_FILE = "pretraining_state.json"
@@ -202,6 +203,11 @@ class PretrainingTrainer(Trainer):
         if self.args.should_save:
             rotate_checkpoints(output_dir=str(run), save_total_limit=self.args.save_total_limit, use_mtime=False)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            complete_state(self.optimizer)
+        super()._save_optimizer_and_scheduler(output_dir)
+
     def _save_own_state(self, folder: Path) -> None:
         """Each rank's half-full log interval, stream position and ledger."""
         state = {"means": self.means.state_dict(), "ledger": self.ledger.state_dict()}
@@ -255,3 +261,4 @@ class PretrainingTrainer(Trainer):
             staged = run / f"{STAGING_PREFIX}encoder"
             SPForPreTraining.from_pretrained(run / "pretraining").encoder.save_stock(staged)
             publish(staged, run / "encoder")
+        self.accelerator.wait_for_everyone()  # launchers stop all processes when one ends badly: not while this writes
