@@ -20,12 +20,11 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
-	@set -e; for sweep in part_scenes equal_time moco_v3; do $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml; done
+	@set -e; for sweep in part_scenes equal_time moco_v3 ablations; do $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml; done
 	@if [ -e data/caltech101-train.parquet ]; then set -e; \
 	  for sweep in caltech101 caltech101_transfer continued; do \
 	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \
 	      --validation_dataset data/caltech101-validation.parquet; done; \
-	  $(VENV)/bin/sp-hf sweep recipes/sweeps/ablations.yaml --dataset data/caltech101-train.parquet; \
 	else echo "No data/caltech101-train.parquet: the experiments with photographs are left out."; fi
 	$(VENV)/bin/python scripts/results.py --take runs
 
