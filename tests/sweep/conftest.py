@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sp_hf.sweep.tables import OWN
+
 RECIPE = {
     "encoder": "vit-micro-8",
     "image_size": 32,
@@ -86,10 +88,11 @@ def evaluation(seed: int, position: dict[str, float], accuracy: dict[str, float]
 def found() -> dict[str, Any]:
     """SP adds 0.1 to position in both seeds, and takes 30 points of kNN."""
     random = "random initialisation"
-    one = {"environment": {"devices": ["cpu"], "threads": 1}, "steps": 10, "images": 600}
+    one = {"environment": {"devices": ["cpu"], "threads": 1}, "steps": 10, "images": 600, "last": {"loss": 1.0}}
     run = {"options": {}, "seeds": {str(s): {**one, "seconds": 30.0, "cpu_seconds": 60.0} for s in (0, 1)}}
+    added = {"options": {}, "seeds": {s: v | {"last": {OWN: 0.2 + int(s) / 5}} for s, v in run["seeds"].items()}}
     return {
-        "runs": {"A": run, "A + SP": run, "A, then SP": {"options": {}, "seeds": {}}},
+        "runs": {"A": run, "A + SP": added, "A, then SP": {"options": {}, "seeds": {}}},
         "evaluations": [
             evaluation(0, {random: 0.05, "A": 0.1, "A + SP": 0.2}, {random: 0.2, "A": 0.6, "A + SP": 0.3}),
             evaluation(1, {random: 0.07, "A": 0.2, "A + SP": 0.3}, {random: 0.2, "A": 0.7, "A + SP": 0.4}),

@@ -90,7 +90,10 @@ def test_the_lead_counts_over_sweeps(plan, found):
 
 
 def test_cost_is_the_mean_of_a_seed(found):
-    assert cells(cost_table(found["runs"]), "A") == ["600", "10", "0.5", "1.0", "cpu, 1 thread"]
+    cost = cost_table(found["runs"])
+    assert cells(cost, "A") == ["600", "10", "0.5", "1.0", "cpu, 1 thread", "-"]
+    assert cells(cost, "A + SP")[-1] == "0.30"
+    assert cells(cost_table({"A": found["runs"]["A"]}), "A")[-1] == "cpu, 1 thread"  # no SP, no column of it
 
 
 def test_report_and_pictures(write_sweep, found, tmp_path):

@@ -10,6 +10,8 @@ from .figures import Figures
 from .plan import Plan
 from .spread import Difference
 
+OWN = "spatial_prediction/r2_position"  # of the figures that runs log
+
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Markdown; the first row is the head."""
@@ -100,8 +102,9 @@ def _wish(wish: Any, figures: Figures, key: str) -> str:
 
 
 def cost_table(runs: Mapping[str, Any]) -> list[str]:
-    """A row a run: what one seed took."""
-    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware"]]
+    """A row a run: what one seed took, and how far SP's own task got: R2 on the last training batches logged."""
+    own = any(OWN in seed["last"] for run in runs.values() for seed in run["seeds"].values())
+    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware", *(["R2 in SP's own task"] * own)]]
     for name, run in runs.items():
         seeds = list(run["seeds"].values())
         if not seeds:
@@ -111,7 +114,10 @@ def cost_table(runs: Mapping[str, Any]) -> list[str]:
         threads = seeds[0]["environment"]["threads"]
         devices = ", ".join(sorted(set(seeds[0]["environment"]["devices"])))
         hardware = f"{devices}, {threads} thread{'s' * (threads > 1)}"
-        rows.append([name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{cpu:.1f}", hardware])
+        row = [name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{cpu:.1f}", hardware]
+        reached = [seed["last"][OWN] for seed in seeds if OWN in seed["last"]]
+        row += ([f"{sum(reached) / len(reached):.2f}" if reached else "-"]) * own
+        rows.append(row)
     return table(rows)
 
 
