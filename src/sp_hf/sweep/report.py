@@ -50,8 +50,7 @@ def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, 
             lines += [f"![{ablation['title']}]({picture})", ""]
             lines += _paragraph(ablation.get("finding", ""))
     lines += _paragraph(plan.findings)
-    lines += ["Cost of one seed (last column: R2 of position on the last training batches logged):", ""]
-    lines += [*cost_table(found["runs"]), ""]
+    lines += ["Cost of one seed:", "", *cost_table(found["runs"]), ""]
     lines += _measured_on(found)
     return lines
 

@@ -11,6 +11,7 @@ from .plan import Plan
 from .spread import Difference
 
 OWN = "spatial_prediction/r2_position"  # of the figures that runs log
+OWN_TITLE = "SP's own R2 of position, last training batches"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -104,7 +105,7 @@ def _wish(wish: Any, figures: Figures, key: str) -> str:
 def cost_table(runs: Mapping[str, Any]) -> list[str]:
     """A row a run: what one seed took, and how far SP's own task got: R2 on the last training batches logged."""
     own = any(OWN in seed["last"] for run in runs.values() for seed in run["seeds"].values())
-    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware", *(["R2 in SP's own task"] * own)]]
+    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware", *([OWN_TITLE] * own)]]
     for name, run in runs.items():
         seeds = list(run["seeds"].values())
         if not seeds:
