@@ -48,7 +48,7 @@ def test_class_says_what_it_is(name):
     assert kind.kind in ("what", "where")
     assert kind.__module__.split(".")[-2] == kind.kind
     assert kind.citation.startswith("@")
-    assert kind.config_class().weight == 1.0
+    assert kind.config_class().weight == (3.0 if name == "spatial_prediction" else 1.0)
 
 
 @every_objective

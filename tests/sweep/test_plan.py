@@ -149,4 +149,4 @@ def test_the_example_of_the_documentation_is_one(tmp_path):
     (tmp_path / "dino_sp_vit_small.yaml").write_text(recipe)
     plan = read_plan(tmp_path / "sweeps" / "mine.yaml")
     weights = [run.options["objectives"][-1].get("weight") for run in plan.runs.values()]
-    assert plan.title == "My images" and weights[1:3] == [1.0, 2.0]
+    assert plan.title == "My images" and weights[1:3] == [None, 6.0]

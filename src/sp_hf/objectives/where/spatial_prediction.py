@@ -53,6 +53,8 @@ class SpatialPredictionConfig(ObjectiveConfig):
     """Options of :class:`SpatialPrediction`.
 
     Args:
+        weight: of the loss in a run's sum. 3 and the other defaults were chosen by ``recipes/sweeps/ablations.yaml``
+            (results: docs/results.md, "Ablations of SP").
         views: V local views, or a reference to another objective's, such as ``"dino/local"``.
         embedding: what stands for a view: ``"cls"`` or ``"mean_patch"``.
         units: of the offset: ``"image"`` or ``"view"`` (the first view's width and height).
@@ -63,6 +65,7 @@ class SpatialPredictionConfig(ObjectiveConfig):
         target_std: (position, scale) that targets are divided by; ``None`` takes those of the view set.
     """
 
+    weight: float = 3.0
     views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
     embedding: Literal["cls", "mean_patch"] = "cls"
     units: Literal["image", "view"] = "image"
