@@ -22,13 +22,12 @@ REPO = Path(__file__).parents[2]
 FSDP = Path(__file__).with_name("fsdp_on_cpu.py")
 
 
-def launch(
-    processes: int, recipe: Path, output: Path, *flags: str, script: Path = REPO / "scripts" / "pretrain.py"
-) -> None:
+def launch(recipe: Path, output: Path, *flags: str, script: Path = REPO / "scripts" / "pretrain.py") -> None:
+    """In two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(script)]
     command += ["--recipe", str(recipe), "--output_dir", str(output), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -58,8 +57,8 @@ def recipe(tmp_path: Path, tiny_encoder: Path) -> Path:
 
 
 def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
-    launch(1, recipe, tmp_path / "one")
-    launch(2, recipe, tmp_path / "two", "--per_device_train_batch_size", "2")
+    assert main(["pretrain", "--recipe", str(recipe), "--output_dir", str(tmp_path / "one")]) == 0
+    launch(recipe, tmp_path / "two", "--per_device_train_batch_size", "2")
     one, two = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -74,10 +73,10 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
 def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:
     """Each process goes on in its own part of the stream."""
     flags = ("--streaming", "--images_per_epoch", "16", "--per_device_train_batch_size", "2")
-    launch(2, recipe, tmp_path / "whole", *flags)
-    launch(2, recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--save_total_limit", "9")
+    launch(recipe, tmp_path / "whole", *flags)
+    launch(recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--save_total_limit", "9")
     shutil.rmtree(tmp_path / "broken" / "checkpoint-6")
-    launch(2, recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--resume_from_checkpoint", "last")
+    launch(recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--resume_from_checkpoint", "last")
     whole, broken = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("whole", "broken"))
     for name, value in whole.items():
         assert torch.equal(broken[name], value), name
@@ -90,7 +89,7 @@ def test_two_processes_share_the_weights(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(json.dumps(options | {"learning_rate": 2e-4, "save_steps": 3}))
     assert main(["pretrain", "--recipe", str(recipe), "--output_dir", str(tmp_path / "one")]) == 0
     flags = ("--per_device_train_batch_size", "2", "--fsdp", "full_shard")
-    launch(2, recipe, tmp_path / "two", *flags, script=FSDP)
+    launch(recipe, tmp_path / "two", *flags, script=FSDP)
     for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     assert (tmp_path / "two" / "checkpoint-3" / "pytorch_model_fsdp.bin").is_file()  # it did shard
@@ -98,7 +97,7 @@ def test_two_processes_share_the_weights(recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "two", tmp_path / "again")
     for folder in ("checkpoint-6", "encoder", "pretraining"):
         shutil.rmtree(tmp_path / "again" / folder)
-    launch(2, recipe, tmp_path / "again", *flags, "--resume_from_checkpoint", "last", script=FSDP)
+    launch(recipe, tmp_path / "again", *flags, "--resume_from_checkpoint", "last", script=FSDP)
     whole, again = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("two", "again"))
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
