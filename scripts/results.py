@@ -85,9 +85,12 @@ def page(sweeps: list[tuple[Plan, dict[str, Any]]], folder: Path) -> str:
     ]
     for plan, found in sweeps:
         seeds = sorted({evaluation["seed"] for evaluation in found["evaluations"]})
-        told = answer(plan, Figures(found))
+        figures = Figures(found)
+        told = answer(plan, figures)
         if told:
-            lines += [f"**{plan.title}** ({len(seeds)} seed{'s' * (len(seeds) > 1)}), with SP minus without:", ""]
+            references = set(figures.references.values())
+            which = "with SP minus without" if len(references) > 1 else f"minus {references.pop()}"
+            lines += [f"**{plan.title}** ({len(seeds)} seed{'s' * (len(seeds) > 1)}), {which}:", ""]
             lines += [*told, ""]
     lines += [(NUMBERS / "reading.md").read_text().strip(), ""]
     for plan, found in sweeps:
