@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from ...keyed_random import uniform
 from ...photometric import Photometric
+from ...sincos_positions import sincos_positions
 from ...views import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
 from ..precision import in_float32
-from ..transformer import Decoder, sincos_positions
+from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
 
 if TYPE_CHECKING:
