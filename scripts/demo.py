@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.evaluation.command import evaluate_models
+from sp_hf.evaluation.command import evaluate_models, parser
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.recipe import parse_run
@@ -77,7 +78,8 @@ def measure(seed: int, folders: dict[str, Path], output: Path, images: int, flag
     models = [f"{name}={folder}" for name, folder in folders.items()]
     options = ["--tasks", *TASKS, "--dataset", data_args.dataset, "--seed", str(seed), "--output_dir", str(output)]
     options += ["--max_images", str(images), "--relative_geometry_crop_size", "32"]
-    evaluate_models([*models, *options])
+    argv = [*models, *options]
+    evaluate_models(parser("sp-hf evaluate").parse_args(argv), shlex.join(["sp-hf", "evaluate", *argv]))
     return json.loads((output / "results.json").read_text())
 
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..cards.model_card import write_card
 from ..run.export import export
 from .failures import PushError
 
@@ -73,8 +74,6 @@ def with_card(
     finished = (Path(run) / "encoder" / "config.json").is_file() and (Path(run) / "recipe.yaml").is_file()
     if not finished or "README.md" in files:
         return files
-    from ..cards.model_card import write_card
-
     card = workspace / "card"
     write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.loading import loaded_commit, resolve_encoder
+from ..evaluation.online import online_probe
+from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -236,10 +239,22 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
                 )
 
 
-def _online_probe(model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments) -> Any:
-    from ..evaluation.online import online_probe
-
-    return online_probe(model, data_args, args)
+def _online_probe(
+    model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments
+) -> Callable[[], dict[str, float]]:
+    source = DataSource(
+        dataset=data_args.dataset,
+        config=data_args.dataset_config,
+        split=data_args.dataset_split,
+        revision=data_args.dataset_revision,
+        image_column=data_args.image_column,
+        label_column=data_args.label_column,
+        validation_dataset=data_args.validation_dataset,
+        validation_split=data_args.validation_split,
+        max_images=args.probe_images,
+    )
+    sizes = [spec.size for spec in model.view_specs.values()]
+    return online_probe(model.encoder, source, sizes, args.train_batch_size)
 
 
 def _resolved(
