@@ -130,7 +130,7 @@ def evaluate_command(argv: list[str]) -> int:
 
 def sweep_command(argv: list[str]) -> int:
     """``sp-hf sweep FILE``."""
-    from .sweep.command import sweep_command as run_sweep
+    from .sweeps.command import sweep_command as run_sweep
 
     return run_sweep(argv)
 
