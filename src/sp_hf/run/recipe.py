@@ -12,7 +12,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..flags import FlagParser, renamed_option
-from ..objectives import parse_entry
+from ..objectives import OBJECTIVES, Objective, ObjectiveConfig, parse_entry, to_entry
 from .arguments import RENAMED, DataArguments, ModelArguments, PretrainingArguments
 
 _ARGUMENTS = (ModelArguments, DataArguments, PretrainingArguments)
@@ -179,7 +179,10 @@ def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any
 
 
 def _entry(item: Any) -> dict[str, Any]:
-    if isinstance(item, dict):
+    """The mapping that an objective's name, ``name=weight``, mapping, class or options stand for."""
+    if isinstance(item, (ObjectiveConfig, Objective)) or isinstance(item, type):
+        entry = _entry_of_object(item)
+    elif isinstance(item, dict):
         if "name" not in item:
             raise RecipeError(f"an objective needs a name: {item}")
         entry = dict(item)
@@ -192,6 +195,18 @@ def _entry(item: Any) -> dict[str, Any]:
             except ValueError:
                 raise RecipeError(f"objective {item!r}: the weight {weight!r} is not a number.") from None
     return entry
+
+
+def _entry_of_object(item: Any) -> dict[str, Any]:
+    """An objective's class stands for its defaults, an instance for its options: a run builds its heads anew."""
+    config = item.config if isinstance(item, Objective) else item
+    for name, kind in OBJECTIVES.items():
+        if config is kind or config is kind.config_class:
+            return {"name": name}
+        if type(config) is kind.config_class and (config is item or type(item) is kind):
+            return to_entry(name, config)
+    called = item.__name__ if isinstance(item, type) else type(item).__name__
+    raise RecipeError(f"{called} is neither an objective nor the options of one; there are: {', '.join(OBJECTIVES)}")
 
 
 def _did_you_mean(word: str, known: Any) -> str:
