@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ..given import GIVEN
 from .checkpoint import image_statistics_of, with_token_control
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from .facts import TIMM
+from .facts import TIMM, facts_of
 from .timm_wrapper import image_statistics as timm_image_statistics
 
 
@@ -36,7 +36,11 @@ def encoder_of(model: Any, *, token_control: bool = False) -> Encoder:
             f" not {type(model).__module__}.{type(model).__name__}"
         )
     inner = copy.deepcopy(inner)
-    return Encoder(with_token_control(inner) if token_control else inner, mean, std)
+    if token_control:
+        inner = with_token_control(inner)
+    elif facts_of(inner.config).init_kwargs.get("add_pooling_layer") is False:  # no objective would train it
+        inner.pooler = None
+    return Encoder(inner, mean, std)
 
 
 def describe_given(model: Any) -> str:

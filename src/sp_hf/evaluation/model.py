@@ -59,12 +59,17 @@ class Preprocess:
         self.size: int = shape[1]
 
     @classmethod
-    def squash(cls, size: int) -> Preprocess:
-        """The whole image squashed to a square: what encoders trained here are saved with."""
+    def squash(cls, size: int, **statistics: list[float]) -> Preprocess:
+        """The whole image squashed to a square: what encoders trained here are saved with.
+
+        Args:
+            size: side of the square in px.
+            statistics: ``image_mean`` and ``image_std``, which the encoder applies and the processor only tells.
+        """
         with _quiet():
             from transformers import ViTImageProcessor  # here, as its import is what transformers remarks on
 
-            return cls(ViTImageProcessor(size={"height": size, "width": size}, resample=_BICUBIC))
+            return cls(ViTImageProcessor(size={"height": size, "width": size}, resample=_BICUBIC, **statistics))
 
     @functools.cached_property
     def identity(self) -> str:
@@ -180,8 +185,9 @@ def open_model(
     if not isinstance(model, (str, os.PathLike)):
         encoder = resolve_encoder(model)
         origin = getattr(encoder.model, "name_or_path", "") if isinstance(model, PreTrainedModel) else ""
-        native = Preprocess.squash(size or native_size(encoder))
-        preprocess = _own_preprocess(origin, encoder, size) if origin else native
+        statistics = {"image_mean": list(encoder.image_mean), "image_std": list(encoder.image_std)}
+        squash = Preprocess.squash(size or native_size(encoder), **statistics)
+        preprocess = _own_preprocess(origin, encoder, size) if origin else squash
         return EvaluatedModel(type(encoder.model).__name__, encoder.to(device).eval(), preprocess)
     name, place = split_name(os.fspath(model))
     inside = Path(place) / "encoder"
