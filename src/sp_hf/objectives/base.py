@@ -23,6 +23,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from ..encoder import Encoder, Encoding
     from ..views import Views, ViewSpec
+    from .diagnosis import Finding, LogHistory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,3 +167,10 @@ class Objective(nn.Module):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Called once per optimizer step, never per forward: move centres and other running statistics."""
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        """What is amiss by its own log lines so far (names without its prefix); called at every log line.
+
+        A finding is reported once, so it may be found again. Say nothing before ``history.settled``.
+        """
+        return []

@@ -29,10 +29,12 @@ from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, P
 from ..gather import all_reduce_sum
 from ..heads import DINOHead
 from ..precision import in_float32
+from ..teacher_entropy import entropy_findings
 from ..validation import check_at_least, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
     from ...encoder import Encoder, Encoding
+    from ..diagnosis import Finding, LogHistory
 
 
 def _default_global() -> ViewSpec:
@@ -191,3 +193,6 @@ class DINO(Objective):
         mean = (statistics[:-1] / statistics[-1]).to(self.centre.dtype)
         self.centre.lerp_(mean, 1 - self.config.centre_momentum)
         self._sum, self._count = None, 0
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        return entropy_findings(history, self.config.prototypes)
