@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sp_hf.keyed_random import sample_keys
 from sp_hf.objectives.base import Batch, Encode, Objective, ObjectiveOutput
-from sp_hf.views import Views, ViewSampler
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.sampler import Views, ViewSampler
 
 PATCH = 8
 

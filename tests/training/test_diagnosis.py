@@ -15,14 +15,15 @@ import pytest
 import yaml
 from transformers import TrainerControl, TrainerState
 
+from sp_hf.cards.model_card import write_card
 from sp_hf.cli import main
 from sp_hf.hub.layout import files_to_push
-from sp_hf.hub.model_card import write_card
 from sp_hf.objectives import build_objective
 from sp_hf.objectives import diagnosis as history_module
 from sp_hf.objectives.diagnosis import LogHistory, Recent
 from sp_hf.objectives.teacher_entropy import COLLAPSED_ENTROPY, FLAT_ENTROPY, entropy_findings
 from sp_hf.objectives.where import spatial_prediction
+from sp_hf.run.recipe import parse_run
 from sp_hf.training.callbacks import CollapseWatch, OnlineProbe
 from sp_hf.training.diagnosis import (
     KNN_MARGIN,
@@ -33,7 +34,6 @@ from sp_hf.training.diagnosis import (
     knn_findings,
     rank_findings,
 )
-from sp_hf.training.recipe import parse_run
 
 from .conftest import OBJECTIVES
 

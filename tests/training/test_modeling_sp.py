@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import ViTConfig
 
-from sp_hf.configuration_sp import SPConfig
-from sp_hf.encoder import Encoder
-from sp_hf.keyed_random import sample_keys
-from sp_hf.modeling_sp import SPForPreTraining
-from sp_hf.modeling_sp_vit import SPViTModel  # noqa: F401  (registers its configuration)
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.modeling_sp_vit import SPViTModel  # noqa: F401  (registers its configuration)
+from sp_hf.model.configuration import SPConfig
+from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.objectives.base import Progress
-from sp_hf.views import ViewSampler
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.sampler import ViewSampler
 
 BIG = {"count": 2, "size": 16, "area": [0.3, 1.0]}
 SMALL = {"count": 3, "size": 8, "area": [0.1, 0.4]}

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sp_hf.cli import main
-from sp_hf.encoder import Encoder
-from sp_hf.training import checkpointing
-from sp_hf.training.checkpointing import last_checkpoint
-from sp_hf.training.run_folder import processor_name
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.run import checkpoints as checkpointing
+from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.folder import processor_name
 
 
 def pretrain(recipe: Path, output: Path, *flags: str) -> int:

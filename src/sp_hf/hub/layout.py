@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .export import export
+from ..run.export import export
 from .failures import PushError
 
 PRETRAINING = "pretraining"
@@ -66,7 +66,7 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations: see :func:`~sp_hf.hub.model_card.write_card`.
+        license, evaluations: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
         ResultsError, SnippetError: the card cannot be written.
@@ -74,7 +74,7 @@ def with_card(
     finished = (Path(run) / "encoder" / "config.json").is_file() and (Path(run) / "recipe.yaml").is_file()
     if not finished or "README.md" in files:
         return files
-    from .model_card import write_card
+    from ..cards.model_card import write_card
 
     card = workspace / "card"
     write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)

@@ -6,7 +6,7 @@ A training run is a weighted sum of objectives over one shared encoder.  One ste
 
 1. every objective has said, once, which views it wants (:meth:`Objective.view_specs`);
 2. it says which of them it wants encoded, by which tower, under which mask (:meth:`Objective.requests`);
-3. :class:`~sp_hf.modeling_sp.SPForPreTraining` encodes each distinct (tower, resolution, mask) once;
+3. :class:`~sp_hf.model.modeling.SPForPreTraining` encodes each distinct (tower, resolution, mask) once;
 4. the objective turns its encodings into a loss (:meth:`Objective.forward`).
 
 Nothing outside an objective's file may depend on its name.
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder, Encoding
-    from ..views import Views, ViewSpec
+    from ..encoders.encoder import Encoder, Encoding
+    from ..views.sampler import Views
+    from ..views.spec import ViewSpec
     from .diagnosis import Finding, LogHistory
 
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class TokenMask:
     """Which patch tokens of each view the encoder sees, and which of them keep their position.
 
-    Only :class:`~sp_hf.modeling_sp_vit.SPViTModel` can obey one. Compared by identity: the same object
+    Only :class:`~sp_hf.encoders.modeling_sp_vit.SPViTModel` can obey one. Compared by identity: the same object
     asked for twice is encoded once.
 
     Args:
@@ -68,7 +69,7 @@ class Batch(NamedTuple):
     """What an objective sees of a batch: its own view sets, under its own names."""
 
     views: dict[str, Views]
-    keys: Tensor  # int64 [B], one random key an image: see sp_hf.keyed_random
+    keys: Tensor  # int64 [B], one random key an image: see sp_hf.views.keyed_random
     labels: Tensor | None = None  # int64 [B], -1 for none; only for an objective with needs_labels
 
 
@@ -104,7 +105,7 @@ class ObjectiveConfig:
     """Base of every objective's options. Subclasses add fields; all must survive a trip through JSON.
 
     ``ViewSpec`` fields are declared as ``ViewSpec | dict`` (or ``| str``, a reference ``"dino/local"`` to
-    another objective's view set) and made whole by :func:`sp_hf.views.as_view_spec`.
+    another objective's view set) and made whole by :func:`sp_hf.views.spec.as_view_spec`.
     """
 
     weight: float = 1.0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoder_initialisation import xavier_
+from ..encoders.initialisation import xavier_
 from .gather import all_reduce_sum, world_size
 
 

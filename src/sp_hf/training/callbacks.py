@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..teacher import cosine_schedule
+from ..model.teacher import cosine_schedule
 
 if TYPE_CHECKING:
     from .trainer import PretrainingTrainer

@@ -24,23 +24,23 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..configuration_sp import SPConfig
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
-from ..encoder import Encoder
-from ..encoder_loading import loaded_commit, resolve_encoder
+from ..encoders.encoder import Encoder
+from ..encoders.loading import loaded_commit, resolve_encoder
 from ..hub.failures import PushError
-from ..modeling_sp import SPForPreTraining
+from ..model.configuration import SPConfig
+from ..model.modeling import SPForPreTraining
 from ..objectives import parse_entry
+from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
+from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from ..run.folder import write_environment, write_recipe
 from . import callbacks
-from .arguments import DataArguments, ModelArguments, PretrainingArguments
-from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
-from .run_folder import write_environment, write_recipe
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     """The model that the arguments describe, its encoder fresh or loaded.
 
     Raises:
-        ValueError: see :class:`~sp_hf.modeling_sp.SPForPreTraining`.
+        ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
     token_control = any(parse_entry(entry)[0].needs_token_control for entry in args.objectives)
     encoder: Encoder = resolve_encoder(

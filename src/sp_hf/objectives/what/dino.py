@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress
 from ..gather import all_reduce_sum
 from ..heads import DINOHead
@@ -33,7 +33,7 @@ from ..teacher_entropy import entropy_findings
 from ..validation import check_at_least, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
     from ..diagnosis import Finding, LogHistory
 
 

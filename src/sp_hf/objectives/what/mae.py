@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...keyed_random import uniform
-from ...photometric import Photometric
-from ...sincos_positions import sincos_positions
-from ...views import ViewSpec, as_view_spec
+from ...encoders.sincos_positions import sincos_positions
+from ...views.keyed_random import uniform
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..gather import concat_all_gather
 from ..heads import batch_norm_mlp
@@ -36,7 +36,7 @@ from ..precision import in_float32
 from ..validation import check_at_least, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:

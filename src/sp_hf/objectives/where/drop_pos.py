@@ -25,16 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...keyed_random import uniform
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.keyed_random import uniform
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_at_least, check_decoder, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:

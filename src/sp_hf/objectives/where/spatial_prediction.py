@@ -30,16 +30,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.pairs import check_view_count, ordered_pairs, pair_relations, relation_std
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..diagnosis import Finding, LogHistory
 from ..precision import in_float32
 from ..validation import check_at_least, check_choice, check_positive, pair
-from .pairs import check_view_count, ordered_pairs, pair_relations, relation_std
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 # Of its own R2 of position. At 300 steps an encoder that could not learn had 0.001, one that did 0.203, and the weakest
 # of the runs in docs/results.md, after 376 steps beside another framework, 0.04.
