@@ -61,7 +61,8 @@ class DINOConfig(ObjectiveConfig):
         local_views: seen by the student only; ``None`` for none.
         prototypes: K, outputs of the head.
         head_width, head_bottleneck: of the projection head.
-        norm_last_layer: keep the head's last layer at norm 1.
+        norm_last_layer: keep the head's last layer at norm 1. The paper's ViT-B needs it to be stable; its released
+            ViT-S learns the norm (``false``), which is a little better there.
         student_temperature: tau_s.
         teacher_temperature: (start, end) of tau_t's linear warm-up.
         warmup_epochs: of the teacher temperature.
