@@ -15,7 +15,7 @@ the student's class tokens, before the head, summed over the global views (:mod:
 
 Deviations: the teacher temperature is warmed up step by step, not epoch by epoch. With gradient accumulation the centre
 moves once, by the mean over the whole effective batch; Sinkhorn-Knopp and KoLeo see one forward's images. The defaults
-are the paper's for ViT-S/16 at 224 px.
+are the paper's for ViT-S/16 at 224 px. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
 """
 
 from __future__ import annotations
