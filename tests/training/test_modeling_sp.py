@@ -242,7 +242,7 @@ def test_a_request_without_gradient_is_its_own_forward_and_leaves_none(forwards:
 
 
 def test_autocast_does_not_take_the_gradient_of_a_weight_that_both_forwards_use(monkeypatch) -> None:
-    """Autocast caches a weight's cast; older releases of torch let one made without gradient serve the other forward."""
+    """Autocast caches a weight's cast; in old releases of torch, one made without gradient served the other forward."""
     model = build(DROP_POS, model_type="sp_vit")
     objective = model.objectives["drop_pos"]
     requests = objective.requests
