@@ -6,7 +6,15 @@ from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 
 
 class SPViTConfig(ViTConfig):
-    """Same fields and defaults as ``ViTConfig``; ``model_type`` is ``"sp_vit"``."""
+    """Same fields and defaults as ``ViTConfig``; ``model_type`` is ``"sp_vit"``.
+
+    Example:
+        >>> import sp_hf
+        >>> from transformers import ViTConfig
+        >>> config = sp_hf.SPViTConfig.from_vit(ViTConfig(image_size=96))
+        >>> config.model_type, config.image_size, type(config.to_vit()).__name__
+        ('sp_vit', 96, 'ViTConfig')
+    """
 
     model_type = "sp_vit"
 
