@@ -32,15 +32,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ....views.keyed_random import sample_keys
+from ...accuracy import check_labels
 from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
+from ...probes.linear import LinearProbe
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
 from ...whole_images import WholeImages, encode_pixels
-from ..accuracy import check_labels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import LinearProbe, linear_probe
+from ..linear import linear_probe
 from ..part_scenes_variants import variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
