@@ -21,9 +21,13 @@ class SPViTConfig(ViTConfig):
 
 
 def convert_config(config: PreTrainedConfig, config_class: type[ViTConfig]) -> ViTConfig:
-    """Copy a ViT-like configuration into ``config_class``, field by field; fields it does not know are left out."""
+    """Copy a ViT-like configuration into ``config_class``, field by field; fields it does not know are left out.
+
+    What this package records in a configuration (its names begin with ``sp_hf_``) goes along.
+    """
     known = config_class().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
-    return config_class(**{name: value for name, value in config.to_dict().items() if name in known})
+    fields = config.to_dict().items()
+    return config_class(**{name: value for name, value in fields if name in known or name.startswith("sp_hf_")})
 
 
 AutoConfig.register(SPViTConfig.model_type, SPViTConfig, exist_ok=True)

@@ -31,7 +31,8 @@ from transformers.utils import ModelOutput
 
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
-from .facts import describe, facts_of, model_class_of, vision_config
+from .facts import describe, facts_of, find, model_class_of, vision_config
+from .initialisation import initialise, recorded_initialisation
 from .modeling_sp_vit import SPViTModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -84,7 +85,7 @@ class Encoder(nn.Module):
         if channels != {3}:
             raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
         for name in self.facts.unreached:
-            parameter = _find(model, name)
+            parameter = find(model, name)
             if parameter is not None:
                 parameter.requires_grad_(False)
 
@@ -95,9 +96,13 @@ class Encoder(nn.Module):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
     ) -> Encoder:
-        """A freshly initialised encoder; its weights depend on torch's global seed alone."""
+        """A freshly initialised encoder; its weights depend on torch's global seed alone.
+
+        The scheme is the one that the configuration records (:mod:`sp_hf.encoders.initialisation`), else the stock one.
+        """
         config = vision_config(config)
         model = model_class_of(config)(config, **facts_of(config).init_kwargs)
+        initialise(model, recorded_initialisation(config))
         return cls(model, image_mean, image_std)
 
     @classmethod
@@ -263,7 +268,7 @@ class Encoder(nn.Module):
 
     def _read(self, outputs: ModelOutput, grid: tuple[int, int]) -> Encoding:
         tokens = outputs.last_hidden_state
-        norm = _find(self.model, self.facts.final_norm) if self.facts.final_norm else None
+        norm = find(self.model, self.facts.final_norm) if self.facts.final_norm else None
         if norm is not None and self.facts.norm_of_map:
             tokens = norm(tokens)
         if self.facts.feature_map:
@@ -299,12 +304,3 @@ class Encoder(nn.Module):
         save_stock(
             self.model, self.image_mean, self.image_std, directory, image_size or self.dimensions.image_size, state_dict
         )
-
-
-def _find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
-    """The submodule or parameter at a dotted path, ``None`` where the model was built without it."""
-    for name in path.split("."):
-        module = getattr(module, name, None)
-        if module is None:
-            return None
-    return module

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import transformers
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 
@@ -25,6 +26,7 @@ class ModelFacts:
     Args:
         model_class: name of the stock class in ``transformers``.
         patch_projection: dotted path of the layer that turns pixels into patch embeddings.
+        positions: dotted path of the table of learned absolute positions; ``None``: it has none.
         prefix_tokens: tokens before the patches, registers not counted (those are read from the config).
         pooled: the image embedding is ``pooler_output`` (where the model makes none, the mean of the patch
             tokens); otherwise it is the first token.
@@ -45,6 +47,7 @@ class ModelFacts:
 
     model_class: str
     patch_projection: str = "embeddings.patch_embeddings.projection"
+    positions: str | None = "embeddings.position_embeddings"
     prefix_tokens: int = 1
     pooled: bool = False
     resizes_on_request: bool = True
@@ -102,6 +105,7 @@ FACTS: dict[str, ModelFacts] = {
     "dinov3_vit": ModelFacts(
         "DINOv3ViTModel",
         patch_projection="embeddings.patch_embeddings",
+        positions=None,
         resizes_on_request=False,
         square_positions=False,
         unreached=(_MASK_TOKEN,),
@@ -120,6 +124,7 @@ FACTS: dict[str, ModelFacts] = {
     "clip_vision_model": ModelFacts(
         "CLIPVisionModel",
         patch_projection="embeddings.patch_embedding",
+        positions="embeddings.position_embedding.weight",
         final_norm="post_layernorm",
         foreign=_OTHER_TOWER,
     ),
@@ -127,6 +132,7 @@ FACTS: dict[str, ModelFacts] = {
     "siglip_vision_model": ModelFacts(
         "SiglipVisionModel",
         patch_projection="embeddings.patch_embedding",
+        positions="embeddings.position_embedding.weight",
         prefix_tokens=0,
         pooled=True,
         foreign=_OTHER_TOWER,
@@ -145,6 +151,7 @@ FACTS: dict[str, ModelFacts] = {
     "convnext": ModelFacts(
         "ConvNextModel",
         patch_projection="embeddings.patch_embeddings",
+        positions=None,
         prefix_tokens=0,
         pooled=True,
         resizes_on_request=False,
@@ -155,6 +162,7 @@ FACTS: dict[str, ModelFacts] = {
     "convnextv2": ModelFacts(
         "ConvNextV2Model",
         patch_projection="embeddings.patch_embeddings",
+        positions=None,
         prefix_tokens=0,
         pooled=True,
         resizes_on_request=False,
@@ -245,3 +253,12 @@ def model_class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
         return SPViTModel
     return getattr(transformers, name)
+
+
+def find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
+    """The submodule or parameter at a dotted path, ``None`` where the model was built without it."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+        if module is None:
+            return None
+    return module

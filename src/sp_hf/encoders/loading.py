@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig
 from .checkpoint import read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
+from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation
 from .presets import PRESETS, SIZES, build_preset
 
 __all__ = ["PRESETS", "build_preset", "resolve_encoder"]
@@ -33,6 +34,7 @@ def resolve_encoder(
     image_size: int | None = None,
     revision: str | None = None,
     token_control: bool = False,
+    initialisation: str | None = None,
 ) -> Encoder:
     """Build or load the encoder that ``name`` stands for.
 
@@ -41,19 +43,26 @@ def resolve_encoder(
         image_size: pixels a side for which a preset's table of positions is made (224 where ``None``); not for others.
         revision: branch, tag or commit of a Hub repository.
         token_control: make it an ``SPViTModel`` (ViT and ViT-MAE only).
+        initialisation: of a fresh encoder, see :mod:`sp_hf.encoders.initialisation`; ``None``: what its configuration
+            records, else ``"xavier"``.
 
     Raises:
-        ValueError: an unknown preset, an unsupported model type, a checkpoint that is not whole.
+        ValueError: an unknown preset, an unsupported model type, a checkpoint that is not whole, or an initialisation
+            for one that brings its weights.
         FileNotFoundError: a path that does not exist, or a folder without ``config.json``.
     """
     if name in PRESETS:
-        return _fresh(build_preset(name, image_size=image_size or 224), token_control)
+        return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
         raise ValueError(f"image_size={image_size} is for presets; {name} brings its own")
     path = Path(name).expanduser()
     if path.suffix == ".json" or (path.is_dir() and not _has_weights(path)):
         logger.info("%s: a configuration without weights, the encoder starts fresh", name)
-        return _fresh(_read_config(path), token_control)
+        return _fresh(_read_config(path), token_control, initialisation)
+    if initialisation is not None:
+        raise ValueError(
+            f"initialisation={initialisation!r} is for fresh encoders; {name} brings its weights: leave it out"
+        )
     if not path.is_dir():
         _check_hub_id(str(name))
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
@@ -71,11 +80,13 @@ def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else revision
 
 
-def _fresh(config: PreTrainedConfig, token_control: bool) -> Encoder:
+def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | None) -> Encoder:
     if token_control and config.model_type != SPViTConfig.model_type:
         if config.model_type not in ("vit", "vit_mae"):
             raise ValueError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
         config = SPViTConfig.from_vit(config)
+    scheme = initialisation or getattr(config, RECORDED_AS, INITIALISATIONS[0])
+    setattr(config, RECORDED_AS, check_initialisation(scheme))
     return Encoder.from_config(config)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.initialisation import xavier_
 from .gather import all_reduce_sum, world_size
 
 
@@ -109,8 +110,7 @@ class DINOHead(nn.Module):
         self.mlp = mlp([fan_in, hidden, hidden, bottleneck])
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+                xavier_(layer)
         self.last_layer = NormalisedLinear(bottleneck, prototypes, fixed_norm)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
-"""Light transformer decoders over patch tokens, and fixed sine-cosine positions.
+"""Light transformer decoders over patch tokens.
 
 Letters: N tokens, C decoder width.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -41,20 +40,3 @@ def _block(width: int, heads: int) -> nn.Module:
     return nn.TransformerEncoderLayer(
         width, heads, 4 * width, dropout=0.0, activation="gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
     )
-
-
-def sincos_positions(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Fixed two-dimensional sine-cosine positions, [rows * columns, width], row by row.
-
-    The first half of the channels encodes the column, the second half the row; each half is the sines, then the
-    cosines, of ``index / 10000^(k / (width / 4))`` (the encoding of arXiv:1706.03762 an axis, as MAE uses it).
-
-    Raises:
-        ValueError: ``width`` is not divisible by 4.
-    """
-    if width % 4:
-        raise ValueError(f"sine-cosine positions need a width divisible by 4; got {width}.")
-    frequencies = 10000.0 ** (-torch.arange(width // 4, device=device) / (width // 4))
-    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
-    angles = [axis.flatten()[:, None] * frequencies for axis in (column, row)]  # 2 x [N, width / 4]
-    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=-1)

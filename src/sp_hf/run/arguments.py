@@ -26,6 +26,13 @@ class ModelArguments:
             "help": "Side in pixels that a fresh encoder's position table is made for; default: the preset's, 224."
         },
     )
+    initialisation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a fresh encoder's weights are drawn: xavier (the default; sine-cosine initial positions), or"
+            " stock, as transformers does."
+        },
+    )
     attn_implementation: str | None = field(
         default=None,
         metadata={

@@ -161,6 +161,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         revision=args.encoder_revision,
         image_size=args.image_size,
         token_control=token_control,
+        initialisation=args.initialisation,
     )
     if args.attn_implementation is not None:
         encoder.set_attention(args.attn_implementation)

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...encoders.sincos_positions import sincos_positions
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
 from ..precision import in_float32
-from ..transformer import Decoder, sincos_positions
+from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
 
 if TYPE_CHECKING:
