@@ -22,6 +22,7 @@ from sp_hf.cli import run
 from sp_hf.evaluation.command import evaluate_models, parser
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import parse_run
 from sp_hf.training.pretrain import pretrain
 
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 def train(objectives: list[str], seed: int, folder: Path, flags: list[str]) -> None:
     """One run of the recipe; nothing if it is finished, the rest of it if it was interrupted."""
-    if (folder / "encoder").is_dir():
+    if RunFolder(folder).finished:
         print(f"{folder} is finished; remove it to run it again.")
         return
     argv = ["--recipe", str(RECIPE), "--objectives", *objectives, "--seed", str(seed), "--output_dir", str(folder)]

@@ -83,6 +83,7 @@ def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
     import torch.distributed
 
+    from .run.folder import RunFolder
     from .run.recipe import parse_run
     from .training.pretrain import pretrain
 
@@ -98,7 +99,7 @@ def pretrain_command(argv: list[str]) -> int:
     if not _speaks():
         return 0
     print(f"{result.output_dir}: {result.step} steps.")
-    print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
+    print(f'Load it:   AutoModel.from_pretrained("{RunFolder(result.output_dir).encoder}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     if result.pushed is not None:
         print(f"Pushed:    {result.pushed}")

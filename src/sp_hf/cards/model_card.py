@@ -25,7 +25,6 @@ from .results import eval_results, read_results, results_tables
 from .snippets import execute, snippets_for
 
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}")
-_CURVES = {"curves.png": "What was logged during training.", "views.png": "Sample views with their boxes."}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +68,11 @@ def write_card(
         ValueError: a token in what would be published.
     """
     record, folder = RunRecord.read(run), Path(folder)
-    encoder = Path(encoder or record.folder / "encoder")
+    encoder = Path(encoder or record.folder.encoder)
     results = read_results(evaluations, encoder)
-    found = _figures(record, results)
+    found = _pictures_of_results(results)
     picture = next((figure for figure in found if "pca" in figure.name or "jigsaw" in figure.name), None)
-    curves = [figure for figure in found if figure.name in _CURVES]
+    curves = _pictures_of_run(record)
     license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
     model = open_model(str(encoder))
     snippets = snippets_for(repo_id, record.model_class, model.encoder, model.size)
@@ -216,8 +215,16 @@ def _limitations(record: RunRecord, license: str | None, measured: bool) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _figures(record: RunRecord, results: list[dict[str, Any]]) -> list[Figure]:
-    found = [Figure(record.folder / name, name, caption) for name, caption in _CURVES.items()]
+def _pictures_of_run(record: RunRecord) -> list[Figure]:
+    captions = {
+        record.folder.curves: "What was logged during training.",
+        record.folder.views: "Sample views with their boxes.",
+    }
+    return [Figure(path, path.name, caption) for path, caption in captions.items() if path.is_file()]
+
+
+def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
+    found = []
     for result in results:
         for task in result["tasks"].values():
             found += [Figure(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]

@@ -76,6 +76,11 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return recipe
 
 
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:
     """Full entries of the chosen objectives.
 

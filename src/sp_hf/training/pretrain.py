@@ -1,17 +1,4 @@
-"""One pretraining run from arguments to run folder.
-
-Run folder::
-
-    encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
-    pretraining/          the whole SPForPreTraining with heads, teacher and centres
-    checkpoint-N/         what --resume_from_checkpoint last goes on from
-    metrics.jsonl         every log line
-    recipe.yaml           the resolved options
-    environment.json      versions and hardware
-    views.png             sample views with their boxes on their images
-    curves.png            every loss over the run
-    skipped_images.json   unreadable images, if there were any
-"""
+"""One pretraining run from arguments to run folder (:mod:`sp_hf.run.folder`)."""
 
 from __future__ import annotations
 
@@ -37,7 +24,9 @@ from ..model.modeling import SPForPreTraining
 from ..objectives import parse_entry
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
-from ..run.folder import write_environment, write_recipe
+from ..run.environment import write_environment
+from ..run.folder import RunFolder
+from ..run.recipe import write_recipe
 from . import callbacks
 from .hub_push import HubPush
 from .labels import with_num_labels
@@ -77,6 +66,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
@@ -108,9 +98,9 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     if args.process_index == 0:
         remove_leftovers(output)
         check_disk(output, model)
-        write_recipe(output / "recipe.yaml", _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(output / "environment.json", args.world_size)
-        draw_views(output / "views.png", images, canvas_size, model.view_specs, args.seed)
+        write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
+        write_environment(run.environment, args.world_size)
+        draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
     stop = callbacks.GracefulStop()
     trainer.add_callback(stop)
@@ -123,10 +113,10 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     finally:
         stop.restore()
     if trainer.is_world_process_zero():
-        draw_curves(output / "curves.png", output / "metrics.jsonl")
+        draw_curves(run.curves, run.metrics)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished:
-        trainer.save_final(output)
+        trainer.save_final(run)
     result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
     return result if hub is None else _push_last(hub, result, finished)
 
@@ -183,8 +173,8 @@ def build_trainer(
     args: PretrainingArguments,
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
-    output = Path(args.output_dir)
-    ledger = SkippedLedger(output / "skipped_images.json" if args.process_index == 0 else None, data_args.max_skipped)
+    run = RunFolder(Path(args.output_dir))
+    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
@@ -205,7 +195,7 @@ def build_trainer(
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     trainer.add_callback(callbacks.ObjectiveHooks(trainer))
-    trainer.add_callback(callbacks.MetricsFile(output / "metrics.jsonl"))
+    trainer.add_callback(callbacks.MetricsFile(run.metrics))
     trainer.add_callback(callbacks.ProgressBar(per_step))
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
     if args.weight_decay_end is not None:
