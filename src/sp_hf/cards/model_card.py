@@ -19,12 +19,12 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..access_tokens import holds_token
 from ..evaluation.model import open_model
+from ..markdown import table
 from ..run.record import RunRecord
 from .results import eval_results, read_results, results_tables
 from .snippets import execute, snippets_for
-
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _training(record: RunRecord) -> str:
         "time": f"{hours:.2f} hours" if done else "not recorded",
         "versions": ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v),
     }
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
+    lines = table([("", ""), *facts.items()])
     losses = {k: v for line in record.metrics for k, v in line.items() if k.startswith("loss/")}
     if losses:
         last = ", ".join(f"{name.removeprefix('loss/')} {value:.4g}" for name, value in losses.items())
@@ -233,7 +233,7 @@ def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
 
 
 def _check_no_secret(text: str) -> None:
-    if _SECRET.search(text):
+    if holds_token(text):
         raise ValueError(
             "the card would hold something that looks like a Hub token (hf_...); remove it from the recipe"
         )

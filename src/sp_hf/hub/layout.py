@@ -14,17 +14,16 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..access_tokens import holds_token
 from ..cards.model_card import write_card
 from ..run.export import export
 from ..run.folder import PRETRAINING, RunFolder
 from .failures import PushError
 
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
 
 def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
@@ -89,7 +88,7 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
         if path.suffix not in _TEXT:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        if (token and token in text) or _TOKEN.search(text):
+        if holds_token(text, token):
             raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
 
 
