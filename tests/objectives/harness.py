@@ -45,6 +45,9 @@ class TinyEncoder(nn.Module):
     def patch_projection(self) -> nn.Module:
         return self.projection
 
+    def fix_sincos_positions(self) -> bool:
+        return False  # they are learned
+
     def forward(self, pixels, *, visible=None, dropped=None, position_token=None) -> TinyEncoding:
         grid = self.patches_of(pixels.shape[-1])
         blocks = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # [B, 3, rows, columns, p, p]
@@ -86,7 +89,7 @@ class Step(nn.Module):
             mask = {name: value.flatten(0, 1) for name, value in flat.items() if value is not None}
             if request.mask.position_token is not None:
                 mask["position_token"] = request.mask.position_token
-        with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "student"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
             encoding = tower(pixels.flatten(0, 1), **mask)
         lead = pixels.shape[:2]
         return TinyEncoding(encoding.cls.unflatten(0, lead), encoding.patches.unflatten(0, lead), encoding.grid)

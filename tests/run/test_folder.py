@@ -8,7 +8,15 @@ import sp_hf
 from sp_hf.run.folder import RunFolder
 
 PACKAGE = Path(sp_hf.__file__).parent
-FILES = ("metrics.jsonl", "recipe.yaml", "environment.json", "views.png", "curves.png", "skipped_images.json")
+FILES = (
+    "metrics.jsonl",
+    "recipe.yaml",
+    "environment.json",
+    "views.png",
+    "curves.png",
+    "diagnosis.json",
+    "skipped_images.json",
+)
 
 
 def test_a_part_of_a_run_leads_to_the_run(tmp_path):

@@ -4,8 +4,8 @@
 
 Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
 
-The encoder runs once for each distinct (tower, resolution, mask): all unmasked view sets of one size go through it
-as one batch, however many objectives asked for them.
+The encoder runs once for each distinct (tower, resolution, mask, with or without gradient): all unmasked view sets of
+one size go through it as one batch, however many objectives asked for them.
 """
 
 from __future__ import annotations
@@ -86,11 +86,14 @@ class SPForPreTraining(PreTrainedModel):
         self._resolve_views()
         self.momentum_schedule = self._resolve_momentum()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
+        self._prepare_encoder()
+        self.post_init()
+        self._no_split_modules = self.encoder.layer_classes
+
+    def _prepare_encoder(self) -> None:
         for objective in self.objectives.values():
             objective.prepare_encoder(self.encoder)
         self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
-        self.post_init()
-        self._no_split_modules = self.encoder.layer_classes
 
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
@@ -187,6 +190,7 @@ class SPForPreTraining(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in model._frozen)
+        model._prepare_encoder()  # again, as what is frozen may depend on the weights
         return loaded
 
     def resolved_objectives(self) -> list[dict[str, Any]]:
@@ -243,12 +247,12 @@ class SPForPreTraining(PreTrainedModel):
         for request, name in pairs:
             size = views[name].pixels.shape[-1]
             alone = _identity(request, name) if request.mask is not None else None
-            groups[(request.tower, size, request.positions, alone)][_identity(request, name)] = (request, name)
+            group = (request.tower, size, request.positions, request.gradient, alone)
+            groups[group][_identity(request, name)] = (request, name)
         encoded: dict[tuple, Encoding] = {}
-        for (tower, _, positions, _), members in groups.items():
-            mask = next(iter(members.values()))[0].mask
+        for members in groups.values():
             sets = [views[name] for _, name in members.values()]
-            encoding = self._run_tower(tower, sets, positions, mask)
+            encoding = self._run_tower(_first(members), sets)
             counts = [s.pixels.shape[0] * s.pixels.shape[1] for s in sets]
             for key, s, cls, patches in zip(
                 members, sets, encoding.cls.split(counts), encoding.patches.split(counts), strict=True
@@ -257,10 +261,12 @@ class SPForPreTraining(PreTrainedModel):
                 encoded[key] = Encoding(cls.unflatten(0, lead), patches.unflatten(0, lead), encoding.grid)
         return encoded
 
-    def _run_tower(self, tower: str, sets: list[Views], positions: str, mask: Any) -> Encoding:
+    def _run_tower(self, request: Encode, sets: list[Views]) -> Encoding:
+        """Encode view sets of one size as ``request`` says."""
+        mask = request.mask
         pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
         options: dict[str, Tensor] = {}
-        if positions == "crop":
+        if request.positions == "crop":
             options["position_boxes"] = torch.cat([s.boxes.flatten(0, 1) for s in sets])
             options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
         if mask is not None:
@@ -269,17 +275,22 @@ class SPForPreTraining(PreTrainedModel):
             if mask.dropped is not None:
                 options["dropped"] = mask.dropped.flatten(0, 1)
                 options["position_token"] = mask.position_token
-        if tower == "student":
-            return self.encoder(pixels, **options)
-        if self.teacher is None:
+        tower = self.encoder if request.tower == "student" else self.teacher
+        if tower is None:
             raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
-        with torch.no_grad():
-            return self.teacher(pixels, **options)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
+            return tower(pixels, **options)
+
+
+def _first(members: Mapping[tuple, tuple[Encode, str]]) -> Encode:
+    """A request of a group; in what the encoder is to do, they are all alike."""
+    return next(iter(members.values()))[0]
 
 
 def _identity(request: Encode, name: str) -> tuple:
-    """What makes two requests the same: tower, view set, positions, and the very same mask object."""
-    return (request.tower, name, request.positions, None if request.mask is None else id(request.mask))
+    """What makes two requests the same: tower, view set, positions, gradient, and the very same mask object."""
+    mask = None if request.mask is None else id(request.mask)
+    return (request.tower, name, request.positions, request.gradient, mask)
 
 
 def _monitored(encoded: dict[tuple, Encoding]) -> Tensor:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..encoders.encoder import Encoder, Encoding
     from ..views.sampler import Views
     from ..views.spec import ViewSpec
+    from .diagnosis import Finding, LogHistory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,12 +57,18 @@ class Encode:
         positions: ``"view"``: positional embeddings laid over the view, as usual. ``"crop"``: sampled from
             the image's position field at the view's box (SPViTModel only; gives the box away, so never
             for an objective that predicts it).
+        gradient: ``False``: the student as it is, without gradient. (A teacher never has any.)
     """
 
     view: str
     tower: Literal["student", "teacher"] = "student"
     mask: TokenMask | None = None
     positions: Literal["view", "crop"] = "view"
+    gradient: bool = True
+
+    @property
+    def receives_gradient(self) -> bool:
+        return self.gradient and self.tower == "student"
 
 
 class Batch(NamedTuple):
@@ -156,7 +163,7 @@ class Objective(nn.Module):
         return []
 
     def prepare_encoder(self, encoder: Encoder) -> None:
-        """Called once on the student after it is built or loaded (e.g. to freeze its patch projection)."""
+        """Called on the student after it is built, and again after weights are loaded (e.g. to freeze a layer)."""
 
     def set_progress(self, progress: Progress) -> None:
         """Called before each optimizer step's first forward: move temperatures and other schedules."""
@@ -167,3 +174,10 @@ class Objective(nn.Module):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Called once per optimizer step, never per forward: move centres and other running statistics."""
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        """What is amiss by its own log lines so far (names without its prefix); called at every log line.
+
+        A finding is reported once, so it may be found again. Say nothing before ``history.settled``.
+        """
+        return []

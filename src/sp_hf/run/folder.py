@@ -8,6 +8,7 @@
     environment.json      versions and hardware
     views.png             sample views with their boxes on their images
     curves.png            every loss over the run
+    diagnosis.json        warnings of a run that does not learn, if there were any
     skipped_images.json   unreadable images, if there were any
 
 Names that begin with ``.incomplete-`` are still being written, or what a killed process left.
@@ -64,6 +65,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.path / "curves.png"
+
+    @property
+    def diagnosis(self) -> Path:
+        return self.path / "diagnosis.json"
 
     @property
     def skipped_images(self) -> Path:

@@ -28,6 +28,7 @@ from ..run.environment import write_environment
 from ..run.folder import RunFolder
 from ..run.recipe import write_recipe
 from . import callbacks
+from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
@@ -198,11 +199,18 @@ def build_trainer(
     trainer.add_callback(callbacks.MetricsFile(run.metrics))
     trainer.add_callback(callbacks.ProgressBar(per_step))
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
         trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
+
+
+def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
+    path = RunFolder(Path(args.output_dir)).diagnosis
+    images = args.train_batch_size * args.world_size
+    return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 
 
 def _default(field: dataclasses.Field) -> Any:
