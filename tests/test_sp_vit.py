@@ -326,8 +326,12 @@ def test_encoder_passes_control_through():
         ({"position_token": torch.zeros(WIDTH)}, "dropped and position_token go together"),
         ({"position_flips": torch.zeros(3, dtype=torch.bool)}, "position_flips without position_boxes"),
         (
-            {"visible": torch.zeros(3, 2, dtype=torch.int64), "bool_masked_pos": torch.zeros(3, N)},
-            "bool_masked_pos cannot be combined",
+            {"visible": torch.zeros(3, 2, dtype=torch.int64), "attention_mask": torch.zeros(3, N)},
+            "attention_mask cannot be combined",
+        ),
+        (
+            {"visible": torch.zeros(3, 2, dtype=torch.int64), "bool_masked_pos": torch.zeros(3, N, dtype=torch.bool)},
+            "built without a mask token",
         ),
     ],
 )
