@@ -50,6 +50,9 @@ class TinyEncoder(nn.Module):
     def patch_projection(self) -> nn.Module:
         return self.projection
 
+    def fix_sincos_positions(self) -> bool:
+        return False  # they are learned
+
     def forward(
         self, pixels, *, visible=None, dropped=None, position_token=None, masked=None, context=None
     ) -> TinyEncoding:
@@ -95,7 +98,7 @@ class Step(nn.Module):
     def _encode(self, batch: Batch, request: Encode) -> TinyEncoding:
         tower = self.encoder if request.tower == "student" else self.teacher
         pixels = batch.views[request.view].pixels  # [B, V, 3, H, H]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "student"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
             encoding = tower(pixels.flatten(0, 1), **mask_options(request.mask))
         lead = pixels.shape[:2]
         return TinyEncoding(encoding.cls.unflatten(0, lead), encoding.patches.unflatten(0, lead), encoding.grid)

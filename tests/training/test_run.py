@@ -70,7 +70,7 @@ def test_metrics_hold_every_figure(finished: Path) -> None:
     decay = [r["weight_decay"] for r in training]
     assert decay == sorted(decay) and decay[-1] > decay[0]
     probes = [r for r in records if "probe/r2_position" in r]
-    assert [r["step"] for r in probes] == [4, 8]
+    assert [r["step"] for r in probes] == [0, 4, 8]
     assert "probe/knn_accuracy" in probes[0]
 
 

@@ -181,6 +181,9 @@ def _training(record: RunRecord) -> str:
     if losses:
         last = ", ".join(f"{name.removeprefix('loss/')} {value:.4g}" for name, value in losses.items())
         lines += ["", f"Last logged losses: {last}."]
+    if record.warnings:
+        lines += ["", "Warnings during training:", ""]
+        lines += [f"- Step {warning['step']}: {warning['seen']}." for warning in record.warnings]
     hidden = {"dataset", "output_dir", "validation_dataset", "hub_model_id", "hub_token", "run_name", "logging_dir"}
     options = {name: value for name, value in record.recipe.items() if name not in hidden}
     text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True).strip()

@@ -32,7 +32,7 @@ from transformers.utils import ModelOutput
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
 from .facts import content_mask_types, describe, facts_of, find, model_class_of, vision_config
-from .initialisation import initialise, recorded_initialisation
+from .initialisation import initialise, position_table, recorded_initialisation, starts_at_sincos
 from .modeling_sp_vit import SPViTModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -205,6 +205,20 @@ class Encoder(nn.Module):
     def patch_projection(self) -> nn.Module:
         """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
         return self.model.get_submodule(self.facts.patch_projection)
+
+    def fix_sincos_positions(self) -> bool:
+        """Take the table of positions out of training, if it is the one a fresh encoder starts from.
+
+        One that has been learned, or was drawn at random (``stock``), stays learnable: to stop it would change what
+        the encoder's checkpoint was.
+
+        Returns:
+            Whether the positions are fixed.
+        """
+        fixed = starts_at_sincos(self.model)
+        if fixed:
+            position_table(self.model).requires_grad_(False)
+        return fixed
 
     def set_attention(self, implementation: str) -> None:
         """Choose how attention is computed; the same function up to rounding.

@@ -5,6 +5,7 @@
     config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
     README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
+    diagnosis.json                                              and what was amiss, if anything was
     figures/*.png                                               views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
@@ -22,7 +23,7 @@ from ..run.export import export
 from .failures import PushError
 
 PRETRAINING = "pretraining"
-_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl")
+_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl", "diagnosis.json")
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 

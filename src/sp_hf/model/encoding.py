@@ -18,7 +18,7 @@ from ..views.sampler import Views
 
 Named = tuple[Encode, str]
 """A request, and the name of its view set that holds over all objectives."""
-Identity = tuple[str, str, str | None, int | None]
+Identity = tuple[str, str, str | None, bool, int | None]
 
 
 def with_positions(request: Encode, views: Views) -> Encode:
@@ -29,8 +29,9 @@ def with_positions(request: Encode, views: Views) -> Encode:
 
 
 def identity(request: Encode, name: str) -> Identity:
-    """What makes two requests the same: tower, view set, positions, and the very same mask object."""
-    return (request.tower, name, request.positions, None if request.mask is None else id(request.mask))
+    """What makes two requests the same: tower, view set, positions, gradient, and the very same mask object."""
+    mask = None if request.mask is None else id(request.mask)
+    return (request.tower, name, request.positions, request.gradient, mask)
 
 
 def encode_all(
@@ -45,15 +46,12 @@ def encode_all(
     for request, name in requests:
         size = views[name].pixels.shape[-2:]
         alone = identity(request, name) if request.mask is not None else None
-        groups[(request.tower, size, request.positions, alone)][identity(request, name)] = (request, name)
+        group = (request.tower, size, request.positions, request.gradient, alone)
+        groups[group][identity(request, name)] = (request, name)
     encoded: dict[Identity, Encoding] = {}
-    for (tower, _, positions, _), members in groups.items():
-        if towers[tower] is None:
-            raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
+    for members in groups.values():
         sets = [views[name] for _, name in members.values()]
-        mask = next(iter(members.values()))[0].mask
-        with torch.set_grad_enabled(torch.is_grad_enabled() and tower == "student"):
-            encoding = _run(towers[tower], sets, positions, mask)
+        encoding = _run(next(iter(members.values()))[0], sets, towers)
         counts = [s.pixels.shape[0] * s.pixels.shape[1] for s in sets]
         for key, s, cls, patches in zip(
             members, sets, encoding.cls.split(counts), encoding.patches.split(counts), strict=True
@@ -63,13 +61,18 @@ def encode_all(
     return encoded
 
 
-def _run(tower: Encoder, sets: list[Views], positions: str, mask: TokenMask | None) -> Encoding:
+def _run(request: Encode, sets: list[Views], towers: Mapping[str, Encoder | None]) -> Encoding:
+    """Encode view sets of one size as ``request`` says."""
+    tower = towers[request.tower]
+    if tower is None:
+        raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
     pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
     options: dict[str, Tensor] = {}
-    if positions == "crop":
+    if request.positions == "crop":
         options["position_boxes"] = torch.cat([s.places.flatten(0, 1) for s in sets])
         options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
-    return tower(pixels, **options, **mask_options(mask))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
+        return tower(pixels, **options, **mask_options(request.mask))
 
 
 def mask_options(mask: TokenMask | None) -> dict[str, Tensor]:

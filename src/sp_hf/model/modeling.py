@@ -4,8 +4,8 @@
 
 Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
 
-The encoder runs once for each distinct (tower, resolution, mask): all unmasked view sets of one size go through it
-as one batch, however many objectives asked for them.
+The encoder runs once for each distinct (tower, resolution, mask, with or without gradient): all unmasked view sets of
+one size go through it as one batch, however many objectives asked for them.
 """
 
 from __future__ import annotations
@@ -86,11 +86,14 @@ class SPForPreTraining(PreTrainedModel):
         if any(objective.needs_content_mask for objective in self.objectives.values()):
             self.encoder.train_mask_token()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
+        self._prepare_encoder()
+        self.post_init()
+        self._no_split_modules = self.encoder.layer_classes
+
+    def _prepare_encoder(self) -> None:
         for objective in self.objectives.values():
             objective.prepare_encoder(self.encoder)
         self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
-        self.post_init()
-        self._no_split_modules = self.encoder.layer_classes
 
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
@@ -223,6 +226,7 @@ class SPForPreTraining(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in model._frozen)
+        model._prepare_encoder()  # again, as what is frozen may depend on the weights
         return loaded
 
     def resolved_objectives(self) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..encoders.encoder import Encoder, Encoding
     from ..views.sampler import Views
     from ..views.spec import ViewSpec
+    from .diagnosis import Finding, LogHistory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,12 +68,18 @@ class Encode:
             the image's position field at the view's box (SPViTModel only; gives the box away, so never
             for an objective that predicts it). ``None``: as the spec of the view set says, or of the one that its
             pixels were made from.
+        gradient: ``False``: the student as it is, without gradient. (A teacher never has any.)
     """
 
     view: str
     tower: Literal["student", "teacher"] = "student"
     mask: TokenMask | None = None
     positions: Literal["view", "crop"] | None = None
+    gradient: bool = True
+
+    @property
+    def receives_gradient(self) -> bool:
+        return self.gradient and self.tower == "student"
 
 
 class Requests(NamedTuple):
@@ -221,7 +228,10 @@ class Objective(nn.Module):
         return []
 
     def prepare_encoder(self, encoder: Encoder) -> None:
-        """Called once on the student after it is built or loaded: ``requires_grad_(False)`` freezes a part of it."""
+        """Called on the student after it is built, and again after weights are loaded.
+
+        ``requires_grad_(False)`` freezes a part of it.
+        """
 
     @torch.no_grad()
     def propose_boxes(
@@ -248,3 +258,10 @@ class Objective(nn.Module):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Called once per optimizer step, never per forward: move centres and other running statistics."""
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        """What is amiss by its own log lines so far (names without its prefix); called at every log line.
+
+        A finding is reported once, so it may be found again. Say nothing before ``history.settled``.
+        """
+        return []

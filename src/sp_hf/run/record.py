@@ -98,6 +98,12 @@ class RunRecord:
     def steps(self) -> int:
         return max((line.get("step", 0) for line in self.metrics), default=0)
 
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        """What was amiss during training, in order (:class:`~sp_hf.objectives.diagnosis.Finding` and its step)."""
+        path = self.folder / "diagnosis.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
     def citations(self) -> list[str]:
         """BibTeX of every objective, Spatial Prediction's first."""
         names = sorted(self.objectives, key=lambda name: name != "spatial_prediction")

@@ -10,6 +10,7 @@ Run folder::
     environment.json      versions and hardware
     views.png             sample views with their boxes on their images
     curves.png            every loss over the run
+    diagnosis.json        warnings of a run that does not learn, if there were any
     skipped_images.json   unreadable images, if there were any
 """
 
@@ -36,6 +37,7 @@ from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.folder import write_environment, write_recipe
 from . import callbacks
+from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .image_count import with_num_images
 from .labels import with_num_labels
@@ -215,11 +217,18 @@ def build_trainer(
     trainer.add_callback(callbacks.MetricsFile(output / "metrics.jsonl"))
     trainer.add_callback(callbacks.ProgressBar(per_step))
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
         trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
+
+
+def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
+    path = Path(args.output_dir) / "diagnosis.json"
+    images = args.train_batch_size * args.world_size
+    return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 
 
 def _default(field: dataclasses.Field) -> Any:

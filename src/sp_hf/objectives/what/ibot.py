@@ -36,11 +36,13 @@ from ..heads import DINOHead
 from ..masks import block_masks
 from ..precision import in_float32
 from ..running_centre import RunningCentre
+from ..teacher_entropy import entropy_findings
 from ..validation import check_at_least, check_fraction, check_positive, pair
 from .dino import dino_loss, teacher_probabilities
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
+    from ..diagnosis import Finding, LogHistory
 
 
 def _default_global() -> ViewSpec:
@@ -222,3 +224,6 @@ class IBOT(Objective):
     def after_optimizer_step(self) -> None:
         self.class_centre.step()
         self.patch_centre.step()
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        return entropy_findings(history, self.config.prototypes)
