@@ -49,7 +49,12 @@ class SPViTModel(ViTModel):
         if side < 1:
             raise ValueError(f"position_field is {side}; it must be at least 1 entry a side")
         self.config.position_field = side
-        self.position_field = nn.Parameter(lay_over_image(self._table(), (side, side)).detach().clone())
+        table = self._table().detach()  # [h, w, D]
+        if table.is_meta:  # weights come later
+            field = table.new_empty(1, side * side, table.shape[-1])
+        else:
+            field = lay_over_image(table, (side, side)).clone()
+        self.position_field = nn.Parameter(field)
 
     def _table(self) -> Tensor:
         """The patches' part of the table: [h, w, D]."""
