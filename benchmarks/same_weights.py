@@ -1,5 +1,6 @@
 """Whether every recipe trains to the very same weights as it did at another commit.
 
+    python benchmarks/same_weights.py                                  # what is not committed yet changed nothing
     python benchmarks/same_weights.py REF                              # a commit, a branch, a tag
     python benchmarks/same_weights.py REF --recipes demo drop_pos_vit_base --steps 3
 
@@ -32,7 +33,7 @@ NARROW = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ref", help="commit to compare with")
+    parser.add_argument("ref", nargs="?", default="HEAD", help="commit to compare with; default: the last one")
     parser.add_argument("--recipes", nargs="+", help="names without .yaml; default: all")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
