@@ -45,6 +45,13 @@ class ModelArguments:
         default_factory=lambda: ["dino", "spatial_prediction"],
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
     )
+    position_field: int | None = field(
+        default=None,
+        metadata={
+            "help": "Entries a side of a field of positions of its own, for views with positions: crop; default: the"
+            " table of positions is the field. Exported as a table."
+        },
+    )
     teacher_momentum: list[float] = field(
         default_factory=list,
         metadata={"help": "The EMA teacher's momentum, start and end; default: the objectives'."},

@@ -21,7 +21,7 @@ from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import parse_entry
+from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.environment import write_environment
@@ -30,6 +30,7 @@ from ..run.recipe import write_recipe
 from . import callbacks
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
+from .image_count import with_num_images
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
 from .trainer import PretrainingTrainer
@@ -86,8 +87,9 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         streaming=data_args.streaming,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
+        extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
     )
-    model_args.objectives = with_num_labels(model_args.objectives, images)
+    model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
@@ -137,7 +139,7 @@ def default_canvas_size(model: SPForPreTraining) -> int:
     """Large enough for every view: twice the largest, and so that no small box betrays its size by its blur."""
     specs = model.view_specs.values()
     clean = [spec.clean_canvas for spec in specs if spec.effective_resolution is not None]
-    return max([2 * spec.size for spec in specs] + clean)
+    return max([spec.canvas_size for spec in specs] + clean)
 
 
 def build_model(args: ModelArguments) -> SPForPreTraining:
@@ -146,7 +148,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
-    token_control = any(parse_entry(entry)[0].needs_token_control for entry in args.objectives)
+    token_control = args.position_field is not None or any(map(wants_token_control, args.objectives))
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -156,6 +158,8 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     )
     if args.attn_implementation is not None:
         encoder.set_attention(args.attn_implementation)
+    if args.position_field is not None:
+        encoder.add_position_field(args.position_field)
     config = SPConfig(
         encoder.config,
         args.objectives,
@@ -180,7 +184,12 @@ def build_trainer(
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
             "train_dataset": images.dataset,
-            "stream": {"images": images, "canvas_size": canvas_size, "shuffle_block": data_args.shuffle_block},
+            "stream": {
+                "images": images,
+                "canvas_size": canvas_size,
+                "shuffle_block": data_args.shuffle_block,
+                "box_columns": model.box_columns,
+            },
             "images_per_epoch": data_args.images_per_epoch or images.num_images,
         }
     else:
@@ -190,7 +199,8 @@ def build_trainer(
                 f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
                 " lower --per_device_train_batch_size."
             )
-        data = {"train_dataset": CanvasDataset(images, canvas_size), "data_collator": CanvasCollator()}
+        canvases = CanvasDataset(images, canvas_size, box_columns=model.box_columns)
+        data = {"train_dataset": canvases, "data_collator": CanvasCollator()}
     trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
@@ -221,7 +231,7 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     """A checkpoint is only resumed by the very model that wrote it."""
     written, wanted = SPConfig.from_pretrained(checkpoint), model.config
     pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
-    before = {entry["name"]: entry for entry in written.objectives}
+    before = {e["name"]: to_entry(e["name"], parse_entry(e)[1]) for e in written.objectives}  # with newer options
     now = {entry["name"]: entry for entry in wanted.objectives}
     if list(before) != list(now):
         pairs.append(("run", {"objectives": list(before)}, {"objectives": list(now)}))

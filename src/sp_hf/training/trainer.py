@@ -107,7 +107,10 @@ class PretrainingTrainer(Trainer):
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
-        prepared = {"views": self.sampler(canvases, aspects, keys), "keys": keys}
+        ids = inputs["ids"].to(self.args.device, non_blocking=True) if "ids" in inputs else None
+        boxes = {name: given.to(self.args.device) for name, given in inputs.get("boxes", {}).items()}
+        boxes |= self.pretraining.propose_boxes(canvases, aspects, ids)
+        prepared = {"views": self.sampler(canvases, aspects, keys, boxes), "keys": keys, "ids": ids}
         return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared
 
     def _labels(self, labels: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from ...encoders.sincos_positions import sincos_positions
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Requests, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
@@ -127,11 +127,12 @@ class MAE(Objective):
         if self.config.fixed_positions:
             encoder.fix_sincos_positions()
 
-    def requests(self, batch: Batch) -> dict[str, Encode]:
-        return {"image": Encode("image", mask=TokenMask(visible=self.visible_patches(batch)))}
+    def requests(self, batch: Batch) -> Requests:
+        visible = self.visible_patches(batch)
+        return Requests({"image": Encode("image", mask=TokenMask(visible=visible))}, state=visible)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        visible = self.visible_patches(batch)  # [B, V, n]
+        visible = batch.state  # [B, V, n]
         predictions = self.decode(encodings["image"], visible)  # [B, V, N, P]
         targets = patchify(batch.views["image"].pixels, self.patch_size)
         if self.config.normalise_pixels:
