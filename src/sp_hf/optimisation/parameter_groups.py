@@ -4,6 +4,10 @@
     factor = 1                                                             in heads and all else
 
 Citation: DINOv2, arXiv:2304.07193 (its code's ``get_params_groups_with_decay``); layers as in :mod:`.layer_decay`.
+
+Weight decay is left to transformers' rule: none on biases and norms, all else is decayed, tokens and learned positions
+too.  So do DINO, MAE and DINOv2; DeiT spares class token and positions, MoCo v3 spares nothing, and DINOv2 also spares
+LayerScale's gains, which are decayed here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -105,7 +104,6 @@ class PretrainingTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
         loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
-        loader.generator = torch.Generator()  # torch's own one would move on once more for each resume
         self._position = StreamPosition(loader.dataset)
         return loader
 

@@ -10,7 +10,9 @@ Citation: Caron et al. 2021, "Emerging properties in self-supervised vision tran
 (loss, centring and sharpening, momentum teacher, multi-crop, head) and appendices B, C; algorithm 1.
 
 Deviations: the teacher temperature is warmed up step by step, not epoch by epoch. With gradient accumulation the centre
-moves once, by the mean over the whole effective batch. The defaults are the paper's for ViT-S/16 at 224 px.
+moves once, by the mean over the whole effective batch. Clipping a weight at a time, stochastic depth and the schedule
+of weight decay are options of the run (``--grad_clipping per_parameter``, ``--stochastic_depth``,
+``--weight_decay_end``), which recipes/dino_sp_vit_small.yaml sets. The defaults are the paper's for ViT-S/16 at 224 px.
 """
 
 from __future__ import annotations
