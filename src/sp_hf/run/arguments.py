@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
+
+from ..optimisation.arguments import OptimisationArguments
 
 
 @dataclass
@@ -95,7 +96,7 @@ class DataArguments:
 
 
 @dataclass
-class PretrainingArguments(TrainingArguments):
+class PretrainingArguments(OptimisationArguments):
     """transformers' TrainingArguments with defaults for self-supervised vision, and a few flags of our own."""
 
     output_dir: str | None = field(
@@ -103,7 +104,6 @@ class PretrainingArguments(TrainingArguments):
     )
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Images a device and forward."})
     num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs to train."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Learning-rate schedule."})
     lr_scheduler_kwargs: dict | str | None = field(
         default_factory=lambda: {"min_lr": 1e-6}, metadata={"help": "Options of the schedule."}
@@ -113,7 +113,7 @@ class PretrainingArguments(TrainingArguments):
     weight_decay_end: float | None = field(
         default=None, metadata={"help": "Weight decay at the end of its cosine; default: constant."}
     )
-    max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping."})
+    max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping; 0: none."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or below 1 their share."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})

@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..objectives import parse_entry
+from ..optimisation.learning_rate import named_flags, without_other_rate
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 
 
@@ -42,7 +43,7 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
     for key in recipe:
         if key not in known:
             raise RecipeError(f"{found.recipe}: unknown option {key!r}{_did_you_mean(key, known)}")
-    parser.set_defaults(**recipe)
+    parser.set_defaults(**without_other_rate(recipe, named_flags(rest)))
     try:
         model, data, training, _, unknown = parser.parse_args_into_dataclasses(
             args=rest, look_for_args_file=False, return_remaining_strings=True

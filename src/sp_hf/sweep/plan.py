@@ -33,6 +33,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..optimisation.learning_rate import without_other_rate
 from ..run.recipe import RecipeError, read_recipe
 
 FROM_RUN = "run:"
@@ -128,7 +129,7 @@ def _planned(path: Path, name: str, changes: Any) -> PlannedRun:
         if reserved in changes:
             raise RecipeError(f"{path}: run {name!r} sets {reserved}, which the sweep decides")
     chosen = changes.pop("objectives", None)
-    options = {**base, **changes}
+    options = {**without_other_rate(base, changes), **changes}
     if chosen is not None:
         options["objectives"] = _objectives(path, name, chosen, base.get("objectives", []))
     return PlannedRun(name, options)

@@ -22,6 +22,8 @@ from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
 from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
+from ..optimisation.freezing import freeze
+from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.environment import write_environment
@@ -92,6 +94,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
+    prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
@@ -105,6 +108,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         write_environment(run.environment, args.world_size)
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
+        logger.info(args.describe_learning_rate())
     stop = callbacks.GracefulStop()
     trainer.add_callback(stop)
     if hub is not None:
@@ -170,6 +174,18 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     return SPForPreTraining(config, encoder)
 
 
+def prepare_student(model: SPForPreTraining, args: PretrainingArguments) -> None:
+    """What training alone does to the encoder: frozen parts, branches dropped at random. Its teacher is made before.
+
+    Raises:
+        ValueError: the encoder has no such part, or no place to drop a branch at.
+    """
+    if args.freeze is not None:
+        freeze(model.encoder, args.freeze)
+    if args.stochastic_depth > 0:
+        add_stochastic_depth(model.encoder, args.stochastic_depth)
+
+
 def build_trainer(
     model: SPForPreTraining,
     images: LoadedImages,
@@ -211,7 +227,7 @@ def build_trainer(
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
     trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
-        trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
+        trainer.add_callback(callbacks.WeightDecaySchedule(trainer, args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
