@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.sweep.answer import answer, lead
-from sp_hf.sweep.figures import Figures
-from sp_hf.sweep.plan import Plan, read_plan
-from sp_hf.sweep.plots import draw_pairs
-from sp_hf.sweep.report import section
+from sp_hf.sweeps.answer import answer, lead
+from sp_hf.sweeps.figures import Figures
+from sp_hf.sweeps.plan import Plan, read_plan
+from sp_hf.sweeps.plots import draw_pairs
+from sp_hf.sweeps.report import section
 from sp_hf.whole_file import write_whole
 
 ROOT = Path(__file__).parents[1]

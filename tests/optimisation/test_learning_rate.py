@@ -10,7 +10,7 @@ import yaml
 
 from sp_hf.optimisation.learning_rate import scaled_learning_rate, without_other_rate
 from sp_hf.run.recipe import RecipeError, parse_run
-from sp_hf.sweep.plan import read_plan
+from sp_hf.sweeps.plan import read_plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPERS = {  # rate at the papers' batch

@@ -57,8 +57,3 @@ def without_other_rate(recipe: Mapping[str, Any], given: Iterable[str]) -> dict[
     if "base_learning_rate" in given:
         replaced |= {"learning_rate"}
     return {name: value for name, value in recipe.items() if name not in replaced - given}
-
-
-def named_flags(argv: Iterable[str]) -> set[str]:
-    """Names of the options on a command line, as a recipe spells them."""
-    return {word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")}

@@ -10,6 +10,9 @@ from transformers.trainer_utils import HubStrategy
 
 from ..optimisation.arguments import OptimisationArguments
 
+RENAMED = {"validation_split": "validation_dataset_split"}
+"""Today's names of options, by old ones; both may be given."""
+
 
 @dataclass
 class ModelArguments:
@@ -90,8 +93,14 @@ class DataArguments:
     validation_dataset: str | None = field(
         default=None, metadata={"help": "Dataset of the online probes' validation side; default: --dataset."}
     )
-    validation_split: str | None = field(
+    validation_dataset_config: str | None = field(
+        default=None, metadata={"help": "Its configuration; default: --dataset_config where it is the same dataset."}
+    )
+    validation_dataset_split: str | None = field(
         default=None, metadata={"help": "Split of the online probes' validation side; default: validation or test."}
+    )
+    validation_dataset_revision: str | None = field(
+        default=None, metadata={"help": "Its revision; default: --dataset_revision where it is the same dataset."}
     )
 
 
