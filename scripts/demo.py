@@ -21,7 +21,7 @@ from sp_hf.cli import run
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.folder import RunFolder
-from sp_hf.run.recipe import read_flags, resolve_run
+from sp_hf.run.recipe import read_flags, read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 RUNS = {"DINO": ["dino"], "DINO + SP": ["dino", "spatial_prediction"]}
@@ -41,26 +41,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
-    options = read_flags(flags)
+    options = read_flags(flags)  # any other is one of sp-hf pretrain
     started = time.perf_counter()
-    results = {}
+    found = {}
     for seed in args.seeds:
         folders = {name: args.output_dir / f"{'-'.join(which)}-seed{seed}" for name, which in RUNS.items()}
         for name, folder in folders.items():
             train(RUNS[name], seed, folder, options)
         print(f"\nWhat do they know? sp-hf evaluate {' '.join(map(str, folders.values()))}\n")
-        results[seed] = sp_hf.evaluate(
-            folders,
-            tasks=TASKS,
-            dataset=resolve_run(options, RECIPE)[1].dataset,
-            seed=seed,
-            max_images=args.images,
-            relative_geometry_crop_size=32,
-            output_dir=args.output_dir / f"evaluation-seed{seed}",
-        )
-        print(results[seed])
-    if len(results) > 1:
-        table = spread_table(results)
+        found[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, options)
+        print(found[seed])
+    if len(found) > 1:
+        table = spread_table(found)
         (args.output_dir / "table.txt").write_text(table + "\n")
         print(f"\n{table}")
     print(f"\n{time.perf_counter() - started:.0f} s. Look at views.png and curves.png in {args.output_dir}/*.")
@@ -75,20 +67,33 @@ def train(objectives: list[str], seed: int, folder: Path, options: dict[str, Any
         print(f"{folder} is finished; remove it to run it again.")
         return
     print(f"\n{folder}: {' + '.join(objectives)}")
-    given = {**options, "objectives": objectives, "seed": seed, "output_dir": folder}
-    result = sp_hf.pretrain(recipe=RECIPE, resume=last_checkpoint(folder) is not None, **given)
+    run_of = {"recipe": RECIPE, "objectives": objectives, "seed": seed, "output_dir": folder}
+    result = sp_hf.pretrain(**{**run_of, **options}, resume=last_checkpoint(folder))
     if result.stopped_by is not None:
         raise KeyboardInterrupt
 
 
-def spread_table(results: dict[int, sp_hf.Results]) -> str:
+def measure(seed: int, folders: dict[str, Path], output: Path, images: int, options: dict[str, Any]) -> sp_hf.Results:
+    """What and where the runs of a seed know, beside their random initialisation."""
+    dataset = options.get("dataset", read_recipe(RECIPE)["dataset"])
+    return sp_hf.evaluate(
+        folders,
+        tasks=TASKS,
+        dataset=dataset,
+        seed=seed,
+        output_dir=output,
+        max_images=images,
+        relative_geometry_crop_size=32,
+    )
+
+
+def spread_table(found: dict[int, sp_hf.Results]) -> str:
     """Mean and standard deviation over seeds."""
 
     def value(seed: int, model: str, title: str) -> float:
-        task, name = METRICS[title]
-        return results[seed].metric(task, name, model).value
+        return found[seed].metric(*METRICS[title], model).value
 
-    seeds, (without, with_sp) = list(results), RUNS
+    seeds, (without, with_sp) = list(found), RUNS
     lines = [" " * 24 + "".join(f"{title:>26}" for title in METRICS)]
     for model in (RANDOM, *RUNS):
         cells = [_spread([value(seed, model, title) for seed in seeds]) for title in METRICS]

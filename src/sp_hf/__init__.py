@@ -5,6 +5,12 @@ The three promises as functions: :func:`pretrain`, :func:`evaluate`, and :func:`
 
 Everything here is known to editors and type checkers by the imports below. Since torch and transformers take seconds to
 import, a name is loaded when it is first used, so that ``import sp_hf`` and ``sp-hf --help`` are quick.
+
+:data:`OBJECTIVES` holds all objectives by name::
+
+    >>> import sp_hf
+    >>> sp_hf.OBJECTIVES["spatial_prediction"].kind
+    'where'
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def pretrain(
 
     Example:
         >>> import sp_hf
-        >>> images = sp_hf.part_scenes("train", num_images=8, size=32)  # a datasets.Dataset
+        >>> images = sp_hf.part_scenes("train", num_images=8, size=32).select_columns("image")  # a Dataset
         >>> where = {"name": "spatial_prediction", "views": {"count": 2, "size": 16, "area": [0.2, 0.8]}}
         >>> run = sp_hf.pretrain(
         ...     "vit-micro-8", [where], images, output_dir="runs/mine", image_size=16, canvas_size=32,

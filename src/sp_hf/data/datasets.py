@@ -103,6 +103,14 @@ def load_images(
         DatasetLoadError: the dataset, an option of it or its split is not there.
         ColumnError: the columns asked for are not there, or the image column is ambiguous.
         TypeError: an object that is no dataset of images.
+
+    Example:
+        >>> import numpy as np, sp_hf
+        >>> images = sp_hf.load_images("part-scenes?size=32&num_images=4", split="test")
+        >>> images.image_column, images.num_images
+        ('image', 4)
+        >>> sp_hf.load_images([np.zeros((24, 32, 3), np.uint8)] * 3).description  # images that you have
+        'list of 3 images'
     """
     if not isinstance(dataset, (str, os.PathLike)):
         given = GivenImages.of(dataset)

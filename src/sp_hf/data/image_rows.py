@@ -35,9 +35,7 @@ class ImageRows:
 
     _fingerprint = None  # what it holds may change, so nothing that is computed of it is kept on disk
 
-    def __init__(
-        self, items: Any, indices: Sequence[int] | None = None, columns: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, items: Any, indices: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> None:
         self._items, self._indices = items, indices
         first = _as_row(items[0])
         types = {name: _type_of(value, name, items) for name, value in first.items()}

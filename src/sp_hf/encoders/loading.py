@@ -57,6 +57,11 @@ def resolve_encoder(
             for one that brings its weights.
         FileNotFoundError: a path that does not exist, or a folder without ``config.json``.
         TypeError: an object that is no vision model.
+
+    Example:
+        >>> import sp_hf
+        >>> sp_hf.resolve_encoder("vit-micro-8", image_size=48).describe()
+        'ViTModel, 1.2 M parameters, 6 layers, 128 wide, patches of 8 px'
     """
     if not isinstance(name, (str, os.PathLike)):
         options = {"image_size": image_size, "revision": revision, "initialisation": initialisation}

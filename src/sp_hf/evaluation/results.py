@@ -32,6 +32,12 @@ class Metric:
         percent, higher_is_better: how to read it.
         chance: what guessing gets, where that is known.
         difference: from the reference model, paired over images; ``None`` of the reference itself.
+
+    Example:
+        >>> from sp_hf import Metric
+        >>> told = {"n": 100, "percent": True, "higher_is_better": True, "chance": 0.1, "difference": None}
+        >>> Metric("knn", "what", "accuracy", "mine", "model", value=0.4, low=0.3, high=0.5, **told).value
+        0.4
     """
 
     task: str
