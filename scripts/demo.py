@@ -20,6 +20,7 @@ import sp_hf
 from sp_hf.cli import run
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import read_flags, read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 def train(objectives: list[str], seed: int, folder: Path, options: dict[str, Any]) -> None:
     """One run of the recipe; nothing if it is finished, the rest of it if it was interrupted."""
-    if (folder / "encoder").is_dir():
+    if RunFolder(folder).finished:
         print(f"{folder} is finished; remove it to run it again.")
         return
     print(f"\n{folder}: {' + '.join(objectives)}")

@@ -76,7 +76,8 @@ def paired(sweeps: list[tuple[Plan, dict[str, Any]]]) -> list[tuple[Plan, Figure
 
 def page(sweeps: list[tuple[Plan, dict[str, Any]]], folder: Path) -> str:
     """The whole of docs/results.md; its pictures are drawn in ``folder``."""
-    lines = ["# Results: does SP make encoders see where?", ""]
+    notice = (NUMBERS / "notice.md").read_text().strip()  # what has changed since the numbers were measured
+    lines = ["# Results: does SP make encoders see where?", "", notice, "", "## From the stock initialisation", ""]
     if paired(sweeps):
         lines += [lead(paired(sweeps)), "", "![Each framework without and with SP](images/results.png)", ""]
     lines += [

@@ -53,8 +53,8 @@ def test_a_function_is_not_hidden_by_a_module_of_its_name():
 
 @pytest.mark.parametrize("code", ["import sp_hf", "import sp_hf.cli; sp_hf.cli.main(['--help'])"])
 def test_importing_and_help_load_nothing_heavy(code):
-    heavy = "{'torch', 'transformers', 'datasets'}"
-    program = f"import sys; {code}; sys.exit(','.join({heavy} & set(sys.modules)) or None)"
+    heavy = "{'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    program = f"import sys; {code}; sys.exit(','.join({heavy}) or None)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

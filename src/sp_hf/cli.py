@@ -99,6 +99,8 @@ def report_run(result: PretrainingResult) -> int:
     """Say what a run came to; returns the exit status."""
     import torch.distributed
 
+    from .run.folder import RunFolder
+
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
     if result.stopped_by is not None:
@@ -110,7 +112,7 @@ def report_run(result: PretrainingResult) -> int:
     if not _speaks():
         return 0
     print(f"{result.output_dir}: {result.step} steps.")
-    print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
+    print(f'Load it:   AutoModel.from_pretrained("{RunFolder(result.output_dir).encoder}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     if result.pushed is not None:
         print(f"Pushed:    {result.pushed}")

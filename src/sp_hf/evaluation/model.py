@@ -27,6 +27,7 @@ from ..encoders.checkpoint import weights_digest
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
 from ..encoders.presets import PRESETS
+from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
@@ -190,7 +191,7 @@ def open_model(
         preprocess = _own_preprocess(origin, encoder, size) if origin else squash
         return EvaluatedModel(type(encoder.model).__name__, encoder.to(device).eval(), preprocess)
     name, place = split_name(os.fspath(model))
-    inside = Path(place) / "encoder"
+    inside = RunFolder(Path(place)).encoder
     source = str(inside if inside.is_dir() else place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

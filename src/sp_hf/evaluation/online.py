@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..encoders.encoder import Encoder
+from .accuracy import LabelError
 from .data import EvaluationData
 from .features import evaluating
 from .model import EvaluatedModel, Preprocess
 from .source import DataSource
 from .task import Task
-from .what.accuracy import LabelError
 from .what.knn import KNN
 from .where.relative_geometry.task import RelativeGeometry
 

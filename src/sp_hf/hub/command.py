@@ -9,7 +9,7 @@ import sys
 from huggingface_hub.utils import enable_progress_bars
 
 from ..flags import FlagParser
-from .layout import PRETRAINING
+from ..run.folder import PRETRAINING
 from .push_run import push
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..run.export import find_weights
+from ..run.folder import RunFolder
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
 from .push import Destination, PushResult, connect
@@ -77,7 +78,7 @@ def push(
     find_weights(run)
     there = None if dry_run else connect(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
-        workspace = Path(folder) / "encoder"
+        workspace = RunFolder(Path(folder)).encoder
         files = files_to_push(run, workspace, teacher=teacher)
         if card:
             say("Making the model card, its snippets are run ...")

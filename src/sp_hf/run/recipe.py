@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 
 from ..flags import FlagParser, renamed_option
 from ..objectives import OBJECTIVES, Objective, ObjectiveConfig, parse_entry, to_entry
+from ..optimisation.learning_rate import without_other_rate
 from .arguments import RENAMED, DataArguments, ModelArguments, PretrainingArguments
 
 _ARGUMENTS = (ModelArguments, DataArguments, PretrainingArguments)
@@ -71,7 +72,7 @@ def resolve_run(
     where = f"{recipe}: " if isinstance(recipe, (str, Path)) else ""
     parser = _RunParser(_ARGUMENTS, prog="sp-hf pretrain", exit_on_error=False)
     described, options = _checked(described, parser, where), _checked(options, parser)
-    parser.set_defaults(**{**described, **options})
+    parser.set_defaults(**{**without_other_rate(described, options), **options})
     try:
         model, data, training = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
     except (ValueError, argparse.ArgumentError) as error:  # transformers' own checks of its arguments, and argparse's
@@ -138,7 +139,7 @@ def extended(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     Raises:
         RecipeError: an objective without a name, or a weight that is no number.
     """
-    made = merged(base, changes)
+    made = merged(without_other_rate(base, changes), changes)
     if changes.get("objectives") is not None:
         described = {entry["name"]: entry for entry in map(_entry, _as_list(base.get("objectives") or []))}
         chosen = map(_entry, _as_list(changes["objectives"]))
@@ -157,6 +158,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         else:
             made[key] = value
     return made
+
+
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ import yaml
 from ..encoders.checkpoint import weights_digest
 from ..evaluation.options import EXECUTION, RENAMED, EvaluationOptions
 from ..flags import renamed_option
+from ..run.folder import RunFolder
 from ..run.recipe import RecipeError
 from .plan import Plan, PlannedRun, slug
 
@@ -83,12 +84,12 @@ class Job:
     @property
     def done(self) -> bool:
         """Nothing is left to do for it."""
-        return is_trained(self.folder) if self.is_training else self._is_measured()
+        return RunFolder(self.folder).finished if self.is_training else self._is_measured()
 
     def _is_measured(self) -> bool:
         """With the options of now, all tasks of them, on the weights that lie there now."""
         file = self.folder / "results.json"
-        if not file.is_file() or not all(map(is_trained, self.needs)):
+        if not file.is_file() or not all(RunFolder(run).finished for run in self.needs):
             return False
         found, options = json.loads(file.read_text(encoding="utf-8")), self.resolved().record()
         weights = {model["name"]: model.get("weights") for model in found["models"] if model["role"] == "model"}
@@ -126,15 +127,11 @@ class Job:
         self.file.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
 
 
-def is_trained(folder: Path) -> bool:
-    """The run folder holds the finished encoder, which is written whole or not at all."""
-    return any((folder / "encoder").glob("*.safetensors"))
-
-
 def weights_of(folder: Path) -> str | None:
     """Digest of a finished run's weights."""
-    stamps = tuple((file.name, file.stat().st_mtime_ns) for file in sorted((folder / "encoder").glob("*.safetensors")))
-    return _digest_once(folder / "encoder", stamps)
+    encoder = RunFolder(folder).encoder
+    stamps = tuple((file.name, file.stat().st_mtime_ns) for file in sorted(encoder.glob("*.safetensors")))
+    return _digest_once(encoder, stamps)
 
 
 @functools.cache
@@ -172,7 +169,7 @@ def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, 
     if run.starts_from is not None:
         before = layout.run(run.starts_from, seed)
         needs.append(before)
-        recipe["encoder"] = str(before / "encoder")
+        recipe["encoder"] = str(RunFolder(before).encoder)
         recipe.pop("image_size", None)  # the encoder brings its own
     call = {"recipe": f"{folder}.yaml", "output_dir": str(folder), "seed": seed}
     return Job(f"{run.name}, seed {seed}", folder, "pretrain", call, needs, recipe)
