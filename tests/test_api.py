@@ -49,7 +49,7 @@ def labelled(count: int = 12) -> datasets.Dataset:
 
 
 def tiny_model(pooler: bool = False) -> ViTModel:
-    torch.manual_seed(0)
+    torch.manual_seed(3)  # another one than of the evaluation, whose floor it would be
     return ViTModel(ViTConfig(**SIZES, image_size=16, patch_size=4), add_pooling_layer=pooler)
 
 
