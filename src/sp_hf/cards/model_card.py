@@ -19,6 +19,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..errors import InputError
 from ..evaluation.model import open_model
 from ..run.record import RunRecord
 from .results import eval_results, read_results, results_tables
@@ -227,6 +228,6 @@ def _figures(record: RunRecord, results: list[dict[str, Any]]) -> list[Figure]:
 
 def _check_no_secret(text: str) -> None:
     if _SECRET.search(text):
-        raise ValueError(
+        raise InputError(
             "the card would hold something that looks like a Hub token (hf_...); remove it from the recipe"
         )

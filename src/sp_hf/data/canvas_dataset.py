@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..errors import InputTypeError
 from .canvas import MAX_PIXELS, UnreadableImage, make_canvas
 from .datasets import LoadedImages
 
@@ -52,7 +53,7 @@ class CanvasDataset(Dataset):
 
     def __init__(self, images: LoadedImages, canvas_size: int, *, max_pixels: int = MAX_PIXELS) -> None:
         if images.streaming:
-            raise TypeError(f"{images.description} is a stream; use sp_hf.data.streaming.streaming_dataloader")
+            raise InputTypeError(f"{images.description} is a stream; use sp_hf.data.streaming.streaming_dataloader")
         self.images, self.canvas_size, self.max_pixels = images, canvas_size, max_pixels
 
     def __len__(self) -> int:

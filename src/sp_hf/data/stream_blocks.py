@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import IterableDataset
 
+from ..errors import InputError
+
 Row = Mapping[str, Any]
 
 _CHUNK = 16  # rows read from the stream at once: one at a time costs several times more
@@ -72,7 +74,7 @@ class BlockReader:
                 found = True
                 yield block
             if not found:
-                raise ValueError(
+                raise InputError(
                     f"the stream has no rows for reader {self._reader}: it has fewer rows than there are readers "
                     "(ranks x DataLoader workers); use fewer workers"
                 )

@@ -18,6 +18,7 @@ import torch
 from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import logging as transformers_logging
 
+from ..errors import CheckpointError, InputError
 from .configuration_sp_vit import SPViTConfig, convert_config
 from .facts import TASK_HEADS, TIMM, ModelFacts, describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
@@ -27,10 +28,6 @@ from .timm_wrapper import require_timm
 logger = logging.getLogger(__name__)
 
 Channels = tuple[float, ...]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not hold the encoder it names."""
 
 
 def load_verified(
@@ -153,7 +150,7 @@ def with_token_control(model: PreTrainedModel) -> SPViTModel:
     if isinstance(model, SPViTModel):
         return model
     if model.config.model_type not in ("vit", "vit_mae"):
-        raise ValueError(
+        raise InputError(
             f"token control (masked tokens, moved positions) needs a ViT; {type(model).__name__} is none. "
             "Take ViT or ViT-MAE weights, or objectives that work on whole views"
         )

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..errors import InputError
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
 from .facts import describe, facts_of, find, model_class_of, vision_config
@@ -75,7 +76,7 @@ class Encoder(nn.Module):
         if model.config.model_type == "vit_mae":
             model = plain_vit(model)
         if not isinstance(model, model_class_of(model.config)):
-            raise ValueError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
+            raise InputError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
         self.facts, self.dimensions = describe(model)
         self.model = model
         self.image_mean = tuple(float(value) for value in image_mean)
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
         _ = self.patch_size  # raises where patches are not square
         channels = {self.dimensions.num_channels, len(self.image_mean), len(self.image_std)}
         if channels != {3}:
-            raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
+            raise InputError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
         for name in self.facts.unreached:
             parameter = find(model, name)
             if parameter is not None:
@@ -145,7 +146,7 @@ class Encoder(nn.Module):
     def patch_size(self) -> int:
         height, width = self.dimensions.patch_size
         if height != width:
-            raise ValueError(f"patches of {height} x {width} pixels: only square patches are supported")
+            raise InputError(f"patches of {height} x {width} pixels: only square patches are supported")
         return height
 
     def patches_of(self, size: int) -> tuple[int, int]:
@@ -161,7 +162,7 @@ class Encoder(nn.Module):
         for size in (height, width):
             if size < patch or size % patch:
                 below = max(size // patch, 1) * patch
-                raise ValueError(
+                raise InputError(
                     f"a view of {size} pixels is not divisible into patches of {patch}; use {below} or {below + patch}"
                 )
         return height // patch, width // patch
@@ -182,7 +183,7 @@ class Encoder(nn.Module):
         try:
             self.model.set_attn_implementation(implementation)
         except (ValueError, ImportError) as error:
-            raise ValueError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
+            raise InputError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
 
     @property
     def layer_classes(self) -> set[str]:
@@ -233,7 +234,7 @@ class Encoder(nn.Module):
         }
         control = {name: value for name, value in control.items() if value is not None}
         if control and not self.supports_token_control:
-            raise ValueError(
+            raise InputError(
                 f"{type(self.model).__name__} cannot take {', '.join(control)}: "
                 "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
             )
@@ -256,11 +257,11 @@ class Encoder(nn.Module):
         if (height, width) == native:
             return {}
         if self.facts.fixed_size:
-            raise ValueError(
+            raise InputError(
                 f"a view of {height} x {width} pixels: {self._name()} takes {native[0]} x {native[1]} pixels alone"
             )
         if self.facts.square_positions and native[0] != native[1]:
-            raise ValueError(
+            raise InputError(
                 f"a view of {height} x {width} pixels: the positions of an encoder made for {native[0]} x {native[1]} "
                 "cannot be interpolated, only square ones can"
             )

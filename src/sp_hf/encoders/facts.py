@@ -14,6 +14,8 @@ import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import InputError
+
 
 def _no_renames(config: PreTrainedConfig) -> dict[str, str]:
     return {}
@@ -241,7 +243,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
     """
     if config.model_type not in FACTS:
         supported = ", ".join(sorted([*FACTS, *TWO_TOWERS]))
-        raise ValueError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
+        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
     return FACTS[config.model_type]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig
 
+from ..errors import InputError, NotFoundError
 from .checkpoint import read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
@@ -54,13 +55,13 @@ def resolve_encoder(
     if name in PRESETS:
         return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
-        raise ValueError(f"image_size={image_size} is for presets; {name} brings its own")
+        raise InputError(f"image_size={image_size} is for presets; {name} brings its own")
     path = Path(name).expanduser()
     if path.suffix == ".json" or (path.is_dir() and not _has_weights(path)):
         logger.info("%s: a configuration without weights, the encoder starts fresh", name)
         return _fresh(_read_config(path), token_control, initialisation)
     if initialisation is not None:
-        raise ValueError(
+        raise InputError(
             f"initialisation={initialisation!r} is for fresh encoders; {name} brings its weights: leave it out"
         )
     if not path.is_dir():
@@ -83,7 +84,7 @@ def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
 def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | None) -> Encoder:
     if token_control and config.model_type != SPViTConfig.model_type:
         if config.model_type not in ("vit", "vit_mae"):
-            raise ValueError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
+            raise InputError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
         config = SPViTConfig.from_vit(config)
     scheme = initialisation or getattr(config, RECORDED_AS, INITIALISATIONS[0])
     setattr(config, RECORDED_AS, check_initialisation(scheme))
@@ -99,15 +100,15 @@ def _read_config(path: Path) -> PreTrainedConfig:
     if not file.is_file():
         inside = path / "encoder"
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
-        raise FileNotFoundError(f"no configuration at {file}{hint}")
+        raise NotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))
 
 
 def _check_hub_id(name: str) -> None:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"no folder {name}")
+        raise NotFoundError(f"no folder {name}")
     if "/" not in name:
-        raise ValueError(
+        raise InputError(
             f"unknown encoder {name!r}: neither a folder, nor a Hub id (owner/name), nor a preset "
             f"(vit-<{'|'.join(SIZES)}>-<patch>, e.g. {', '.join(PRESETS[1:20:5])})"
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModel, ViTModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..errors import InputError
 from .configuration_sp_vit import SPViTConfig
 from .position_field import sample_position_field
 
@@ -119,11 +120,11 @@ class SPViTModel(ViTModel):
         kwargs: dict[str, object],
     ) -> None:
         if (dropped is None) != (position_token is None):
-            raise ValueError("dropped and position_token go together: one says which positions, the other what instead")
+            raise InputError("dropped and position_token go together: one says which positions, the other what instead")
         if flips is not None and boxes is None:
-            raise ValueError("position_flips without position_boxes: positions laid over the view are never mirrored")
+            raise InputError("position_flips without position_boxes: positions laid over the view are never mirrored")
         if given := sorted(name for name, value in kwargs.items() if value is not None):
-            raise ValueError(f"{', '.join(given)} cannot be combined with visible, dropped or position_boxes")
+            raise InputError(f"{', '.join(given)} cannot be combined with visible, dropped or position_boxes")
 
 
 AutoModel.register(SPViTConfig, SPViTModel, exist_ok=True)

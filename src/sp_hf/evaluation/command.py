@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..errors import InputError
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import open_model
@@ -85,7 +86,7 @@ def _check_push(args: argparse.Namespace) -> None:
     from ..hub.push_results import destination
 
     if not args.output_dir:
-        raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+        raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
     destination(args.push_results, args.create_pr or None)
 
 

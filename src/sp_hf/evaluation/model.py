@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
 from ..encoders.presets import PRESETS
+from ..errors import InputError
 from .controls.raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
@@ -53,7 +54,7 @@ class Preprocess:
             _set_size(self._processor, size)
         shape = self(Image.new("RGB", (80, 60))).shape
         if shape[1] != shape[2]:
-            raise ValueError(f"the image processor makes {shape[2]} x {shape[1]} px; name a square one with --size")
+            raise InputError(f"the image processor makes {shape[2]} x {shape[1]} px; name a square one with --size")
         self.size: int = shape[1]
 
     @classmethod
@@ -89,7 +90,7 @@ def _set_size(processor: Any, size: int) -> None:
         if crops:
             processor.crop_size = {"height": size, "width": size}
     else:
-        raise ValueError(f"cannot set the size of an image processor whose size is {sides}")
+        raise InputError(f"cannot set the size of an image processor whose size is {sides}")
 
 
 @dataclasses.dataclass(eq=False)

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..encoders.encoder import Encoder, Encoding
+from ..errors import InputError
 from ..objectives import build_objective, to_entry
 from ..objectives.base import Batch, Encode, Progress
 from ..views.sampler import Views
@@ -67,17 +68,17 @@ class SPForPreTraining(PreTrainedModel):
     def __init__(self, config: SPConfig, encoder: Encoder | None = None) -> None:
         super().__init__(config)
         if not config.objectives:
-            raise ValueError("SPConfig.objectives is empty: name at least one, e.g. [{'name': 'dino'}].")
+            raise InputError("SPConfig.objectives is empty: name at least one, e.g. [{'name': 'dino'}].")
         if encoder is None:
             encoder = Encoder.from_config(config.build_encoder_config(), config.image_mean, config.image_std)
         self.encoder = encoder
         self.objectives = nn.ModuleDict()
         for entry in config.objectives:
             if entry.get("name") in self.objectives:
-                raise ValueError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
+                raise InputError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
             objective = build_objective(entry, self.encoder)
             if objective.needs_token_control and not self.encoder.supports_token_control:
-                raise ValueError(
+                raise InputError(
                     f"objective {entry['name']!r} hides tokens or positions, which {self.encoder.config.model_type!r}"
                     " cannot do; use a ViT (a vit-* preset, or a ViT checkpoint), which is then built as SPViTModel."
                 )
@@ -123,7 +124,7 @@ class SPForPreTraining(PreTrainedModel):
                     self._names[name][local] = f"{name}/{local}"
         for name, local, target in references:
             if target not in self.view_specs:
-                raise ValueError(
+                raise InputError(
                     f"objective {name!r} shares the views {target!r} as its {local!r}, but there are only"
                     f" {sorted(self.view_specs)}."
                 )
@@ -138,7 +139,7 @@ class SPForPreTraining(PreTrainedModel):
             start, end = self.config.teacher_momentum
             return float(start), float(end)
         if len({tuple(m) for m in asked.values()}) > 1:
-            raise ValueError(
+            raise InputError(
                 f"the objectives share one EMA teacher but ask for different momenta {asked};"
                 " set teacher_momentum: [start, end] to choose."
             )
@@ -272,7 +273,7 @@ class SPForPreTraining(PreTrainedModel):
         if tower == "student":
             return self.encoder(pixels, **options)
         if self.teacher is None:
-            raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
+            raise InputError("an objective asks for the teacher but gives no teacher_momentum().")
         with torch.no_grad():
             return self.teacher(pixels, **options)
 

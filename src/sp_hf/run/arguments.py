@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from ..errors import InputError
+
 
 @dataclass
 class ModelArguments:
@@ -134,11 +136,11 @@ class PretrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.remove_unused_columns:
-            raise ValueError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
+            raise InputError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
         if self.ddp_broadcast_buffers:
-            raise ValueError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
+            raise InputError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
-            raise ValueError(
+            raise InputError(
                 f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError, NotFoundError
 from ..model.modeling import SPForPreTraining
 from .checkpoints import last_checkpoint
 
@@ -19,7 +20,7 @@ def find_weights(run: str | Path) -> Path:
     for folder in candidates:
         if folder is not None and (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
-    raise FileNotFoundError(
+    raise NotFoundError(
         f"{run} holds no pretraining checkpoint (config.json and model.safetensors), nor does its pretraining/ folder"
         " or a checkpoint-N folder in it."
     )
@@ -43,6 +44,6 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
     source = find_weights(run)
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
-        raise ValueError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
+        raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
     (model.teacher if teacher else model.encoder).save_stock(directory)
     return source

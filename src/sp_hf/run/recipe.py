@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+from ..errors import InputError
 from ..objectives import parse_entry
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 
 
-class RecipeError(ValueError):
+class RecipeError(InputError):
     """A recipe or flag that cannot be used; the message says which and what to write instead."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..encoders.presets import PRESETS
+from ..errors import NotFoundError
 from ..objectives import OBJECTIVES
 
 
@@ -38,7 +39,7 @@ class RunRecord:
         needed = ("recipe.yaml", "environment.json", "metrics.jsonl", "encoder/config.json")
         missing = [name for name in needed if not (folder / name).is_file()]
         if missing:
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"{folder} is not the folder of a finished run: it lacks {', '.join(missing)}. Name the --output_dir of"
                 " sp-hf pretrain."
             )

@@ -11,13 +11,14 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.part_scenes.dataset import render_scene
+from ..errors import InputError
 from .shelf import SCENES, Shelf, ShelfOptions
 
 EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes
 _DEFAULT = ("facebook/dinov2-small", "vit-tiny-16")
 
 
-class DemoError(ValueError):
+class DemoError(InputError):
     """The demo cannot be shown; says what to do."""
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..data.datasets import EMBEDDED
 from ..data.sources import DatasetLoadError, locate
+from ..errors import InputError
 from ..evaluation.command import parser as evaluation_parser
 from ..run.recipe import RecipeError
 from ..whole_file import write_whole
@@ -47,7 +48,7 @@ def sweep_command(argv: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
     args = parser.parse_args(argv)
     if args.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
+        raise InputError(f"--jobs must be at least 1, not {args.jobs}")
     whole = read_plan(args.file)
     plan = chosen(whole, args.seeds, args.only)
     layout = Layout.of(plan, args.output_dir)

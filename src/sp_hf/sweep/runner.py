@@ -16,6 +16,7 @@ from types import FrameType
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import RunError
 from .jobs import Job, is_trained, write_recipe_of
 
 PROGRAM = (sys.executable, "-m", "sp_hf.cli")
@@ -23,7 +24,7 @@ _POLL = 0.5  # seconds
 _LAST_WORDS = 15  # lines of a failed process's log that are shown
 
 
-class SweepError(RuntimeError):
+class SweepError(RunError):
     """Some processes failed; the others are done. The message has the last lines of each."""
 
 

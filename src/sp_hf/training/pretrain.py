@@ -28,6 +28,7 @@ from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.loading import loaded_commit, resolve_encoder
+from ..errors import FolderTakenError, InputError
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -77,12 +78,12 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
-        raise FileExistsError(
+        raise FolderTakenError(
             f"{output} already holds a run ({last_checkpoint(output).name}). Go on with it by"
             " --resume_from_checkpoint last, or choose another --output_dir."
         )
     if data_args.streaming and args.max_steps <= 0:
-        raise ValueError("--streaming needs --max_steps: a stream does not know its length.")
+        raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
     images = load_images(
         data_args.dataset,
@@ -192,7 +193,7 @@ def build_trainer(
     else:
         batch = args.train_batch_size * args.world_size
         if images.num_images < batch:
-            raise ValueError(
+            raise InputError(
                 f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
                 " lower --per_device_train_batch_size."
             )
@@ -230,7 +231,7 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     for what, old, new in pairs:
         for name in old.keys() | new.keys():
             if old.get(name) != new.get(name):
-                raise ValueError(
+                raise InputError(
                     f"{checkpoint} was written with {name} = {old.get(name)} ({what}), and this run asks for"
                     f" {new.get(name)}. Resume with the options in the run's recipe.yaml, or choose a new --output_dir."
                 )

@@ -20,6 +20,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
+from ..errors import InputError
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..run.checkpoints import STAGING_PREFIX, as_disk_full, publish
@@ -56,7 +57,7 @@ class PretrainingTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, **kwargs)
         if self.args.n_gpu > 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.args.n_gpu} GPUs are visible to one process; start one process a GPU with"
                 " `accelerate launch scripts/pretrain.py ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
             )
@@ -224,7 +225,7 @@ class PretrainingTrainer(Trainer):
         """
         path = checkpoint / self._state_name()
         if not path.is_file():
-            raise ValueError(
+            raise InputError(
                 f"{checkpoint} holds no {path.name}: it was written by another number of processes than"
                 f" {self.args.world_size}. Resume with that number."
             )

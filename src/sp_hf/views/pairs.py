@@ -10,6 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .boxes import sample_boxes
 from .geometry import Units, mirror, relation
 from .keyed_random import sample_keys
@@ -64,4 +65,4 @@ def check_view_count(views: Views | ViewSpec, objective: str) -> None:
     """Raise ``ValueError`` if there are no pairs."""
     count = views.count if isinstance(views, ViewSpec) else views.pixels.shape[1]
     if count < 2:
-        raise ValueError(f"{objective} compares pairs of views, but its view set has {count}; give it at least 2.")
+        raise InputError(f"{objective} compares pairs of views, but its view set has {count}; give it at least 2.")

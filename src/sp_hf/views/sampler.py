@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .boxes import BOX_NUMBERS, boxes_from
 from .keyed_random import uniform_streams
 from .photometric import NUMBERS, colour_matrices, finish, jitter_from
@@ -126,12 +127,12 @@ def _blur(spec: ViewSpec, numbers: Tensor, boxes: Tensor, blur: Tensor, canvas: 
 def _check_batch(canvases: Tensor, aspects: Tensor, keys: Tensor) -> None:
     shape = tuple(canvases.shape)
     if canvases.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-        raise ValueError(f"canvases are {canvases.dtype} of shape {shape}; they must be uint8 of shape [B, 3, S, S]")
+        raise InputError(f"canvases are {canvases.dtype} of shape {shape}; they must be uint8 of shape [B, 3, S, S]")
     if aspects.shape != shape[:1] or not aspects.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"aspects are {aspects.dtype} of shape {tuple(aspects.shape)}; they must be float of shape [{shape[0]}]"
         )
     if keys.shape != shape[:1] or keys.dtype != torch.int64:
-        raise ValueError(
+        raise InputError(
             f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [{shape[0]}]"
         )

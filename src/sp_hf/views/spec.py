@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from ..errors import InputError
 from .photometric import Photometric
 
 Flip = Literal["own", "shared", "none"]
@@ -72,7 +73,7 @@ class ViewSpec:
         for name in ("count", "size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+                raise InputError(f"{name} is {value!r}; it must be an integer of at least 1")
         _check_range("area", self.area, 1.0)
         if self.aspect is not None:
             _check_range("aspect", self.aspect, math.inf)
@@ -80,7 +81,7 @@ class ViewSpec:
             _check_range("effective_resolution", self.effective_resolution, 1.0)
         _check_margin(self.margin, self.area[1])
         if self.flip not in get_args(Flip):
-            raise ValueError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
+            raise InputError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
         self.photometric.check_count(self.count)
 
     @property
@@ -109,10 +110,10 @@ def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
     if isinstance(x, str):
         objective, _, view = x.partition("/")
         if not objective or not view or "/" in view:
-            raise ValueError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
+            raise InputError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
         return x
     if not isinstance(x, Mapping):
-        raise ValueError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
+        raise InputError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
     _check_fields(ViewSpec, x, "view spec")
     return ViewSpec(**x)
 
@@ -123,7 +124,7 @@ def _as_photometric(x: Photometric | Mapping[str, Any] | str) -> Photometric:
     if isinstance(x, str):
         return Photometric.named(x)
     if not isinstance(x, Mapping):
-        raise ValueError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
+        raise InputError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
     _check_fields(Photometric, x, "photometric")
     return Photometric(**x)
 
@@ -132,15 +133,15 @@ def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
     numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
     if not numbers or not 0 < value[0] <= value[1] <= limit or value[1] == math.inf:
         bound = "" if limit == math.inf else f" <= {limit:g}"
-        raise ValueError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
+        raise InputError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
 
 
 def _check_margin(margin: float, largest: float) -> None:
     if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < 0.5:
-        raise ValueError(f"margin is {margin!r}; it must be a fraction of the image's side, 0 <= margin < 0.5")
+        raise InputError(f"margin is {margin!r}; it must be a fraction of the image's side, 0 <= margin < 0.5")
     inside = (1 - 2 * margin) ** 2
     if largest > inside:
-        raise ValueError(
+        raise InputError(
             f"area goes up to {largest:g}, but a margin of {margin:g} leaves {inside:.3g} of the image; lower either"
         )
 
@@ -149,11 +150,11 @@ def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(set(given) - set(fields))
     if unknown:
-        raise ValueError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
+        raise InputError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
     missing = [
         name
         for name, field in fields.items()
         if field.default is field.default_factory is dataclasses.MISSING and name not in given
     ]
     if missing:
-        raise ValueError(f"{what} lacks {', '.join(missing)}")
+        raise InputError(f"{what} lacks {', '.join(missing)}")

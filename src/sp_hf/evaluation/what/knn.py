@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ..model import EvaluatedModel
 from ..task import Task, TaskResult, option
 from .accuracy import LabelError, accuracy_measures, check_labels
@@ -105,7 +106,7 @@ class KNN(Task):
 
     def __post_init__(self) -> None:
         if self.neighbours < 1 or self.temperature <= 0:
-            raise ValueError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
+            raise InputError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
 
     def prepare(self, data: EvaluationData) -> None:
         check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ....errors import InputError
 from ....views.keyed_random import sample_keys
 from ...features import ImageSample, evaluating
 from ...measure import Measure
@@ -100,7 +101,7 @@ class Robustness(Task):
     def __post_init__(self) -> None:
         for name in ("images", "ood_images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"robustness needs one image or more; got {name} = {getattr(self, name)}")
+                raise InputError(f"robustness needs one image or more; got {name} = {getattr(self, name)}")
 
     def prepare(self, data: EvaluationData) -> None:
         names = data.train.images.label_names
@@ -112,7 +113,7 @@ class Robustness(Task):
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
-            raise ValueError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
+            raise InputError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
         known = data.memo(("robustness models",), list)
         if model not in known:
             known.append(model)
@@ -166,7 +167,7 @@ class Robustness(Task):
         if named is not None:
             return named
         if self.baseline in (RANDOM, PIXELS):
-            raise ValueError(f"{self.baseline} is not in this run: {', '.join(other.name for other in known)}")
+            raise InputError(f"{self.baseline} is not in this run: {', '.join(other.name for other in known)}")
         opened = self._open_baseline(data)
         opened.encoder.to(model.device)
         return opened
@@ -179,7 +180,7 @@ class Robustness(Task):
         whole = data.pixels(model, data.validation, self.images)
         labelled = whole.labels >= 0
         if not labelled.any():
-            raise ValueError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
+            raise InputError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
         return WholeImages(whole.pixels[labelled], whole.labels[labelled], whole.rows[labelled])
 
     def _errors(self, model: EvaluatedModel, data: EvaluationData) -> Errors:

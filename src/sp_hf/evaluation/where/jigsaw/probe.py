@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ....errors import InputError
 from ...probes.ridge import PENALTIES
 
 MIN_IMAGES = 10
@@ -61,7 +62,7 @@ class CellProbe:
         """
         n = len(features)
         if n < MIN_IMAGES:
-            raise ValueError(f"{n} training images are too few for the jigsaw's probe; it needs {MIN_IMAGES} or more")
+            raise InputError(f"{n} training images are too few for the jigsaw's probe; it needs {MIN_IMAGES} or more")
         centred = _centred(features)
         scale = centred.flatten(0, 1).std(0)
         scale = scale.masked_fill(scale <= _ROUNDING * features.abs().amax((0, 1)), torch.inf)  # they become 0

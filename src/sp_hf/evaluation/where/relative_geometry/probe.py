@@ -15,6 +15,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ...features import Features
 from ...probes.ridge import fit_ridge
 
@@ -44,7 +45,7 @@ def hold_out(n: int, seed: int) -> Tensor:
         ValueError: too few images to hold some out.
     """
     if n < MIN_IMAGES:
-        raise ValueError(f"{n} training images are too few for the where-probe; it needs {MIN_IMAGES} or more")
+        raise InputError(f"{n} training images are too few for the where-probe; it needs {MIN_IMAGES} or more")
     held_out = torch.zeros(n, dtype=torch.bool)
     held_out[torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: max(1, round(_HELD_OUT * n))]] = True
     return held_out
