@@ -20,6 +20,7 @@ from typing import Any
 from sp_hf.cli import run
 from sp_hf.evaluation.command import evaluate_models
 from sp_hf.evaluation.model import RANDOM
+from sp_hf.flags import Parser
 from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.recipe import parse_run
 from sp_hf.training.pretrain import pretrain
@@ -35,7 +36,7 @@ FIGURES = {  # title: task, measure
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")

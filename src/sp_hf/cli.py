@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from .exit import report, take_traceback
+from .flags import Parser
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
@@ -117,7 +117,7 @@ def export_command(argv: list[str]) -> int:
     """``sp-hf export RUN DIRECTORY``."""
     from .run.export import export
 
-    parser = argparse.ArgumentParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
+    parser = Parser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
     parser.add_argument("run", help="run folder, or one checkpoint of it")
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")

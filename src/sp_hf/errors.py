@@ -39,6 +39,10 @@ class InputError(SpHfError, ValueError):
     """A value that cannot be used, or values that do not go together."""
 
 
+class RecipeError(InputError):
+    """A recipe or option that cannot be used; the message says which and what to write instead."""
+
+
 class InputTypeError(SpHfError, TypeError):
     """An object of another kind than is asked for."""
 

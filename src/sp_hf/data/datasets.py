@@ -25,6 +25,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..boundary import explain_hub, reading_images
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .sources import DatasetLoadError, Source, locate, reject_hub_options
 
@@ -141,7 +142,8 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
             wanted = split if is_slice else None
             splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        message = f"cannot load the {source.description}: {_in_short(error)}{source.if_missing}"
+        said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
+        message = f"cannot load the {source.description}: {said or _in_short(error)}{source.if_missing}"
         raise DatasetLoadError(message) from error
     if is_slice:
         return splits, str(split)
@@ -178,7 +180,8 @@ def _with_columns(
 ) -> LoadedImages:
     """Choose the columns, and keep ``datasets`` from decoding images itself."""
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
-        rows = rows._resolve_features()
+        with reading_images(description):
+            rows = rows._resolve_features()
     features = rows.features
     image_column = find_image_column(features, image_column)
     label_column = find_label_column(features, label_column)

@@ -15,6 +15,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig
 
+from ..boundary import reading_checkpoint
 from ..errors import InputError, NotFoundError
 from .checkpoint import read_config
 from .configuration_sp_vit import SPViTConfig
@@ -77,7 +78,8 @@ def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
     """
     if name in PRESETS or Path(name).expanduser().exists():
         return revision
-    folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    with reading_checkpoint(str(name), revision):
+        folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
     return folder.name if folder.parent.name == "snapshots" else revision
 
 

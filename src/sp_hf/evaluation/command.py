@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..flags import Parser
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import open_model
@@ -92,9 +93,8 @@ def _check_push(args: argparse.Namespace) -> None:
 
 def parser(prog: str) -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=prog,
-        allow_abbrev=False,  # "--task knn" is a mistake, not a shorter way to say "--tasks knn"
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
     made.add_argument(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import enable_progress_bars
 
+from ..flags import Parser
 from ..run.export import find_weights
 from .failures import PushError
 from .layout import PRETRAINING, describe_files, files_to_push, with_card
@@ -64,7 +65,7 @@ def _push(files: dict[str, Path], there: Destination, args: argparse.Namespace) 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sp-hf push",
         description="Share a run on the Hub: the stock encoder, which AutoModel loads, and all it takes to train on.",
     )

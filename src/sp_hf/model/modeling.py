@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..boundary import reading_checkpoint
 from ..encoders.encoder import Encoder, Encoding
 from ..errors import InputError
 from ..objectives import build_objective, to_entry
@@ -184,7 +185,8 @@ class SPForPreTraining(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As transformers', and what takes no gradient (teachers, frozen layers) stays so."""
-        loaded = super().from_pretrained(*args, **kwargs)
+        with reading_checkpoint(str(args[0] if args else kwargs.get("pretrained_model_name_or_path"))):
+            loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in model._frozen)

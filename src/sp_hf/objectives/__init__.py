@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
-from .validation import check_at_least
+from .validation import check_positive
 from .what.dino import DINO
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
@@ -59,7 +59,7 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
             )
     try:
         config = kind.config_class(**options)
-        check_at_least("weight", config.weight, 0)
+        check_positive("weight", config.weight)
     except ValueError as error:
         raise InputError(f"objective {name!r}: {error}") from error
     return kind, config

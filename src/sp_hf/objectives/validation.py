@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -56,3 +57,5 @@ def pair(option: str, value: Any) -> tuple[float, float]:
 def _check_number(option: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{option} is {value!r}; it must be a number.")
+    if not math.isfinite(value):
+        raise InputError(f"{option} is {value}; it must be finite.")

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..errors import InputError
+from .limits import check_options
 
 
 @dataclass
@@ -134,11 +135,8 @@ class PretrainingArguments(TrainingArguments):
     stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
 
     def __post_init__(self) -> None:
+        check_options(vars(self))
         super().__post_init__()
-        if self.remove_unused_columns:
-            raise InputError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
-        if self.ddp_broadcast_buffers:
-            raise InputError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
             raise InputError(
                 f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"

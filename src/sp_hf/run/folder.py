@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,20 @@ import torch
 import yaml
 
 PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """The folder is there within; where that fails before anything is written, it is as it was."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody has written into it
+                folder.rmdir()
+        raise
 
 
 def write_recipe(path: Path, options: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -15,6 +14,7 @@ from ..data.datasets import EMBEDDED
 from ..data.sources import DatasetLoadError, locate
 from ..errors import InputError
 from ..evaluation.command import parser as evaluation_parser
+from ..flags import Parser
 from ..run.recipe import RecipeError
 from ..whole_file import write_whole
 from .collect import collect
@@ -26,10 +26,9 @@ from .runner import run_jobs
 
 def sweep_command(argv: list[str]) -> int:
     """Entry point of ``sp-hf sweep``; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sp-hf sweep",
         description="An experiment: runs over seeds, measured alike, in one report. What is done is skipped.",
-        allow_abbrev=False,
     )
     parser.add_argument("file", help="the sweep's YAML, such as recipes/sweeps/part_scenes.yaml")
     parser.add_argument("--dataset", help="training images, where the recipes only say path/to/...")

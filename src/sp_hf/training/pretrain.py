@@ -23,6 +23,7 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..boundary import reading_checkpoint, refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
@@ -35,11 +36,12 @@ from ..model.modeling import SPForPreTraining
 from ..objectives import parse_entry
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
-from ..run.folder import write_environment, write_recipe
+from ..run.folder import new_folder, write_environment, write_recipe
 from . import callbacks
 from .hub_push import HubPush
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
+from .preflight import check_run
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    check_run(args)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
@@ -100,12 +103,12 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
-    output.mkdir(parents=True, exist_ok=True)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    trainer = build_trainer(model, images, canvas_size, data_args, args)
+    with new_folder(output):
+        trainer = build_trainer(model, images, canvas_size, data_args, args)
+        check_disk(output, model)
     if args.process_index == 0:
         remove_leftovers(output)
-        check_disk(output, model)
         write_recipe(output / "recipe.yaml", _resolved(model, model_args, data_args, args, canvas_size))
         write_environment(output / "environment.json", args.world_size)
         draw_views(output / "views.png", images, canvas_size, model.view_specs, args.seed)
@@ -198,7 +201,8 @@ def build_trainer(
                 " lower --per_device_train_batch_size."
             )
         data = {"train_dataset": CanvasDataset(images, canvas_size), "data_collator": CanvasCollator()}
-    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+    with refusals_of("transformers' Trainer"):
+        trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
@@ -219,7 +223,8 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     """A checkpoint is only resumed by the very model that wrote it."""
-    written, wanted = SPConfig.from_pretrained(checkpoint), model.config
+    with reading_checkpoint(str(checkpoint)):
+        written, wanted = SPConfig.from_pretrained(checkpoint), model.config
     pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
     before = {entry["name"]: entry for entry in written.objectives}
     now = {entry["name"]: entry for entry in wanted.objectives}
