@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.evaluation.command import evaluate_models
+from sp_hf.evaluation.command import evaluate_models, parser
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.flags import Parser
 from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import parse_run
 from sp_hf.training.pretrain import pretrain
 
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 def train(objectives: list[str], seed: int, folder: Path, flags: list[str]) -> None:
     """One run of the recipe; nothing if it is finished, the rest of it if it was interrupted."""
-    if (folder / "encoder").is_dir():
+    if RunFolder(folder).finished:
         print(f"{folder} is finished; remove it to run it again.")
         return
     argv = ["--recipe", str(RECIPE), "--objectives", *objectives, "--seed", str(seed), "--output_dir", str(folder)]
@@ -78,7 +80,8 @@ def measure(seed: int, folders: dict[str, Path], output: Path, images: int, flag
     models = [f"{name}={folder}" for name, folder in folders.items()]
     options = ["--tasks", *TASKS, "--dataset", data_args.dataset, "--seed", str(seed), "--output_dir", str(output)]
     options += ["--max_images", str(images), "--relative_geometry_crop_size", "32"]
-    evaluate_models([*models, *options])
+    argv = [*models, *options]
+    evaluate_models(parser("sp-hf evaluate").parse_args(argv), shlex.join(["sp-hf", "evaluate", *argv]))
     return json.loads((output / "results.json").read_text())
 
 

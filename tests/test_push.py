@@ -244,7 +244,7 @@ def test_data_and_encoder_from_the_hub_and_back(hub: LoopbackHub, run: Path, tmp
 import sys, torch
 from sp_hf.cli import main
 from sp_hf.data.datasets import load_images
-from sp_hf.modeling_sp import SPForPreTraining
+from sp_hf.model.modeling import SPForPreTraining
 table, stream = load_images("lab/images"), load_images("lab/images", streaming=True)
 assert table.num_images == 16 and table.label_names == ["a", "b"]
 assert list(table.dataset) == list(stream.dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
     import torch.distributed
 
+    from .run.folder import RunFolder
     from .run.recipe import parse_run
     from .training.pretrain import pretrain
 
@@ -89,7 +91,7 @@ def pretrain_command(argv: list[str]) -> int:
     if not _speaks():
         return 0
     print(f"{result.output_dir}: {result.step} steps.")
-    print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
+    print(f'Load it:   AutoModel.from_pretrained("{RunFolder(result.output_dir).encoder}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     if result.pushed is not None:
         print(f"Pushed:    {result.pushed}")
@@ -101,9 +103,22 @@ def pretrain_command(argv: list[str]) -> int:
 
 def evaluate_command(argv: list[str]) -> int:
     """``sp-hf evaluate``."""
-    from .evaluation.command import evaluate_models
+    from .evaluation.command import evaluate_models, parser
 
-    return evaluate_models(argv)
+    args = parser("sp-hf evaluate").parse_args(argv)
+    command = shlex.join(["sp-hf", "evaluate", *argv])
+    if not args.push_results:
+        evaluate_models(args, command)
+        return 0
+    from .hub.push_results import destination, push_results
+
+    if not args.output_dir:
+        raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+    destination(args.push_results, args.create_pr or None)  # refused now, not after hours of measuring
+    evaluate_models(args, command)
+    result = push_results(args.output_dir, args.push_results, create_pr=args.create_pr or None)
+    print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
+    return 0
 
 
 def sweep_command(argv: list[str]) -> int:

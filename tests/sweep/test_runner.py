@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import RecipeError
-from sp_hf.sweep.jobs import Job, Layout, is_trained, plan_jobs, tasks_of, write_recipe_of
+from sp_hf.sweep.jobs import Job, Layout, plan_jobs, tasks_of, write_recipe_of
 from sp_hf.sweep.plan import read_plan
 from sp_hf.sweep.runner import SweepError, last_lines, run_jobs
 
@@ -141,7 +142,7 @@ def test_interrupted_it_stops_its_processes_and_goes_on_later(layout, program):
     with pytest.raises(KeyboardInterrupt):
         run_jobs([job], 1, program)
     thread.join()
-    assert (job.folder / "checkpoint-7").is_dir() and not is_trained(job.folder)
+    assert (job.folder / "checkpoint-7").is_dir() and not RunFolder(job.folder).finished
     run_jobs([job], 1, program)
     assert order(layout) == ["pretrain waits", "pretrain waits resumed"] and job.done
     costs = [json.loads(line) for line in (layout.root / "waits.cost.jsonl").read_text().splitlines()]

@@ -32,7 +32,7 @@ update the position in ``training_step``, and save it with the random states of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,6 +67,7 @@ class StreamingCanvases(IterableDataset):
             order within shards.
         state: of :meth:`StreamPosition.state_dict`, to go on from there.
         max_pixels: images with more are refused.
+        box_columns: columns of boxes to read, see :func:`~sp_hf.data.canvas_dataset.read_boxes`.
 
     Raises:
         ValueError: an argument is out of range, or ``state`` belongs to a stream that is laid out differently.
@@ -85,6 +86,7 @@ class StreamingCanvases(IterableDataset):
         shuffle_block: int = 1024,
         state: Mapping[str, Any] | None = None,
         max_pixels: int = MAX_PIXELS,
+        box_columns: Sequence[str] = (),
     ) -> None:
         if not images.streaming:
             raise InputTypeError(
@@ -98,7 +100,7 @@ class StreamingCanvases(IterableDataset):
         self.stream = split_into_shards(images.dataset, world_size * workers)
         self.batch_size, self.canvas_size, self.max_pixels = batch_size, canvas_size, max_pixels
         self.workers, self.seed, self.shuffle_block = workers, seed, shuffle_block
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.box_columns = rank, world_size, tuple(box_columns)
         self.start = _checked_state(state, self.layout)
 
     @property
@@ -134,7 +136,7 @@ class StreamingCanvases(IterableDataset):
         unreadable_in_a_row = 0
         for row, position in self._rows(worker, state):
             try:
-                samples.append(read_canvas(row, self.images, self.canvas_size, self.max_pixels))
+                samples.append(read_canvas(row, self.images, self.canvas_size, self.max_pixels, self.box_columns))
             except UnreadableImage as error:
                 skipped.append(self._report(row, error))
                 unreadable_in_a_row += 1
@@ -216,6 +218,7 @@ def streaming_dataloader(
     shuffle_block: int = 1024,
     state: Mapping[str, Any] | None = None,
     max_pixels: int = MAX_PIXELS,
+    box_columns: Sequence[str] = (),
     pin_memory: bool = False,
     prefetch_factor: int | None = None,
 ) -> DataLoader:
@@ -231,6 +234,7 @@ def streaming_dataloader(
         shuffle_block=shuffle_block,
         state=state,
         max_pixels=max_pixels,
+        box_columns=box_columns,
     )
     return DataLoader(
         dataset,

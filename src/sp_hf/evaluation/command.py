@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import types
 import typing
@@ -24,11 +23,16 @@ from .suite import TaskReport, run_suite, with_controls
 from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
 
 
-def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
-    """Entry point of ``sp-hf evaluate``; returns the exit status."""
-    args = parser(prog).parse_args(argv)
-    if args.push_results:
-        _check_push(args)
+def evaluate_models(args: argparse.Namespace, command: str) -> None:
+    """Measure, print the table and write the report. ``--push_results`` is for the caller to do.
+
+    Args:
+        args: what :func:`parser` made of the flags.
+        command: kept in the report.
+
+    Raises:
+        ValueError: data, options or models with which a task cannot work.
+    """
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tasks = build_tasks(args.tasks, vars(args))
     names = dict.fromkeys(args.models)
@@ -45,7 +49,6 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
     )
     everyone = with_controls(models, args.seed, tasks)
     folder = Path(args.output_dir) if args.output_dir else None
-    command = shlex.join([*prog.split(), *argv])
     done: list[TaskReport] = []
 
     def save(report: TaskReport) -> None:
@@ -62,12 +65,6 @@ def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
         print(
             f"\nAll figures, differences and pictures: {folder / 'report.md'}; the numbers: {folder / 'results.json'}"
         )
-    if args.push_results:
-        from ..hub.push_results import push_results
-
-        result = push_results(folder, args.push_results, create_pr=args.create_pr or None)
-        print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
-    return 0
 
 
 _SOURCE_FLAGS = (
@@ -80,15 +77,6 @@ _SOURCE_FLAGS = (
     "image_column",
     "label_column",
 )
-
-
-def _check_push(args: argparse.Namespace) -> None:
-    """Everything about the push that can be refused before hours of measuring."""
-    from ..hub.push_results import destination
-
-    if not args.output_dir:
-        raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
-    destination(args.push_results, args.create_pr or None)
 
 
 def parser(prog: str) -> argparse.ArgumentParser:

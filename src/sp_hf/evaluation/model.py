@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
 from ..encoders.presets import PRESETS
-from ..errors import InputError
+from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
@@ -166,7 +166,7 @@ def open_model(
         ValueError, FileNotFoundError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and :class:`Preprocess`.
     """
     name, place = split_name(text)
-    inside = Path(place) / "encoder"
+    inside = RunFolder(Path(place)).encoder
     source = str(inside if inside.is_dir() else place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..markdown import table
 from ..whole_file import write_whole
 from .data import EvaluationData
 from .measure import Measure, paired_difference
@@ -215,9 +216,8 @@ def markdown(results: Mapping[str, Any]) -> str:
                 lines += ["", f"## {name} ({kind})", "", *_full_table(task, results["reference"])]
                 for picture in task["pictures"]:
                     lines += ["", f"![{picture['caption']}]({picture['path']})", "", f"*{picture['caption']}*"]
-    lines += ["", "## Models", "", "| name | role | architecture | px | weights |", "|---|---|---|---|---|"]
-    for m in results["models"]:
-        lines.append(f"| {m['name']} | {m['role']} | {m['architecture']} | {m['size']} | {m['identity']} |")
+    models = [[str(m[key]) for key in ("name", "role", "architecture", "size", "identity")] for m in results["models"]]
+    lines += ["", "## Models", "", *table([("name", "role", "architecture", "px", "weights"), *models])]
     versions = ", ".join(f"{name} {version}" for name, version in results["environment"].items())
     lines += ["", f"sp_hf {results['sp_hf_version']}, {versions}; {results['created']}."]
     return "\n".join(line for line in lines) + "\n"
@@ -229,35 +229,35 @@ def _overview(results: Mapping[str, Any]) -> list[str]:
     tasks = [(name, task, next((k for k in task["headline"]), None)) for name, task in tasks if task["results"]]
     if not tasks:
         return []
-    lines = ["| | " + " | ".join(f"{name}: {title_of(key, task)}" for name, task, key in tasks) + " |"]
-    lines.append("|---|" + "---|" * len(tasks))
+    rows = [["", *(f"{name}: {title_of(key, task)}" for name, task, key in tasks)]]
     for model in results["models"]:
         cells = []
         for _, task, key in tasks:
             figure = task["results"].get(model["name"], {}).get("measures", {}).get(key)
             cells.append("" if figure is None else show(figure, interval=False))
-        lines.append(f"| {model['name']} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([model["name"], *cells])
+    return table(rows)
 
 
 def _full_table(task: Mapping[str, Any], reference: str) -> list[str]:
     names = dict.fromkeys(key for result in task["results"].values() for key in result["measures"])
     models = list(task["results"])
-    lines = ["| | " + " | ".join(models) + " | n |", "|---|" + "---|" * (len(models) + 1)]
+    rows = [["", *models, "n"]]
     for key in names:
         figures = [task["results"][model]["measures"].get(key) for model in models]
         n = next(figure["n"] for figure in figures if figure is not None)
-        lines.append(f"| {title_of(key, task)} | " + " | ".join(map(_cell, figures)) + f" | {n} |")
+        rows.append([title_of(key, task), *map(_cell, figures), str(n)])
+    lines = table(rows)
     compared = [model for model in task["differences"] if task["differences"][model]]
     if compared:
-        lines += ["", f"Minus {reference}, paired:", "", "| | " + " | ".join(compared) + " |"]
-        lines.append("|---|" + "---|" * len(compared))
+        rows = [["", *compared]]
         for key in names:
             row = []
             for model in compared:
                 found = task["differences"][model].get(key)
                 percent = task["results"][model]["measures"].get(key, {}).get("percent", False)
                 row.append("" if found is None else show(found, signed=True, percent=percent))
-            lines.append(f"| {key.replace('_', ' ')} | " + " | ".join(row) + " |")
+            rows.append([key.replace("_", " "), *row])
+        lines += ["", f"Minus {reference}, paired:", "", *table(rows)]
     lines += [f"\n{model}: left out ({reason})" for model, reason in task["skipped"].items()]
     return lines

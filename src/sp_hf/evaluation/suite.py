@@ -95,6 +95,7 @@ def run_suite(
     reports, ready = [], []
     for task in tasks:
         try:
+            task = task.among(_models_for(task, models))
             task.prepare(data)
             for model in _models_for(task, models):
                 task.check(model, data)

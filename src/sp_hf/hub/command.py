@@ -12,8 +12,9 @@ from huggingface_hub.utils import enable_progress_bars
 
 from ..flags import Parser
 from ..run.export import find_weights
+from ..run.folder import PRETRAINING
 from .failures import PushError
-from .layout import PRETRAINING, describe_files, files_to_push, with_card
+from .layout import describe_files, files_to_push, with_card
 from .push import Destination, connect, push
 
 

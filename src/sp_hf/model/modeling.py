@@ -4,14 +4,13 @@
 
 Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
 
-The encoder runs once for each distinct (tower, resolution, mask): all unmasked view sets of one size go through it
-as one batch, however many objectives asked for them.
+The encoder runs once for each distinct (tower, resolution, mask, with or without gradient): all unmasked view sets of
+one size go through it as one batch, however many objectives asked for them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..boundary import reading_checkpoint
-from ..encoders.encoder import Encoder, Encoding
-from ..errors import InputError
+from ..encoders.encoder import Encoder
+from ..encoders.facts import content_mask_types
 from ..objectives import build_objective, to_entry
-from ..objectives.base import Batch, Encode, Progress
+from ..objectives.base import Batch, Objective, Progress
+from ..views.layout import parents_first
 from ..views.sampler import Views
 from ..views.spec import ViewSpec, as_view_spec
 from .configuration import SPConfig
+from .encoding import encode_all, identity, monitored, with_positions
 from .teacher import cosine_schedule, make_teacher, update_teacher
 
 
@@ -78,21 +78,22 @@ class SPForPreTraining(PreTrainedModel):
             if entry.get("name") in self.objectives:
                 raise InputError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
             objective = build_objective(entry, self.encoder)
-            if objective.needs_token_control and not self.encoder.supports_token_control:
-                raise InputError(
-                    f"objective {entry['name']!r} hides tokens or positions, which {self.encoder.config.model_type!r}"
-                    " cannot do; use a ViT (a vit-* preset, or a ViT checkpoint), which is then built as SPViTModel."
-                )
+            self._check_encoder(entry["name"], objective)
             self.objectives[entry["name"]] = objective
         config.objectives = self.resolved_objectives()  # defaults included: later versions may have others
         self._resolve_views()
         self.momentum_schedule = self._resolve_momentum()
+        if any(objective.needs_content_mask for objective in self.objectives.values()):
+            self.encoder.train_mask_token()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
+        self._prepare_encoder()
+        self.post_init()
+        self._no_split_modules = self.encoder.layer_classes
+
+    def _prepare_encoder(self) -> None:
         for objective in self.objectives.values():
             objective.prepare_encoder(self.encoder)
         self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
-        self.post_init()
-        self._no_split_modules = self.encoder.layer_classes
 
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
@@ -105,6 +106,22 @@ class SPForPreTraining(PreTrainedModel):
         """Whether an objective learns from labels."""
         return any(objective.needs_labels for objective in self.objectives.values())
 
+    def _check_encoder(self, name: str, objective: Objective) -> None:
+        """Raise ``ValueError`` unless the encoder can do what the objective asks of it."""
+        kind = self.encoder.config.model_type
+        if objective.needs_content_mask and not self.encoder.supports_content_mask:
+            raise ValueError(
+                f"objective {name!r} puts a mask token in place of patches, which {kind!r} has no argument for; use one"
+                f" of {', '.join(content_mask_types())}."
+            )
+        crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
+        if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
+            does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
+            raise ValueError(
+                f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
+                " which is then built as SPViTModel."
+            )
+
     # Views -----------------------------------------------------------------------------------------------------
 
     def _resolve_views(self) -> None:
@@ -114,13 +131,17 @@ class SPForPreTraining(PreTrainedModel):
         references = []
         for name, objective in self.objectives.items():
             self._names[name] = {}
-            for local, spec in objective.view_specs().items():
-                spec = as_view_spec(spec)
+            specs = {local: as_view_spec(spec) for local, spec in objective.view_specs().items()}
+            for local, spec in specs.items():
                 if isinstance(spec, str):
                     references.append((name, local, spec))
                     self._names[name][local] = spec
                 else:
                     self.encoder.patches_of(spec.size)
+                    if spec.inside in specs:  # by the objective's own name; otherwise another's, by its full name
+                        shared = isinstance(specs[spec.inside], str)
+                        parent = specs[spec.inside] if shared else f"{name}/{spec.inside}"
+                        spec = dataclasses.replace(spec, inside=parent)
                     self.view_specs[f"{name}/{local}"] = spec
                     self._names[name][local] = f"{name}/{local}"
         for name, local, target in references:
@@ -129,6 +150,22 @@ class SPForPreTraining(PreTrainedModel):
                     f"objective {name!r} shares the views {target!r} as its {local!r}, but there are only"
                     f" {sorted(self.view_specs)}."
                 )
+        parents_first(self.view_specs)  # raises where a parent cannot be
+
+    @property
+    def box_columns(self) -> list[str]:
+        """Sources of given boxes that no objective proposes: columns of the dataset."""
+        proposed = {source for objective in self.objectives.values() for source in objective.proposes}
+        return sorted({spec.boxes for spec in self.view_specs.values() if spec.boxes is not None} - proposed)
+
+    @torch.no_grad()
+    def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
+        """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
+        found: dict[str, Tensor] = {}
+        for objective in self.objectives.values():
+            if objective.proposes:
+                found |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+        return found
 
     # Teacher and schedules ---------------------------------------------------------------------------------------
 
@@ -190,6 +227,7 @@ class SPForPreTraining(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in model._frozen)
+        model._prepare_encoder()  # again, as what is frozen may depend on the weights
         return loaded
 
     def resolved_objectives(self) -> list[dict[str, Any]]:
@@ -207,7 +245,9 @@ class SPForPreTraining(PreTrainedModel):
 
     # One step ----------------------------------------------------------------------------------------------------
 
-    def forward(self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None) -> SPOutput:
+    def forward(
+        self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None, ids: Tensor | None = None
+    ) -> SPOutput:
         """Loss of one batch.
 
         Args:
@@ -215,76 +255,28 @@ class SPForPreTraining(PreTrainedModel):
                 :class:`~sp_hf.views.sampler.ViewSampler`. Pixels [B, V, 3, H, H] in [0, 1].
             keys: int64 [B], one random key an image, for masks.
             labels: int64 [B], -1 for none, if an objective needs them; the others never see them.
+            ids: int64 [B], which image of the dataset each one is; ``None``: a stream.
         """
-        batches = {
-            name: Batch(
-                {local: views[target] for local, target in self._names[name].items()},
-                keys,
-                labels if objective.needs_labels else None,
-            )
-            for name, objective in self.objectives.items()
-        }
-        requests: dict[str, dict[str, tuple[Encode, str]]] = {}
+        batches, requests, sets = {}, {}, dict(views)
         for name, objective in self.objectives.items():
-            wanted = objective.requests(batches[name])
-            requests[name] = {key: (request, self._names[name][request.view]) for key, request in wanted.items()}
-        encoded = self._encode([pair for pairs in requests.values() for pair in pairs.values()], views)
+            own = {local: views[target] for local, target in self._names[name].items()}
+            batch = Batch(own, keys, labels if objective.needs_labels else None, ids)
+            batches[name], wanted = objective.prepared(batch)
+            sets |= {f"{name}/{local}": batches[name].views[local] for local in batches[name].views.keys() - own.keys()}
+            names = {local: self._names[name].get(local, f"{name}/{local}") for local in batches[name].views}
+            requests[name] = {
+                key: (with_positions(request, batches[name].views[request.view]), names[request.view])
+                for key, request in wanted.items()
+            }
+        towers = {"student": self.encoder, "teacher": self.teacher}
+        encoded = encode_all([pair for pairs in requests.values() for pair in pairs.values()], sets, towers)
 
         loss, losses, logs = None, {}, {}
         for name, objective in self.objectives.items():
-            encodings = {key: encoded[_identity(*pair)] for key, pair in requests[name].items()}
+            encodings = {key: encoded[identity(*pair)] for key, pair in requests[name].items()}
             output = objective(batches[name], encodings)
             weighted = objective.config.weight * output.loss
             loss = weighted if loss is None else loss + weighted
             losses[name] = output.loss.detach()
             logs.update({f"{name}/{key}": value.detach() for key, value in output.logs.items()})
-        return SPOutput(loss=loss, losses=losses, logs=logs, embeddings=_monitored(encoded))
-
-    def _encode(self, pairs: list[tuple[Encode, str]], views: Mapping[str, Views]) -> dict[tuple, Encoding]:
-        """Encode each distinct request once; unmasked ones of one tower and size share one forward."""
-        groups: dict[tuple, dict[tuple, tuple[Encode, str]]] = defaultdict(dict)
-        for request, name in pairs:
-            size = views[name].pixels.shape[-1]
-            alone = _identity(request, name) if request.mask is not None else None
-            groups[(request.tower, size, request.positions, alone)][_identity(request, name)] = (request, name)
-        encoded: dict[tuple, Encoding] = {}
-        for (tower, _, positions, _), members in groups.items():
-            mask = next(iter(members.values()))[0].mask
-            sets = [views[name] for _, name in members.values()]
-            encoding = self._run_tower(tower, sets, positions, mask)
-            counts = [s.pixels.shape[0] * s.pixels.shape[1] for s in sets]
-            for key, s, cls, patches in zip(
-                members, sets, encoding.cls.split(counts), encoding.patches.split(counts), strict=True
-            ):
-                lead = s.pixels.shape[:2]
-                encoded[key] = Encoding(cls.unflatten(0, lead), patches.unflatten(0, lead), encoding.grid)
-        return encoded
-
-    def _run_tower(self, tower: str, sets: list[Views], positions: str, mask: Any) -> Encoding:
-        pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
-        options: dict[str, Tensor] = {}
-        if positions == "crop":
-            options["position_boxes"] = torch.cat([s.boxes.flatten(0, 1) for s in sets])
-            options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
-        if mask is not None:
-            if mask.visible is not None:
-                options["visible"] = mask.visible.flatten(0, 1)
-            if mask.dropped is not None:
-                options["dropped"] = mask.dropped.flatten(0, 1)
-                options["position_token"] = mask.position_token
-        if tower == "student":
-            return self.encoder(pixels, **options)
-        if self.teacher is None:
-            raise InputError("an objective asks for the teacher but gives no teacher_momentum().")
-        with torch.no_grad():
-            return self.teacher(pixels, **options)
-
-
-def _identity(request: Encode, name: str) -> tuple:
-    """What makes two requests the same: tower, view set, positions, and the very same mask object."""
-    return (request.tower, name, request.positions, None if request.mask is None else id(request.mask))
-
-
-def _monitored(encoded: dict[tuple, Encoding]) -> Tensor:
-    """[B, D]: the first view of the first view set that the student encoded."""
-    return next(e for key, e in encoded.items() if key[0] == "student").cls[:, 0].detach()
+        return SPOutput(loss=loss, losses=losses, logs=logs, embeddings=monitored(encoded))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
@@ -46,6 +47,13 @@ class ModelArguments:
     objectives: list[str] = field(
         default_factory=lambda: ["dino", "spatial_prediction"],
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
+    )
+    position_field: int | None = field(
+        default=None,
+        metadata={
+            "help": "Entries a side of a field of positions of its own, for views with positions: crop; default: the"
+            " table of positions is the field. Exported as a table."
+        },
     )
     teacher_momentum: list[float] = field(
         default_factory=list,
@@ -116,13 +124,20 @@ class PretrainingArguments(TrainingArguments):
     dataloader_num_workers: int = field(
         default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
     )
+    dataloader_pin_memory: bool = field(
+        default=torch.accelerator.is_available(),  # without one torch warns at every epoch
+        metadata={"help": "Batches in pinned memory; default: where there is an accelerator."},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Not needed; off is faster."})
     ddp_broadcast_buffers: bool | None = field(
         default=False, metadata={"help": "Must stay off: each rank gathers its own statistics between steps."}
     )
     report_to: None | str | list[str] = field(default="none", metadata={"help": "Trackers: wandb, tensorboard, ..."})
-    probe_steps: int = field(default=0, metadata={"help": "Run the kNN and where-probe every so many steps; 0: never."})
+    probe_steps: int = field(
+        default=0,
+        metadata={"help": "Run the kNN and where-probe before training and every so many steps; 0: never."},
+    )
     probe_images: int = field(default=1000, metadata={"help": "Images a side of the online probes."})
     collapse_std: float = field(
         default=0.02,

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import InputError, NotFoundError
 from ..model.modeling import SPForPreTraining
 from .checkpoints import last_checkpoint
+from .folder import RunFolder
 
 
 def find_weights(run: str | Path) -> Path:
@@ -16,7 +17,7 @@ def find_weights(run: str | Path) -> Path:
         FileNotFoundError: there is none.
     """
     run = Path(run)
-    candidates = [run, run / "pretraining", last_checkpoint(run) if run.is_dir() else None]
+    candidates = [run, RunFolder(run).pretraining, last_checkpoint(run) if run.is_dir() else None]
     for folder in candidates:
         if folder is not None and (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder

@@ -70,6 +70,30 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
     return model, data, training
 
 
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file (read with the safe loader).
+
+    Raises:
+        RecipeError: no such file, not YAML, or not a mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(here)}." if here else ""))
+    try:
+        recipe = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(f"{path} must hold a mapping of options, not {type(recipe).__name__}.")
+    return recipe
+
+
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:
     """Full entries of the chosen objectives.
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..run.checkpoints import last_checkpoint
+from ..run.folder import RunFolder
 from ..run.recipe import RecipeError
 from .plan import Plan, PlannedRun, slug
 
@@ -73,7 +74,7 @@ class Job:
     @property
     def done(self) -> bool:
         """Nothing is left to do for it."""
-        return is_trained(self.folder) if self.is_training else self._is_measured()
+        return RunFolder(self.folder).finished if self.is_training else self._is_measured()
 
     def _is_measured(self) -> bool:
         """By this very command, all tasks of it, after the runs were trained."""
@@ -84,7 +85,7 @@ class Job:
         return (
             found["command"] == shlex.join(["sp-hf", *self.argv])
             and set(found["tasks"]) == set(tasks_of(self.argv))
-            and all(is_trained(folder) and _trained_at(folder) <= file.stat().st_mtime for folder in self.needs)
+            and all(_finished_before(folder, file) for folder in self.needs)
         )
 
     def command(self) -> list[str]:
@@ -93,17 +94,9 @@ class Job:
         return [*self.argv, *(["--resume_from_checkpoint", "last"] if resumes else [])]
 
 
-def is_trained(folder: Path) -> bool:
-    """The run folder holds the finished encoder, which is written whole or not at all."""
-    return any(_weights(folder))
-
-
-def _trained_at(folder: Path) -> float:
-    return max(file.stat().st_mtime for file in _weights(folder))
-
-
-def _weights(folder: Path) -> Iterator[Path]:
-    return (folder / "encoder").glob("*.safetensors")
+def _finished_before(run: Path, file: Path) -> bool:
+    finished_at = RunFolder(run).finished_at
+    return finished_at is not None and finished_at <= file.stat().st_mtime
 
 
 def tasks_of(argv: list[str]) -> list[str]:
@@ -140,7 +133,7 @@ def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, 
     if run.starts_from is not None:
         before = layout.run(run.starts_from, seed)
         needs.append(before)
-        recipe["encoder"] = str(before / "encoder")
+        recipe["encoder"] = str(RunFolder(before).encoder)
         recipe.pop("image_size", None)  # the encoder brings its own
     argv = ["pretrain", "--recipe", f"{folder}.yaml", "--output_dir", str(folder), "--seed", str(seed)]
     return Job(f"{run.name}, seed {seed}", folder, argv, needs, recipe)

@@ -16,8 +16,8 @@ from types import FrameType
 import torch
 from tqdm.auto import tqdm
 
-from ..errors import RunError
-from .jobs import Job, is_trained, write_recipe_of
+from ..run.folder import RunFolder
+from .jobs import Job, write_recipe_of
 
 PROGRAM = (sys.executable, "-m", "sp_hf.cli")
 _POLL = 0.5  # seconds
@@ -114,7 +114,7 @@ def run_jobs(jobs: Sequence[Job], slots: int, program: Sequence[str] = PROGRAM) 
 
 
 def _ready(waiting: Sequence[Job]) -> list[Job]:
-    return [job for job in waiting if all(is_trained(folder) for folder in job.needs)]
+    return [job for job in waiting if all(RunFolder(folder).finished for folder in job.needs)]
 
 
 def last_lines(path: Path, count: int) -> list[str]:

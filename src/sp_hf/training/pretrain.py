@@ -1,22 +1,10 @@
-"""One pretraining run from arguments to run folder.
-
-Run folder::
-
-    encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
-    pretraining/          the whole SPForPreTraining with heads, teacher and centres
-    checkpoint-N/         what --resume_from_checkpoint last goes on from
-    metrics.jsonl         every log line
-    recipe.yaml           the resolved options
-    environment.json      versions and hardware
-    views.png             sample views with their boxes on their images
-    curves.png            every loss over the run
-    skipped_images.json   unreadable images, if there were any
-"""
+"""One pretraining run from arguments to run folder (:mod:`sp_hf.run.folder`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +17,21 @@ from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.loading import loaded_commit, resolve_encoder
-from ..errors import FolderTakenError, InputError
+from ..evaluation.online import online_probe
+from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import parse_entry
+from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
-from ..run.folder import new_folder, write_environment, write_recipe
+from ..run.environment import write_environment
+from ..run.folder import RunFolder
+from ..run.recipe import write_recipe
 from . import callbacks
+from .diagnosis import Diagnosis
 from .hub_push import HubPush
+from .image_count import with_num_images
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
 from .preflight import check_run
@@ -77,7 +70,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
-    check_run(args)
+    run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
@@ -96,8 +89,9 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         streaming=data_args.streaming,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
+        extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
     )
-    model_args.objectives = with_num_labels(model_args.objectives, images)
+    model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
@@ -109,9 +103,10 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         check_disk(output, model)
     if args.process_index == 0:
         remove_leftovers(output)
-        write_recipe(output / "recipe.yaml", _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(output / "environment.json", args.world_size)
-        draw_views(output / "views.png", images, canvas_size, model.view_specs, args.seed)
+        check_disk(output, model)
+        write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
+        write_environment(run.environment, args.world_size)
+        draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
     stop = callbacks.GracefulStop()
     trainer.add_callback(stop)
@@ -124,10 +119,10 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     finally:
         stop.restore()
     if trainer.is_world_process_zero():
-        draw_curves(output / "curves.png", output / "metrics.jsonl")
+        draw_curves(run.curves, run.metrics)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished:
-        trainer.save_final(output)
+        trainer.save_final(run)
     result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
     return result if hub is None else _push_last(hub, result, finished)
 
@@ -147,7 +142,7 @@ def default_canvas_size(model: SPForPreTraining) -> int:
     """Large enough for every view: twice the largest, and so that no small box betrays its size by its blur."""
     specs = model.view_specs.values()
     clean = [spec.clean_canvas for spec in specs if spec.effective_resolution is not None]
-    return max([2 * spec.size for spec in specs] + clean)
+    return max([spec.canvas_size for spec in specs] + clean)
 
 
 def build_model(args: ModelArguments) -> SPForPreTraining:
@@ -156,7 +151,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
-    token_control = any(parse_entry(entry)[0].needs_token_control for entry in args.objectives)
+    token_control = args.position_field is not None or any(map(wants_token_control, args.objectives))
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -166,6 +161,8 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     )
     if args.attn_implementation is not None:
         encoder.set_attention(args.attn_implementation)
+    if args.position_field is not None:
+        encoder.add_position_field(args.position_field)
     config = SPConfig(
         encoder.config,
         args.objectives,
@@ -184,13 +181,18 @@ def build_trainer(
     args: PretrainingArguments,
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
-    output = Path(args.output_dir)
-    ledger = SkippedLedger(output / "skipped_images.json" if args.process_index == 0 else None, data_args.max_skipped)
+    run = RunFolder(Path(args.output_dir))
+    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
             "train_dataset": images.dataset,
-            "stream": {"images": images, "canvas_size": canvas_size, "shuffle_block": data_args.shuffle_block},
+            "stream": {
+                "images": images,
+                "canvas_size": canvas_size,
+                "shuffle_block": data_args.shuffle_block,
+                "box_columns": model.box_columns,
+            },
             "images_per_epoch": data_args.images_per_epoch or images.num_images,
         }
     else:
@@ -200,21 +202,28 @@ def build_trainer(
                 f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
                 " lower --per_device_train_batch_size."
             )
-        data = {"train_dataset": CanvasDataset(images, canvas_size), "data_collator": CanvasCollator()}
-    with refusals_of("transformers' Trainer"):
-        trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+        canvases = CanvasDataset(images, canvas_size, box_columns=model.box_columns)
+        data = {"train_dataset": canvases, "data_collator": CanvasCollator()}
+    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     trainer.add_callback(callbacks.ObjectiveHooks(trainer))
-    trainer.add_callback(callbacks.MetricsFile(output / "metrics.jsonl"))
+    trainer.add_callback(callbacks.MetricsFile(run.metrics))
     trainer.add_callback(callbacks.ProgressBar(per_step))
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
         trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
+
+
+def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
+    path = RunFolder(Path(args.output_dir)).diagnosis
+    images = args.train_batch_size * args.world_size
+    return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -226,7 +235,7 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     with reading_checkpoint(str(checkpoint)):
         written, wanted = SPConfig.from_pretrained(checkpoint), model.config
     pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
-    before = {entry["name"]: entry for entry in written.objectives}
+    before = {e["name"]: to_entry(e["name"], parse_entry(e)[1]) for e in written.objectives}  # with newer options
     now = {entry["name"]: entry for entry in wanted.objectives}
     if list(before) != list(now):
         pairs.append(("run", {"objectives": list(before)}, {"objectives": list(now)}))
@@ -242,10 +251,22 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
                 )
 
 
-def _online_probe(model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments) -> Any:
-    from ..evaluation.online import online_probe
-
-    return online_probe(model, data_args, args)
+def _online_probe(
+    model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments
+) -> Callable[[], dict[str, float]]:
+    source = DataSource(
+        dataset=data_args.dataset,
+        config=data_args.dataset_config,
+        split=data_args.dataset_split,
+        revision=data_args.dataset_revision,
+        image_column=data_args.image_column,
+        label_column=data_args.label_column,
+        validation_dataset=data_args.validation_dataset,
+        validation_split=data_args.validation_split,
+        max_images=args.probe_images,
+    )
+    sizes = [spec.size for spec in model.view_specs.values()]
+    return online_probe(model.encoder, source, sizes, args.train_batch_size)
 
 
 def _resolved(

@@ -23,7 +23,8 @@ from ..data.streaming import StreamPosition, streaming_dataloader
 from ..errors import InputError
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
-from ..run.checkpoints import STAGING_PREFIX, as_disk_full, publish
+from ..run.checkpoints import as_disk_full, publish
+from ..run.folder import RunFolder
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from .labels import check_range, label_limits
@@ -107,7 +108,10 @@ class PretrainingTrainer(Trainer):
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
-        prepared = {"views": self.sampler(canvases, aspects, keys), "keys": keys}
+        ids = inputs["ids"].to(self.args.device, non_blocking=True) if "ids" in inputs else None
+        boxes = {name: given.to(self.args.device) for name, given in inputs.get("boxes", {}).items()}
+        boxes |= self.pretraining.propose_boxes(canvases, aspects, ids)
+        prepared = {"views": self.sampler(canvases, aspects, keys, boxes), "keys": keys, "ids": ids}
         return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared
 
     def _labels(self, labels: Tensor) -> Tensor:
@@ -180,18 +184,18 @@ class PretrainingTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write beside the final place, then rename."""
         run = Path(super()._get_output_dir(trial))
-        name = f"checkpoint-{self.state.global_step}"
-        staging = run / f"{STAGING_PREFIX}{name}"
+        final = RunFolder(run).checkpoint(self.state.global_step)
+        staging = RunFolder(run).staged(final.name)
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._staging = staging
         try:
             super()._save_checkpoint(model, trial)
-            self._save_own_state(staging / name)
+            self._save_own_state(staging / final.name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                publish(staging / name, run / name)
+                publish(staging / final.name, final)
         except Exception as error:
             full = as_disk_full(error, run)
             if full is not None:
@@ -251,15 +255,15 @@ class PretrainingTrainer(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """See :meth:`init_hf_repo`."""
 
-    def save_final(self, run: Path) -> None:
+    def save_final(self, run: RunFolder) -> None:
         """The finished run's two results: ``pretraining/``, everything, and ``encoder/``, the stock class.
 
         The encoder comes last and whole: where it is, the run is finished.
         """
         self.accelerator.wait_for_everyone()
-        self.save_model(str(run / "pretraining"), _internal_call=True)
+        self.save_model(str(run.pretraining), _internal_call=True)
         if self.args.should_save:
-            staged = run / f"{STAGING_PREFIX}encoder"
-            SPForPreTraining.from_pretrained(run / "pretraining").encoder.save_stock(staged)
-            publish(staged, run / "encoder")
+            staged = run.staged(run.encoder.name)
+            SPForPreTraining.from_pretrained(run.pretraining).encoder.save_stock(staged)
+            publish(staged, run.encoder)
         self.accelerator.wait_for_everyone()  # launchers stop all processes when one ends badly: not while this writes

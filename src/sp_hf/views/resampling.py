@@ -11,6 +11,10 @@ blurred uses a Gaussian throughout, of the triangle's variance plus the blur's: 
 differ in nothing but strength. Weights are normalised over the canvas, so nothing darkens at its edges; like
 Pillow's ``resize(box=...)`` the filter sees past the crop box where the image goes on.
 
+The papers' code differs: DINO's and MAE's views are resized bicubically, MoCo v3's bilinearly, and DINO's and MoCo v3's
+blur comes after that. A bicubic filter is sharper (its variance is 0, and it overshoots at edges); here every view set
+starts from the triangle's 1/6, and a blurred one is a Gaussian of both.
+
 **Effective resolution.** With z canvas pixels to an output pixel, a crop of N pixels shows no more than ``min(1, z) N``
 would: an enlarged crop is blurry, which tells z, and so how large its box is. This is the blur shortcut. The filter's
 variance is ``1 / (6 min(1, z)^2)`` in squared output pixels; :func:`extra_variance` is what it lacks to an effective

@@ -35,10 +35,10 @@ from ....errors import InputError
 from ....views.keyed_random import sample_keys
 from ....views.sampler import ViewSampler
 from ....views.spec import ViewSpec
+from ...accuracy import accuracy_measures, check_labels
 from ...features import ProbeImages
 from ...model import EvaluatedModel, Role
 from ...task import Task, TaskResult, TaskSkipped, option
-from ..accuracy import accuracy_measures, check_labels
 from .layer_decay import parameter_groups
 from .stock_classifier import stock_classifier
 

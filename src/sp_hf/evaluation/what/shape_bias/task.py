@@ -30,15 +30,15 @@ from datasets import ClassLabel
 from torch import Tensor
 
 from ....data.canvas import UnreadableImage, make_canvas
-from ....errors import InputError
+from ...accuracy import check_labels
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
+from ...probes.linear import LinearProbe, fit_linear
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
-from ..accuracy import check_labels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import LinearProbe, fit_linear, linear_probe
+from ..linear import linear_probe
 from ..part_scenes_variants import variant_of
 from .classes import TABLES
 from .picture import draw_fractions
