@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from .errors import InputError
 from .exit import report, take_traceback
 from .flags import Parser
 
@@ -113,7 +114,7 @@ def evaluate_command(argv: list[str]) -> int:
     from .hub.push_results import destination, push_results
 
     if not args.output_dir:
-        raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+        raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
     destination(args.push_results, args.create_pr or None)  # refused now, not after hours of measuring
     evaluate_models(args, command)
     result = push_results(args.output_dir, args.push_results, create_pr=args.create_pr or None)

@@ -146,7 +146,7 @@ class Encoder(nn.Module):
             ValueError: a model that takes no mask.
         """
         if not self.supports_content_mask:
-            raise ValueError(
+            raise InputError(
                 f"{self._name()} cannot put a mask token in place of patches; use one of"
                 f" {', '.join(content_mask_types())}"
             )
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
             ValueError: no ``SPViTModel``, or a side below 1.
         """
         if not self.supports_token_control:
-            raise ValueError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
+            raise InputError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
         self.model.add_position_field(side)
 
     @property
@@ -295,7 +295,7 @@ class Encoder(nn.Module):
             )
         if masked is not None:
             if not self.supports_content_mask or find(self.model, self.facts.mask_token) is None:
-                raise ValueError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
+                raise InputError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
             control["bool_masked_pos"] = masked
         outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
         return self._read(outputs, grid)

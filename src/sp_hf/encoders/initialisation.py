@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import InputError
 from .facts import TIMM, Dimensions, describe, find
 from .sincos_positions import sincos_positions
 

@@ -102,7 +102,7 @@ def _read_config(path: Path) -> PreTrainedConfig:
     if not file.is_file():
         inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
-        raise FileNotFoundError(f"no configuration at {file}{hint}")
+        raise NotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))
 
 

@@ -48,7 +48,7 @@ class SPViTModel(ViTModel):
             ValueError: a side below 1.
         """
         if side < 1:
-            raise ValueError(f"position_field is {side}; it must be at least 1 entry a side")
+            raise InputError(f"position_field is {side}; it must be at least 1 entry a side")
         self.config.position_field = side
         table = self._table().detach()  # [h, w, D]
         if table.is_meta:  # weights come later
@@ -132,7 +132,7 @@ class SPViTModel(ViTModel):
         if masked is None:
             return patches
         if self.embeddings.mask_token is None:
-            raise ValueError("bool_masked_pos, but the model was built without a mask token: use_mask_token=True")
+            raise InputError("bool_masked_pos, but the model was built without a mask token: use_mask_token=True")
         return torch.where(masked[..., None], self.embeddings.mask_token.to(patches.dtype), patches)
 
     def _with_class_token(self, patches: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class SPViTModel(ViTModel):
         if flips is not None and boxes is None:
             raise InputError("position_flips without position_boxes: positions laid over the view are never mirrored")
         if given := sorted(name for name, value in kwargs.items() if value is not None):
-            raise ValueError(f"{', '.join(given)} cannot be combined with token control, nor with a position field")
+            raise InputError(f"{', '.join(given)} cannot be combined with token control, nor with a position field")
 
 
 def _gather(patches: Tensor, visible: Tensor | None) -> Tensor:

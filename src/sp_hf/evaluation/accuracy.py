@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import DataError
 from .measure import Measure
 
 _SHOWN = 5

@@ -22,6 +22,7 @@ from transformers.utils import ModelOutput
 
 from ..encoders.encoder import Encoder
 from ..encoders.facts import content_mask_types
+from ..errors import InputError
 from ..objectives import build_objective, to_entry
 from ..objectives.base import Batch, Objective, Progress
 from ..views.layout import parents_first
@@ -110,14 +111,14 @@ class SPForPreTraining(PreTrainedModel):
         """Raise ``ValueError`` unless the encoder can do what the objective asks of it."""
         kind = self.encoder.config.model_type
         if objective.needs_content_mask and not self.encoder.supports_content_mask:
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} puts a mask token in place of patches, which {kind!r} has no argument for; use one"
                 f" of {', '.join(content_mask_types())}."
             )
         crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
         if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
             does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
                 " which is then built as SPViTModel."
             )

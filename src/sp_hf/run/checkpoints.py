@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..errors import DiskFullError, NotFoundError
 from .folder import STAGING_PREFIX, RunFolder
 
 
@@ -36,7 +37,7 @@ def resolve_checkpoint(resume: str | None, run: str | Path) -> Path | None:
     path = Path(resume)
     if not (path / "trainer_state.json").is_file():
         there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{path} is no checkpoint (it has no trainer_state.json)."
             + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
         )

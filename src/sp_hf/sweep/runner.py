@@ -16,6 +16,7 @@ from types import FrameType
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import RunError
 from ..run.folder import RunFolder
 from .jobs import Job, write_recipe_of
 

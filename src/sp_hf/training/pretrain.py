@@ -17,6 +17,7 @@ from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.loading import loaded_commit, resolve_encoder
+from ..errors import FolderTakenError, InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError

@@ -58,7 +58,7 @@ def relation_std(spec: ViewSpec, units: Units) -> tuple[float, float]:
         ValueError: boxes that are not the spec's own: inside other views, or given.
     """
     if spec.inside is not None or spec.boxes is not None:
-        raise ValueError(
+        raise InputError(
             "views inside others, or around given boxes, have relations that their spec does not tell; say target_std"
         )
     with torch.device("cpu"):  # transformers builds models on the meta device, where nothing can be drawn

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .keyed_random import uniform_streams
 from .layout import layout_boxes, layout_numbers, parents_first, position_boxes
 from .photometric import NUMBERS, colour_matrices, finish, jitter_from
@@ -57,9 +58,9 @@ class Views(NamedTuple):
             ValueError: nobody can say where the pixels lie, or they are turned.
         """
         if self.boxes is None or self.flips is None:
-            raise ValueError("positions: crop, but these views have no boxes or flips; give them, or positions: view.")
+            raise InputError("positions: crop, but these views have no boxes or flips; give them, or positions: view.")
         if self.angles is not None:
-            raise ValueError("positions: crop, but these views are turned; leave out their rotation.")
+            raise InputError("positions: crop, but these views are turned; leave out their rotation.")
         return self.boxes if self.position_boxes is None else self.position_boxes
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
+from ...errors import InputError
 from ..accuracy import accuracy_measures, check_labels
 from ..model import EvaluatedModel
 from ..probes.knn import NEIGHBOURS, TEMPERATURE, evaluate_knn

@@ -107,7 +107,7 @@ class Robustness(Task):
 
     def among(self, models: Sequence[EvaluatedModel]) -> Robustness:
         if self.baseline in (RANDOM, PIXELS) and self.baseline not in [model.name for model in models]:
-            raise ValueError(f"{self.baseline} is not in this run: {', '.join(model.name for model in models)}")
+            raise InputError(f"{self.baseline} is not in this run: {', '.join(model.name for model in models)}")
         return dataclasses.replace(self, models=tuple(models))
 
     def prepare(self, data: EvaluationData) -> None:
@@ -120,7 +120,7 @@ class Robustness(Task):
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
-            raise ValueError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
+            raise InputError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         baseline = self._baseline(model, data)

@@ -30,6 +30,7 @@ from datasets import ClassLabel
 from torch import Tensor
 
 from ....data.canvas import UnreadableImage, make_canvas
+from ....errors import InputError
 from ...accuracy import check_labels
 from ...features import ImageSample
 from ...measure import Measure

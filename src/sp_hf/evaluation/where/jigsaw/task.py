@@ -127,7 +127,7 @@ class Jigsaw(Task):
     def prepare(self, data: EvaluationData) -> None:
         n = len(part_of(data, data.train, self.images or None).rows)
         if n < MIN_IMAGES:
-            raise ValueError(
+            raise InputError(
                 f"{n} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more"
                 " (--max_images, --jigsaw_images)"
             )

@@ -135,7 +135,7 @@ def check_enough_images(data: EvaluationData, images: int | None) -> None:
     """Raise ValueError if there are too few training images for a probe that holds some of them out."""
     count = min(len(data.train.rows), images or len(data.train.rows))
     if count < MIN_IMAGES:
-        raise ValueError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
+        raise InputError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
 
 
 def probe_relations(
