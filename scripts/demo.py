@@ -21,7 +21,7 @@ from typing import Any
 from sp_hf.cli import run
 from sp_hf.evaluation.command import evaluate_models, parser
 from sp_hf.evaluation.model import RANDOM
-from sp_hf.flags import Parser
+from sp_hf.flags import FlagParser
 from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import parse_run
@@ -38,7 +38,7 @@ FIGURES = {  # title: task, measure
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .errors import InputError
 from .exit import report, take_traceback
-from .flags import Parser
+from .flags import FlagParser
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
@@ -133,7 +133,7 @@ def export_command(argv: list[str]) -> int:
     """``sp-hf export RUN DIRECTORY``."""
     from .run.export import export
 
-    parser = Parser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
+    parser = FlagParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
     parser.add_argument("run", help="run folder, or one checkpoint of it")
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")

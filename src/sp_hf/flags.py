@@ -1,33 +1,35 @@
-"""Command lines: a parser whose mistakes are :class:`~sp_hf.errors.UsageError`, and one spelling of flags."""
+"""How flags are spelled, alike in every command: ``--dataset_split`` or ``--dataset-split``, old names with a notice.
+
+A command line that cannot be read is one sentence, a :class:`~sp_hf.errors.UsageError`.
+
+Help shows one spelling, with underscores: that of recipes and of Python's keyword arguments.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import sys
-from collections.abc import Iterable
-from typing import NoReturn
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from .errors import UsageError
 
+logger = logging.getLogger(__name__)
 
-class Parser(argparse.ArgumentParser):
-    """argparse's, but a wrong flag or value is one sentence, not two hundred lines of usage; nothing is abbreviated."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+def renamed_option(name: str, renamed: Mapping[str, str], prefix: str = "") -> str:
+    """What an option is called today; says so where its old name was used."""
+    if name not in renamed:
+        return name
+    logger.warning("%s%s is now called %s%s", prefix, name, prefix, renamed[name])
+    return renamed[name]
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} ({self.prog} --help lists what there is)")
 
-    def parse_known_args(self, args: list[str] | None = None, namespace: argparse.Namespace | None = None):  # noqa: ANN201
-        return super().parse_known_args(with_underscores(sys.argv[1:] if args is None else args), namespace)
-
-    def parse_args(self, args: list[str] | None = None, namespace: argparse.Namespace | None = None):  # noqa: ANN201
-        found, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(unknown_flag(unknown[0], self._option_string_actions))
-        return found
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean ...?"`` where something is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_flag(word: str, known: Iterable[str]) -> str:
@@ -37,19 +39,44 @@ def unknown_flag(word: str, known: Iterable[str]) -> str:
     return f"unknown flag {word!r}{did_you_mean(word, known)}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean ...?"`` where something is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+class FlagParser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` that takes hyphens for underscores, and old names of flags.
 
+    Args:
+        renamed: today's names by old ones, without dashes.
+        kwargs: of ``ArgumentParser``. Flags are never abbreviated: ``--task`` is a mistake, not ``--tasks``.
+    """
 
-def with_underscores(argv: list[str]) -> list[str]:
-    """Flags with underscores, however they were written: ``--output-dir=a-b`` to ``--output_dir=a-b``."""
-    return [_with_underscores(word) for word in argv]
+    def __init__(self, *args: Any, renamed: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        self._renamed = dict(renamed or {})
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As ``ArgumentParser``'s; ``args`` must be given."""
+        return super().parse_known_args([self._spelled(word) for word in args or ()], namespace)
 
-def _with_underscores(word: str) -> str:
-    if not word.startswith("--") or len(word) == 2:
-        return word
-    flag, equals, value = word[2:].partition("=")
-    return f"--{flag.replace('-', '_')}{equals}{value}"
+    def _spelled(self, word: str) -> str:
+        """The flag as the parser knows it; anything else as it is."""
+        if not word.startswith("--"):
+            return word
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        name = renamed_option(name, self._renamed, "--")
+        return f"--{name}{equals}{value}" if f"--{name}" in self._option_string_actions else word
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As ``ArgumentParser``'s.
+
+        Raises:
+            UsageError: an unknown flag, a missing argument, or a value of the wrong type.
+        """
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(unknown_flag(unknown[0], self._option_string_actions))
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence in place of two hundred lines of usage."""
+        raise UsageError(f"{message} ({self.prog} --help lists what there is)")

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
-from ..flags import Parser
+from ..flags import FlagParser
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import open_model
@@ -81,7 +80,7 @@ _SOURCE_FLAGS = (
 
 def parser(prog: str) -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
-    made = Parser(
+    made = FlagParser(
         prog=prog,
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import enable_progress_bars
 
-from ..flags import Parser
+from ..flags import FlagParser
 from ..run.export import find_weights
 from ..run.folder import PRETRAINING
 from .failures import PushError
@@ -66,7 +66,7 @@ def _push(files: dict[str, Path], there: Destination, args: argparse.Namespace) 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = FlagParser(
         prog="sp-hf push",
         description="Share a run on the Hub: the stock encoder, which AutoModel loads, and all it takes to train on.",
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..boundary import reading_checkpoint
 from ..encoders.encoder import Encoder
 from ..encoders.facts import content_mask_types
 from ..errors import InputError

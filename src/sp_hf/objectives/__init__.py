@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_at_least
+from .validation import check_positive
 from .what.dino import DINO
 from .what.ibot import IBOT
 from .what.mae import MAE

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..boundary import NO_ROOM
 from ..errors import DiskFullError, NotFoundError
 from .folder import STAGING_PREFIX, RunFolder
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from transformers import HfArgumentParser
 
 from ..boundary import refusals_of
 from ..errors import RecipeError, UsageError
-from ..flags import Parser, did_you_mean, unknown_flag
+from ..flags import FlagParser, did_you_mean, unknown_flag
 from ..objectives import parse_entry
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
 from .limits import check_options
-from .recipe_file import read_recipe
+from .recipe_file import read_recipe, write_recipe
+
+__all__ = ["RecipeError", "merge_objectives", "parse_run", "read_recipe", "write_recipe"]
 
 
-class _RunParser(HfArgumentParser, Parser):
-    """transformers' parser of dataclasses, with this package's errors."""
-
-    def error(self, message: str) -> NoReturn:
-        Parser.error(self, message)
-
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        return Parser.parse_args(self, *args, **kwargs)
+class _RunParser(FlagParser, HfArgumentParser):
+    """transformers' parser of dataclasses, with our spelling of flags."""
 
 
 def run_parser() -> HfArgumentParser:
@@ -46,7 +42,7 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         InputError: an objective is unknown, or an option of one is wrong.
         SystemExit: argparse's, for ``--help``.
     """
-    first = Parser(prog="sp-hf pretrain", add_help=False)
+    first = FlagParser(prog="sp-hf pretrain", add_help=False)
     first.add_argument("--recipe")
     found, rest = first.parse_known_args(argv)
     parser = run_parser()
@@ -68,30 +64,6 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
     if training.output_dir is None or training.output_dir == "trainer_output":
         training.output_dir = str(Path("runs") / (Path(found.recipe).stem if found.recipe else "pretrain"))
     return model, data, training
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file (read with the safe loader).
-
-    Raises:
-        RecipeError: no such file, not YAML, or not a mapping.
-    """
-    path = Path(path)
-    if not path.is_file():
-        here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(here)}." if here else ""))
-    try:
-        recipe = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"{path} must hold a mapping of options, not {type(recipe).__name__}.")
-    return recipe
-
-
-def write_recipe(path: Path, options: dict[str, Any]) -> None:
-    """A run's options as a recipe that :func:`read_recipe` reads again."""
-    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A recipe's YAML file as a mapping: the safe loader, and no key twice."""
+"""A recipe's YAML file: read with the safe loader, no key twice; written whole."""
 
 from __future__ import annotations
 
@@ -48,3 +48,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     if odd:
         raise RecipeError(f"{path}: {odd[0]!r} is not the name of an option")
     return recipe
+
+
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -14,7 +14,7 @@ from ..data.datasets import EMBEDDED
 from ..data.sources import DatasetLoadError, locate
 from ..errors import InputError
 from ..evaluation.command import parser as evaluation_parser
-from ..flags import Parser
+from ..flags import FlagParser
 from ..run.recipe import RecipeError
 from ..whole_file import write_whole
 from .collect import collect
@@ -26,7 +26,7 @@ from .runner import run_jobs
 
 def sweep_command(argv: list[str]) -> int:
     """Entry point of ``sp-hf sweep``; returns the exit status."""
-    parser = Parser(
+    parser = FlagParser(
         prog="sp-hf sweep",
         description="An experiment: runs over seeds, measured alike, in one report. What is done is skipped.",
     )

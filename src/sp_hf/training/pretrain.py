@@ -27,7 +27,7 @@ from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.environment import write_environment
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, new_folder
 from ..run.recipe import write_recipe
 from . import callbacks
 from .diagnosis import Diagnosis
@@ -71,6 +71,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    check_run(args)
     run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
@@ -104,7 +105,6 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         check_disk(output, model)
     if args.process_index == 0:
         remove_leftovers(output)
-        check_disk(output, model)
         write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
         write_environment(run.environment, args.world_size)
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
@@ -205,7 +205,8 @@ def build_trainer(
             )
         canvases = CanvasDataset(images, canvas_size, box_columns=model.box_columns)
         data = {"train_dataset": canvases, "data_collator": CanvasCollator()}
-    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+    with refusals_of("transformers' Trainer"):
+        trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps

@@ -15,7 +15,6 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ....errors import InputError
 from ...features import Features
 from ...probes.hold_out import hold_out
 from ...probes.ridge import fit_ridge
