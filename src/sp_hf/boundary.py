@@ -13,6 +13,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import (
     CheckpointError,
@@ -20,12 +22,16 @@ from .errors import (
     DeviceError,
     DiskFullError,
     FileError,
+    FolderTakenError,
     HubError,
     InputError,
     NotFoundError,
     PackageError,
     SpHfError,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FILE_PROBLEMS = {
@@ -172,6 +178,40 @@ def _no_answer() -> tuple[type[BaseException], ...]:
 
     http_error = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever huggingface_hub is built on
     return (http_error, ConnectionError, TimeoutError, LocalEntryNotFoundError)
+
+
+def check_folder(flag: str, path: str | Path) -> None:
+    """Refuse a place where no folder can be made.
+
+    Raises:
+        FolderTakenError: the path, or a part of it, is a file.
+        FileError: it may not be written to.
+    """
+    path = Path(path)
+    there = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    if not there.is_dir():
+        raise FolderTakenError(f"{flag} {path}: {there} is a file; choose a folder")
+    if not os.access(there, os.W_OK):
+        raise FileError(f"{flag} {path}: {there} may not be written to; choose another folder")
+
+
+def open_device(name: str | None) -> torch.device:
+    """The device of that name; ``None``: cuda where there is one.
+
+    Raises:
+        DeviceError: no such device here.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend refuses in its own way
+        raise DeviceError(f"--device {name}: there is no such device here; there are: {', '.join(there)}") from error
+    return device
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from transformers import PreTrainedConfig
 
 from sp_hf.cli import main
 
@@ -40,6 +41,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.save_pretrained(here / "config")
     ViTModel(config, add_pooling_layer=False).save_pretrained(here / "vit")
     _damaged_models(here, (here / "vit" / "model.safetensors").read_bytes(), (here / "vit" / "config.json").read_text())
+    _damaged_run(here, config)
     _damaged_images(here)
     (here / "file").write_text("no folder")
     (here / "empty").mkdir()
@@ -65,6 +67,15 @@ def _damaged_models(here: Path, weights: bytes, config: str) -> None:
     (here / "pickled").mkdir()
     (here / "pickled" / "config.json").write_text(config)
     (here / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
+
+
+def _damaged_run(here: Path, encoder: PreTrainedConfig) -> None:
+    from sp_hf.model.configuration import SPConfig
+    from sp_hf.model.modeling import SPForPreTraining
+
+    SPForPreTraining(SPConfig(encoder, RECIPE["objectives"])).save_pretrained(here / "cut-run")
+    weights = here / "cut-run" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
 
 
 def _damaged_images(here: Path) -> None:
@@ -118,8 +129,6 @@ def _recipes(here: Path) -> None:
         "sweep-names": {"evaluations": [["B"]]},
         "sweep-key": {"evaluatons": []},
         "sweep-recipe": {"runs": {"A": {"recipe": "nowhere.yaml"}}},
-        "sweep-task": {"evaluate": {"tasks": ["knnn"]}},
-        "sweep-flag": {"evaluate": {"tasks": ["knn"], "knn_kay": 3}},
     }.items():
         (here / f"{name}.yaml").write_text(json.dumps({**plan, **changes}))
 

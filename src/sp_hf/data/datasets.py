@@ -14,10 +14,12 @@ Nothing here runs code from a dataset: no loading scripts, no pickles.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -140,8 +142,9 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
             splits = _load_from_disk(source.arguments["path"], streaming)
         else:
             wanted = split if is_slice else None
-            splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
-    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            with _quiet_datasets():
+                splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
+    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, tarfile.TarError) as error:
         said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
         message = f"cannot load the {source.description}: {said or _in_short(error)}{source.if_missing}"
         raise DatasetLoadError(message) from error
@@ -151,6 +154,17 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
     if chosen not in splits:
         raise DatasetLoadError(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
     return splits[chosen], chosen
+
+
+@contextlib.contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Without datasets' own report of an error, which it raises as well."""
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
 
 
 def _in_short(error: BaseException) -> str:

@@ -10,8 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..boundary import check_folder, open_device
 from ..flags import FlagParser
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
@@ -32,10 +31,12 @@ def evaluate_models(args: argparse.Namespace, command: str) -> None:
     Raises:
         ValueError: data, options or models with which a task cannot work.
     """
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if args.output_dir:
+        check_folder("--output_dir", args.output_dir)
+    if not args.no_cache and args.cache_dir:
+        check_folder("--cache_dir", args.cache_dir)
+    device = open_device(args.device)
     tasks = build_tasks(args.tasks, vars(args))
-    names = dict.fromkeys(args.models)
-    models = [open_model(name, size=args.size, device=device, seed=args.seed) for name in names]
     source = DataSource(**{name: getattr(args, name) for name in _SOURCE_FLAGS}, max_images=args.max_images or None)
     cache = FeatureCache(None if args.no_cache else args.cache_dir or default_cache_dir())
     data = EvaluationData(
@@ -46,6 +47,8 @@ def evaluate_models(args: argparse.Namespace, command: str) -> None:
         num_workers=args.num_workers,
         progress=sys.stderr.isatty(),
     )
+    names = dict.fromkeys(args.models)
+    models = [open_model(name, size=args.size, device=device, seed=args.seed) for name in names]
     everyone = with_controls(models, args.seed, tasks)
     folder = Path(args.output_dir) if args.output_dir else None
     done: list[TaskReport] = []

@@ -69,6 +69,9 @@ class EvaluationData:
         progress: bool = False,
         keep_pixels: bool = False,
     ) -> None:
+        for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
         self.source, self.seed, self.progress = source, seed, progress
         self.cache = cache or FeatureCache(None)
         self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels

@@ -166,6 +166,8 @@ def open_model(
     Raises:
         ValueError, FileNotFoundError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and :class:`Preprocess`.
     """
+    if size is not None and size < 1:
+        raise InputError(f"size is {size} px; it must be at least 1")
     name, place = split_name(text)
     inside = RunFolder(Path(place)).encoder
     source = str(inside if inside.is_dir() else place)

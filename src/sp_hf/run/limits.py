@@ -7,6 +7,7 @@ change nothing here, or break what this package promises, and are refused rather
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -127,7 +128,9 @@ WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {  # option: its default, and why n
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "save_strategy": ("no", "steps", "epoch"),
+    "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
 }
+_JSON = ("lr_scheduler_kwargs", "fsdp_config", "accelerator_config", "gradient_checkpointing_kwargs")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -152,6 +155,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and _plain(value) not in choices:
             raise RecipeError(f"--{name} is {_plain(value)!r}; it must be one of {', '.join(choices)}")
+    for name in _JSON:
+        _check_json(name, options.get(name))
     if _plain(options.get("lr_scheduler_type")) == "reduce_lr_on_plateau":
         raise RecipeError(f"--lr_scheduler_type reduce_lr_on_plateau cannot be used: {_EVALUATION}")
     momentum = options.get("teacher_momentum")
@@ -166,6 +171,15 @@ def _check_number(name: str, value: Any, limit: Limit) -> None:
         raise RecipeError(f"--{name} is {value!r}; it must be a number") from None
     if not limit.admits(number):
         raise RecipeError(f"--{name} is {value}; it must be {limit}")
+
+
+def _check_json(name: str, value: Any) -> None:
+    """transformers takes such options as text, too: JSON, or the name of a file of it."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            json.loads(value)
+        except ValueError as error:
+            raise RecipeError(f"--{name} {value} is not JSON ({error})") from None
 
 
 def _plain(value: Any) -> Any:

@@ -53,6 +53,7 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
             raise RecipeError(f"{found.recipe}: unknown option {key!r}{did_you_mean(key, known)}")
     if not isinstance(recipe.get("objectives", []), list):
         raise RecipeError(f"{found.recipe}: objectives is {recipe['objectives']!r}; it must be a list, as in [dino]")
+    check_options(recipe)
     parser.set_defaults(**recipe)
     options, unknown = parser.parse_known_args(rest)
     if unknown:

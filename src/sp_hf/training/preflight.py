@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
-from ..boundary import refusals_of, require_package
-from ..errors import FolderTakenError
+from ..boundary import check_folder, refusals_of, require_package
 from ..run.arguments import PretrainingArguments
 
 _TRACKER_PACKAGES = {"comet_ml": "comet_ml", "dagshub": "dagshub", "azure_ml": "azureml", "flyte": "flytekit"}
@@ -23,7 +20,7 @@ def check_run(args: PretrainingArguments) -> None:
         InputError: transformers does not know the tracker, or refuses options of the optimizer or of the schedule.
         FolderTakenError: the run folder's path, or a part of it, is a file.
     """
-    check_folder(Path(args.output_dir))
+    check_folder("--output_dir", args.output_dir)
     with refusals_of(f"--report_to {' '.join(args.report_to)}"):
         get_reporting_integration_callbacks(args.report_to)
     for tracker in args.report_to:
@@ -32,13 +29,6 @@ def check_run(args: PretrainingArguments) -> None:
         Trainer.get_optimizer_cls_and_kwargs(args)
     with refusals_of(f"--lr_scheduler_type {args.lr_scheduler_type.value}, --lr_scheduler_kwargs"):
         _try_schedule(args)
-
-
-def check_folder(path: Path) -> None:
-    """Raise :class:`~sp_hf.errors.FolderTakenError` where ``path`` cannot be a folder."""
-    taken = next((folder for folder in (path, *path.parents) if folder.exists() and not folder.is_dir()), None)
-    if taken is not None:
-        raise FolderTakenError(f"--output_dir {path}: {taken} is a file; choose a folder")
 
 
 def _try_schedule(args: PretrainingArguments) -> None:
