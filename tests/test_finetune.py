@@ -20,9 +20,9 @@ from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, random_initialisation
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.task import TaskSkipped
-from sp_hf.evaluation.what.finetune.layer_decay import layer_ids, parameter_groups
 from sp_hf.evaluation.what.finetune.stock_classifier import stock_classifier
 from sp_hf.evaluation.what.finetune.task import Finetune, own_random_state, predict
+from sp_hf.optimisation.layer_decay import layer_ids, parameter_groups
 
 QUICK = {"epochs": 6, "batch_size": 10, "canvas_size": 24, "learning_rate": 3e-3}
 WITHOUT_CLASS = ("dinov3_vit",)

@@ -195,7 +195,7 @@ def check_folder(flag: str, path: str | Path) -> None:
         raise FileError(f"{flag} {path}: {there} may not be written to; choose another folder")
 
 
-def open_device(name: str | None) -> torch.device:
+def open_device(name: str | torch.device | None) -> torch.device:
     """The device of that name; ``None``: cuda where there is one.
 
     Raises:

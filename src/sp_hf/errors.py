@@ -7,6 +7,7 @@ kind                       what it is about                                  is 
 :class:`InputError`        a value, option or recipe that cannot be used     ``ValueError``
 :class:`DataError`         a dataset, column, image or label                 ``ValueError``
 :class:`CheckpointError`   weights or a configuration that are not whole     ``ValueError``
+:class:`UnknownNameError`  a metric, task or model that results do not have  ``KeyError``
 :class:`NotFoundError`     a file or folder that is not there                ``FileNotFoundError``
 :class:`FolderTakenError`  a place that holds something else                 ``FileExistsError``
 :class:`FileError`         a file or folder that cannot be read or written   ``OSError``
@@ -44,7 +45,13 @@ class RecipeError(InputError):
 
 
 class InputTypeError(SpHfError, TypeError):
-    """An object of another kind than is asked for."""
+    """An object of another kind than is asked for, or an argument that is not known."""
+
+
+class UnknownNameError(SpHfError, KeyError):
+    """A name that is not among those there are."""
+
+    __str__ = Exception.__str__  # KeyError's is the repr
 
 
 class DataError(SpHfError, ValueError):

@@ -109,7 +109,6 @@ def _recipes(here: Path) -> None:
         "twice": "learning_rate: 0.1\nseed: 1\nlearning_rate: 0.2\n",
         "unknown": "learning_rat: 0.1\n",
         "text-rate": "learning_rate: fast\n",
-        "one-objective": "objectives: dino\n",
         "number-key": "1: 2\n",
         "nameless": "objectives: [{weight: 1}]\n",
         "typo-option": "objectives: [{name: dino, prototipes: 3}]\n",

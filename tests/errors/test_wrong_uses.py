@@ -181,7 +181,6 @@ RECIPES = [
     ("twice", "'learning_rate' stands there a second time, in line 3"),
     ("unknown", "did you mean 'learning_rate'"),
     ("text-rate", "fast"),
-    ("one-objective", "must be a list"),
     ("number-key", "1"),
     ("nameless", "name"),
     ("typo-option", "prototipes"),

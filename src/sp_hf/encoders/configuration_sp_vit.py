@@ -11,6 +11,13 @@ class SPViTConfig(ViTConfig):
     Args:
         position_field: entries a side of a field of positions of its own (Content-position: 50); ``None``: the table of
             positions is the field.
+
+    Example:
+        >>> import sp_hf
+        >>> from transformers import ViTConfig
+        >>> config = sp_hf.SPViTConfig.from_vit(ViTConfig(image_size=96))
+        >>> config.model_type, config.image_size, type(config.to_vit()).__name__
+        ('sp_vit', 96, 'ViTConfig')
     """
 
     model_type = "sp_vit"

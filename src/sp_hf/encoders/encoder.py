@@ -41,7 +41,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoding(NamedTuple):
-    """Features of a batch. Leading dimensions may be split ([B, V, ...]) by the caller."""
+    """Features of a batch. Leading dimensions may be split ([B, V, ...]) by the caller.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> encoding = sp_hf.resolve_encoder("vit-micro-8", image_size=32)(torch.rand(2, 3, 32, 32))
+        >>> isinstance(encoding, sp_hf.Encoding), encoding.cls.shape, encoding.patches.shape, encoding.grid
+        (True, torch.Size([2, 128]), torch.Size([2, 16, 128]), (4, 4))
+    """
 
     cls: Tensor  # [..., D]
     patches: Tensor  # [..., N, D], row-major; with ``visible``, [..., n, D] in the order asked for
@@ -65,6 +72,14 @@ class Encoder(nn.Module):
 
     Raises:
         ValueError: unsupported model type, patches that are not square, or channels other than 3.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> from transformers import ViTConfig, ViTModel
+        >>> sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        >>> encoder = sp_hf.Encoder(ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8), add_pooling_layer=False))
+        >>> encoder.patches_of(48), encoder(torch.rand(1, 3, 48, 48)).cls.shape  # pixels in [0, 1], of any size
+        ((6, 6), torch.Size([1, 24]))
     """
 
     def __init__(

@@ -30,6 +30,14 @@ class SPViTModel(ViTModel):
     """``ViTModel`` with control over tokens and positions.
 
     Unlike ``ViTModel`` it has no pooler unless asked for one: nothing here trains it.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        >>> model = sp_hf.SPViTModel(sp_hf.SPViTConfig(**sizes, image_size=32, patch_size=8))
+        >>> tokens = model(torch.rand(1, 3, 32, 32), visible=torch.tensor([[0, 5, 10]])).last_hidden_state
+        >>> tokens.shape  # the class token and three of sixteen patches
+        torch.Size([1, 4, 24])
     """
 
     config: SPViTConfig

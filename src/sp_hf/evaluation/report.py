@@ -3,8 +3,9 @@
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
+    options     what decides the figures, resolved: {tasks: {task: settings}, data, seed, size}
     data        {train: {description, images}, validation: {description, images}}
-    models      [{name, role: model | random | pixels | cues, architecture, identity, size, source}]
+    models      [{name, role: model | random | pixels | cues, architecture, identity, size, source, weights}]
     tasks       {task: {kind: what | where, settings, headline: [measure],
                         results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance}},
                                           details, seconds}},
@@ -14,7 +15,7 @@
     reference   name of the model that differences are taken from
 
 ``value`` is a fraction also where ``percent`` says that it is shown times 100; ``low`` and ``high`` bound the 95 %
-interval; ``n`` is the number of images.
+interval; ``n`` is the number of images. ``weights`` is the SHA-256 of a folder's safetensors, else ``null``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ PACKAGES = ("torch", "transformers", "datasets", "numpy", "pillow")
 
 
 def results_dict(
-    reports: Sequence[TaskReport], models: Sequence[EvaluatedModel], data: EvaluationData, command: str = ""
+    reports: Sequence[TaskReport],
+    models: Sequence[EvaluatedModel],
+    data: EvaluationData,
+    command: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that ``results.json`` holds (see the module's docstring)."""
     reference = reference_of(models)
@@ -47,6 +52,7 @@ def results_dict(
         "sp_hf_version": importlib.metadata.version("sp-hf"),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
+        "options": dict(options or {}),
         "seed": data.seed,
         "environment": {name: importlib.metadata.version(name) for name in PACKAGES},
         "data": {
@@ -61,6 +67,7 @@ def results_dict(
                 "identity": model.identity,
                 "size": model.size,
                 "source": model.source,
+                "weights": model.weights,
             }
             for model in models
         ],

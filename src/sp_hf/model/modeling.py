@@ -61,6 +61,15 @@ class SPForPreTraining(PreTrainedModel):
     Raises:
         ValueError: no objectives, an unknown one, an encoder that an objective cannot use, a view size that the
             patch size does not divide, or a reference to a view set that nobody asks for.
+
+    Example:
+        >>> import sp_hf
+        >>> encoder = sp_hf.resolve_encoder("vit-micro-8", image_size=32)
+        >>> views = {"count": 2, "size": 16, "area": [0.1, 0.5]}
+        >>> where = {"name": "spatial_prediction", "views": views, "head_width": 32}
+        >>> model = sp_hf.SPForPreTraining(sp_hf.SPConfig(encoder.config, [where]), encoder)
+        >>> list(model.objectives), list(model.view_specs)
+        (['spatial_prediction'], ['spatial_prediction/local'])
     """
 
     config_class = SPConfig

@@ -153,6 +153,12 @@ class ObjectiveConfig:
 
     ``ViewSpec`` fields are declared as ``ViewSpec | dict`` (or ``| str``, a reference ``"dino/local"`` to
     another objective's view set) and made whole by :func:`sp_hf.views.spec.as_view_spec`.
+
+    Example:
+        >>> from sp_hf.objectives import parse_entry
+        >>> kind, config = parse_entry({"name": "spatial_prediction", "weight": 2.0})
+        >>> config.weight, isinstance(config, ObjectiveConfig)
+        (2.0, True)
     """
 
     weight: float = 1.0
@@ -171,6 +177,15 @@ class Objective(nn.Module):
             ``num_labels`` that is ``None`` is then read from the dataset.
         proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
         citation: BibTeX of the paper, for model cards.
+
+    Example:
+        >>> import sp_hf
+        >>> encoder = sp_hf.resolve_encoder("vit-micro-8")
+        >>> kind = sp_hf.OBJECTIVES["spatial_prediction"]
+        >>> issubclass(kind, sp_hf.Objective), kind.kind
+        (True, 'where')
+        >>> kind(kind.config_class(head_width=32), encoder).view_specs()["local"].flip
+        'shared'
     """
 
     config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig

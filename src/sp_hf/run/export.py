@@ -58,6 +58,18 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
     Raises:
         FileNotFoundError: no checkpoint there.
         ValueError: ``teacher`` asked for, but the run has none.
+
+    Example:
+        >>> import sp_hf
+        >>> from transformers import AutoModel
+        >>> where = {"name": "spatial_prediction", "views": {"count": 2, "size": 16, "area": [0.2, 0.8]}}
+        >>> run = sp_hf.pretrain(
+        ...     "vit-micro-8", [where], "part-scenes?size=32&num_images=8", output_dir="runs/mine", image_size=16,
+        ...     max_steps=1, per_device_train_batch_size=4, dataloader_num_workers=0, use_cpu=True,
+        ... )
+        >>> _ = sp_hf.export(run, "mine")
+        >>> type(AutoModel.from_pretrained("mine")).__name__
+        'ViTModel'
     """
     source = find_weights(run)
     model = SPForPreTraining.from_pretrained(source)

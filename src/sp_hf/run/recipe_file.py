@@ -26,7 +26,7 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
+def read_mapping(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
@@ -51,5 +51,5 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def write_recipe(path: Path, options: dict[str, Any]) -> None:
-    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    """A run's options as a recipe."""
     path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..boundary import reading_checkpoint, refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
+from ..data.given_images import GivenImages
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
+from ..encoders.given import describe_given
 from ..encoders.loading import loaded_commit, resolve_encoder
 from ..errors import FolderTakenError, InputError
 from ..evaluation.online import online_probe
@@ -24,6 +27,8 @@ from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
 from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
+from ..optimisation.freezing import freeze
+from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.environment import write_environment
@@ -43,24 +48,44 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class PretrainingResult:
-    """What a run came to.
+    """What a run came to. It is a path, that of the run folder: functions that take a run take it as it is.
 
     Attributes:
         output_dir: the run folder.
         step: optimizer steps done.
         stopped_by: the signal that ended it early, if one did.
+        finished: whether all steps were done; not so either where a collapse ended it.
         pushed: the finished run's address on the Hub, with ``--push_to_hub``.
         push_error: why it could not be pushed.
+
+    Example:
+        >>> from sp_hf import PretrainingResult
+        >>> result = PretrainingResult(Path("runs/mine"), step=100, stopped_by=None)
+        >>> Path(result) == result.output_dir
+        True
+        >>> result.encoder.as_posix()  # AutoModel.from_pretrained(result.encoder) loads it
+        'runs/mine/encoder'
     """
 
     output_dir: Path
     step: int
     stopped_by: int | None
+    finished: bool = True
     pushed: str | None = None
     push_error: str | None = None
 
+    def __fspath__(self) -> str:
+        return str(self.output_dir)
 
-def pretrain(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> PretrainingResult:
+    @property
+    def encoder(self) -> Path:
+        """The folder of the encoder as its stock class."""
+        return RunFolder(self.output_dir).encoder
+
+
+def run_pretraining(
+    model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments
+) -> PretrainingResult:
     """Run it: load, check, train, export.
 
     Raises:
@@ -93,9 +118,12 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         label_column=data_args.label_column,
         extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
     )
+    if images.streaming and args.max_steps <= 0:
+        raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
     model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
+    prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
@@ -109,6 +137,7 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
         write_environment(run.environment, args.world_size)
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
+        logger.info(args.describe_learning_rate())
     stop = callbacks.GracefulStop()
     trainer.add_callback(stop)
     if hub is not None:
@@ -124,13 +153,13 @@ def pretrain(model_args: ModelArguments, data_args: DataArguments, args: Pretrai
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished:
         trainer.save_final(run)
-    result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal)
-    return result if hub is None else _push_last(hub, result, finished)
+    result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal, finished)
+    return result if hub is None else _push_last(hub, result)
 
 
-def _push_last(hub: HubPush, result: PretrainingResult, finished: bool) -> PretrainingResult:
+def _push_last(hub: HubPush, result: PretrainingResult) -> PretrainingResult:
     """A finished run as it is; of one that was stopped, the checkpoint that is on its way."""
-    if not finished:
+    if not result.finished:
         hub.wait()
         return result
     try:
@@ -172,6 +201,18 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         teacher_momentum=args.teacher_momentum or None,
     )
     return SPForPreTraining(config, encoder)
+
+
+def prepare_student(model: SPForPreTraining, args: PretrainingArguments) -> None:
+    """What training alone does to the encoder: frozen parts, branches dropped at random. Its teacher is made before.
+
+    Raises:
+        ValueError: the encoder has no such part, or no place to drop a branch at.
+    """
+    if args.freeze is not None:
+        freeze(model.encoder, args.freeze)
+    if args.stochastic_depth > 0:
+        add_stochastic_depth(model.encoder, args.stochastic_depth)
 
 
 def build_trainer(
@@ -216,7 +257,7 @@ def build_trainer(
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
     trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
-        trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
+        trainer.add_callback(callbacks.WeightDecaySchedule(trainer, args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
@@ -258,17 +299,26 @@ def _online_probe(
 ) -> Callable[[], dict[str, float]]:
     source = DataSource(
         dataset=data_args.dataset,
-        config=data_args.dataset_config,
-        split=data_args.dataset_split,
-        revision=data_args.dataset_revision,
+        dataset_config=data_args.dataset_config,
+        dataset_split=data_args.dataset_split,
+        dataset_revision=data_args.dataset_revision,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
         validation_dataset=data_args.validation_dataset,
-        validation_split=data_args.validation_split,
+        validation_dataset_config=data_args.validation_dataset_config,
+        validation_dataset_split=data_args.validation_dataset_split,
+        validation_dataset_revision=data_args.validation_dataset_revision,
         max_images=args.probe_images,
     )
     sizes = [spec.size for spec in model.view_specs.values()]
     return online_probe(model.encoder, source, sizes, args.train_batch_size)
+
+
+def _named(value: Any) -> Any:
+    """What a recipe says of an object that Python code gave; anything else as it is."""
+    if isinstance(value, (PreTrainedModel, Encoder)):
+        return describe_given(value)
+    return str(value) if isinstance(value, (GivenImages, os.PathLike)) else value
 
 
 def _resolved(
@@ -279,7 +329,7 @@ def _resolved(
     canvas_size: int,
 ) -> dict[str, Any]:
     """Every option as it came out, in the recipe's form: our own in full, transformers' where not its default."""
-    options: dict[str, Any] = {**dataclasses.asdict(model_args), **dataclasses.asdict(data_args)}
+    options: dict[str, Any] = {name: _named(value) for name, value in {**vars(model_args), **vars(data_args)}.items()}
     options |= {"objectives": model.resolved_objectives(), "canvas_size": canvas_size}
     defaults = {f.name: _default(f) for f in dataclasses.fields(PretrainingArguments)}
     secret = {name for name in defaults if "token" in name or name in ("resume_from_checkpoint", "local_rank")}

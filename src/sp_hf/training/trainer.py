@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
@@ -23,6 +24,8 @@ from ..data.streaming import StreamPosition, streaming_dataloader
 from ..errors import InputError
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
+from ..optimisation.clipping import clip_each_gradient
+from ..optimisation.parameter_groups import groups_holding, rate_factors, split_groups
 from ..run.checkpoints import as_disk_full, publish
 from ..run.folder import RunFolder
 from ..views.keyed_random import sample_keys
@@ -75,6 +78,12 @@ class PretrainingTrainer(Trainer):
         self._staging: Path | None = None
         self._embeddings: Tensor | None = None
         self._micro_step = 0  # forwards since the last optimizer step
+        self.decayed_groups: list[int] = []  # numbers of the optimizer's groups with weight decay
+        if self.args.grad_clipping == "per_parameter" and not self._grads_are_whole():
+            raise InputError(
+                "--grad_clipping per_parameter needs each weight's own gradient, which DeepSpeed and FSDP of version 1"
+                " do not hand out: use --grad_clipping global, or fsdp_version 2."
+            )
 
     # Data -----------------------------------------------------------------------------------------------------
 
@@ -140,6 +149,28 @@ class PretrainingTrainer(Trainer):
         self._embeddings = outputs.embeddings
         self._micro_step += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """transformers' own, its groups split where layers or the patch embedding learn at rates of their own."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        optimizer, trained = super().create_optimizer(model), self.model if model is None else model
+        decay, patches = self.args.layer_decay, self.args.patch_embedding_factor
+        if (decay, patches) != (1.0, 1.0):
+            split_groups(optimizer, trained, rate_factors(self.pretraining.encoder, decay, patches))
+        self.decayed_groups = groups_holding(optimizer, trained, set(self.get_decay_parameter_names(trained)))
+        return optimizer
+
+    def _grads_are_whole(self) -> bool:
+        return not self.is_deepspeed_enabled and (not self.is_fsdp_enabled or self.accelerator.is_fsdp2)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """As ``--grad_clipping`` says; returns the norm of all gradients together, before clipping."""
+        if self.args.grad_clipping == "global":
+            return super()._clip_grad_norm(model)
+        norm = self.accelerator.clip_grad_norm_(model.parameters(), float("inf"))  # also undoes fp16's scaling
+        clip_each_gradient(model.parameters(), self.args.max_grad_norm)
+        return norm
 
     def begin_step(self) -> None:
         """Before the first forward of each optimizer step."""

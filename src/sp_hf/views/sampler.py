@@ -73,6 +73,14 @@ class ViewSampler:
 
     Args:
         specs: view sets by name.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> sampler = sp_hf.ViewSampler({"local": sp_hf.ViewSpec(count=4, size=24, area=(0.05, 0.4))})
+        >>> canvases = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+        >>> views = sampler(canvases, torch.ones(2), torch.arange(2))["local"]
+        >>> views.pixels.shape, views.boxes.shape
+        (torch.Size([2, 4, 3, 24, 24]), torch.Size([2, 4, 4]))
     """
 
     def __init__(self, specs: Mapping[str, ViewSpec]) -> None:

@@ -104,6 +104,12 @@ class ViewSpec:
     0.54, 0.21, 0.05, 0.06 with (0.3, 1.0). (``python benchmarks/blur_shortcut.py --images FOLDER``.) The range must be
     drawn from, not a point: where its end is out of a small box's reach, randomness covers for it. And the canvas must
     be large enough for the smallest box: :attr:`clean_canvas`, even if the photographs are smaller than that.
+
+    Example:
+        >>> import sp_hf
+        >>> spec = sp_hf.ViewSpec(count=4, size=32, area=(0.05, 0.4), flip="shared", effective_resolution=(0.3, 0.7))
+        >>> spec.count, spec.flip
+        (4, 'shared')
     """
 
     count: int

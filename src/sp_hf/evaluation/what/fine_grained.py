@@ -63,7 +63,7 @@ class FineGrained(Task):
         predicted = probe.predict(validation.embedding()[labelled])
         details = {
             "label_column": source.label_column,
-            "dataset": source.dataset,
+            "dataset": str(source.dataset),
             "classes": len(probe.classes),
             "train_images": probe.train_images,
             "learning_rate": probe.learning_rate,

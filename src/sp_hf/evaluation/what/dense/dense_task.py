@@ -18,7 +18,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
@@ -227,11 +227,14 @@ class DenseTask(Task):
 
     def _source(self, data: EvaluationData) -> DataSource:
         """The run's own, or another dataset, with at most ``images`` images a side."""
-        given = {
-            name: getattr(self, name)
-            for name in ("split", "validation_dataset", "validation_split", "config", "image_column")
-            if getattr(self, name) is not None
+        fields = {
+            "dataset_split": self.split,
+            "dataset_config": self.config,
+            "validation_dataset": self.validation_dataset,
+            "validation_dataset_split": self.validation_split,
+            "image_column": self.image_column,
         }
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         limits = [limit for limit in (self.images, data.source.max_images) if limit]
         given["max_images"] = min(limits, default=None)
         if self.dataset is None:

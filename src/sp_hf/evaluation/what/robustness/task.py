@@ -243,7 +243,7 @@ class Robustness(Task):
         for dataset in self.ood_dataset:
             source = DataSource(
                 validation_dataset=dataset,
-                validation_split=self.ood_split,
+                validation_dataset_split=self.ood_split,
                 label_column=self.ood_label_column,
                 max_images=self.ood_images,
             )

@@ -37,7 +37,7 @@ def collect(plan: Plan, layout: Layout, options: dict[str, Any]) -> dict[str, An
     """Everything that is done so far; see the module's docstring.
 
     Args:
-        plan, layout, options: as for :func:`~sp_hf.sweep.jobs.plan_jobs`.
+        plan, layout, options: as for :func:`~sp_hf.sweeps.jobs.plan_jobs`.
     """
     done = [job for job in plan_jobs(plan, layout, options) if not job.is_training and job.done]
     return {

@@ -4,6 +4,7 @@ Folders, under ``runs/<folder>/``, where the folder has the sweep's name if its 
 
     <run>-seed<k>/                 a run folder of sp-hf pretrain
     <run>-seed<k>.yaml             the options it was started with
+    <run>-seed<k>.job.json         what its process does: a function of sp_hf, and its arguments
     <run>-seed<k>.log              what it printed
     <run>-seed<k>.cost.jsonl       one line for each time it was started: wall and CPU seconds
     evaluation/<run>-seed<k>/      of the evaluation whose first run that is: results.json, report.md, pictures
@@ -13,15 +14,17 @@ Folders, under ``runs/<folder>/``, where the folder has the sweep's name if its 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from ..run.checkpoints import last_checkpoint
+from ..encoders.checkpoint import weights_digest
+from ..evaluation.options import EXECUTION, RENAMED, EvaluationOptions
+from ..flags import renamed_option
 from ..run.folder import RunFolder
 from ..run.recipe import RecipeError
 from .plan import Plan, PlannedRun, slug
@@ -51,25 +54,32 @@ class Layout:
 
 @dataclasses.dataclass
 class Job:
-    """One process.
+    """One process: a call of :func:`sp_hf.pretrain` or :func:`sp_hf.evaluate`.
 
     Args:
         name: for people.
-        folder: what it writes; ``folder.log`` and ``folder.cost.jsonl`` lie beside it.
-        argv: after ``sp-hf``.
+        folder: what it writes; its log, cost and job file lie beside it.
+        call: which function.
+        options: its arguments, as JSON can hold them.
         needs: folders of runs that must be finished before.
         recipe: of a training run: the options that are written for it to read.
     """
 
     name: str
     folder: Path
-    argv: list[str]
+    call: Literal["pretrain", "evaluate"]
+    options: dict[str, Any]
     needs: list[Path]
     recipe: dict[str, Any] | None = None
 
     @property
     def is_training(self) -> bool:
-        return self.recipe is not None
+        return self.call == "pretrain"
+
+    @property
+    def file(self) -> Path:
+        """Where its process reads what to do."""
+        return Path(f"{self.folder}.job.json")
 
     @property
     def done(self) -> bool:
@@ -77,32 +87,56 @@ class Job:
         return RunFolder(self.folder).finished if self.is_training else self._is_measured()
 
     def _is_measured(self) -> bool:
-        """By this very command, all tasks of it, after the runs were trained."""
+        """With the options of now, all tasks of them, on the weights that lie there now."""
         file = self.folder / "results.json"
-        if not file.is_file():
+        if not file.is_file() or not all(RunFolder(run).finished for run in self.needs):
             return False
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found, options = json.loads(file.read_text(encoding="utf-8")), self.resolved().record()
+        weights = {model["name"]: model.get("weights") for model in found["models"] if model["role"] == "model"}
         return (
-            found["command"] == shlex.join(["sp-hf", *self.argv])
-            and set(found["tasks"]) == set(tasks_of(self.argv))
-            and all(_finished_before(folder, file) for folder in self.needs)
+            found.get("options") == options
+            and found["tasks"].keys() == options["tasks"].keys()
+            and weights == {name: weights_of(Path(run)) for name, run in self.options["models"].items()}
         )
 
-    def command(self) -> list[str]:
-        """What is started now: a training run that was interrupted goes on."""
-        resumes = self.is_training and last_checkpoint(self.folder) is not None
-        return [*self.argv, *(["--resume_from_checkpoint", "last"] if resumes else [])]
+    def resolved(self) -> EvaluationOptions:
+        """What decides the metrics of an evaluation, defaults included.
+
+        Raises:
+            RecipeError: an unknown option, or one out of its range.
+        """
+        options = {name: value for name, value in self.options.items() if name not in ("models", *EXECUTION)}
+        try:
+            return EvaluationOptions.of(**options)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{self.name}: {error}") from error
+
+    def datasets(self) -> list[str]:
+        """All that its process will read."""
+        options = self.recipe or {} if self.is_training else self.options
+        named = [value for key, value in options.items() if key.endswith("dataset") and value is not None]
+        return [str(name) for value in named for name in (value if isinstance(value, list) else [value])]
+
+    def write(self) -> None:
+        """Its file, and the options of a training run as the recipe that it reads."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        if self.recipe is not None:
+            text = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
+            Path(f"{self.folder}.yaml").write_text(text, encoding="utf-8")
+        job = {"call": self.call, "options": self.options}
+        self.file.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
 
 
-def _finished_before(run: Path, file: Path) -> bool:
-    finished_at = RunFolder(run).finished_at
-    return finished_at is not None and finished_at <= file.stat().st_mtime
+def weights_of(folder: Path) -> str | None:
+    """Digest of a finished run's weights."""
+    encoder = RunFolder(folder).encoder
+    stamps = tuple((file.name, file.stat().st_mtime_ns) for file in sorted(encoder.glob("*.safetensors")))
+    return _digest_once(encoder, stamps)
 
 
-def tasks_of(argv: list[str]) -> list[str]:
-    """The values of ``--tasks``."""
-    after = argv[argv.index("--tasks") + 1 :]
-    return after[: next((i for i, word in enumerate(after) if word.startswith("--")), len(after))]
+@functools.cache
+def _digest_once(folder: Path, stamps: tuple[tuple[str, int], ...]) -> str | None:
+    return weights_digest(folder)
 
 
 def plan_jobs(plan: Plan, layout: Layout, options: Mapping[str, Any]) -> list[Job]:
@@ -114,7 +148,7 @@ def plan_jobs(plan: Plan, layout: Layout, options: Mapping[str, Any]) -> list[Jo
         options: of pretraining and evaluation alike (``dataset``, ...), which win over the plan's.
 
     Raises:
-        RecipeError: a run was started before with other options.
+        RecipeError: a run was started before with other options; or an evaluation's options are wrong.
     """
     jobs = []
     for seed in plan.seeds:
@@ -123,6 +157,8 @@ def plan_jobs(plan: Plan, layout: Layout, options: Mapping[str, Any]) -> list[Jo
     for job in jobs:
         if job.is_training:
             _check_options(job)
+        else:
+            job.resolved()
     return jobs
 
 
@@ -135,23 +171,26 @@ def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, 
         needs.append(before)
         recipe["encoder"] = str(RunFolder(before).encoder)
         recipe.pop("image_size", None)  # the encoder brings its own
-    argv = ["pretrain", "--recipe", f"{folder}.yaml", "--output_dir", str(folder), "--seed", str(seed)]
-    return Job(f"{run.name}, seed {seed}", folder, argv, needs, recipe)
+    call = {"recipe": f"{folder}.yaml", "output_dir": str(folder), "seed": seed}
+    return Job(f"{run.name}, seed {seed}", folder, "pretrain", call, needs, recipe)
 
 
 def _evaluation(plan: Plan, names: tuple[str, ...], seed: int, layout: Layout, options: Mapping[str, Any]) -> Job:
     folders = [layout.run(name, seed) for name in names]
-    flags = {"dataset": plan.runs[names[0]].options.get("dataset"), **plan.evaluate, **options}
-    argv = ["evaluate", *(f"{name}={folder}" for name, folder in zip(names, folders, strict=True))]
-    for flag, value in flags.items():
-        if value is True:
-            argv.append(f"--{flag}")
-        elif value is not None and value is not False:
-            argv += [f"--{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    argv += ["--seed", str(seed), "--cache_dir", str(layout.root / "features")]
     folder = layout.evaluation(names[0], seed)
-    argv += ["--output_dir", str(folder)]
-    return Job(f"evaluation of {', '.join(names)}, seed {seed}", folder, argv, folders)
+    given = {renamed_option(name, RENAMED): value for name, value in plan.evaluate.items()} | options
+    if "dataset" not in given:  # that of the first run, as its recipe names it
+        trained = plan.runs[names[0]].options
+        spelled = ("dataset", "dataset_config", "dataset_split", "dataset_revision")
+        given = {name: trained[name] for name in spelled if name in trained} | given
+    call = {
+        "models": {name: str(run) for name, run in zip(names, folders, strict=True)},
+        **given,
+        "seed": seed,
+        "cache_dir": str(layout.root / "features"),
+        "output_dir": str(folder),
+    }
+    return Job(f"evaluation of {', '.join(names)}, seed {seed}", folder, "evaluate", call, folders)
 
 
 def _check_options(job: Job) -> None:
@@ -167,10 +206,3 @@ def _check_options(job: Job) -> None:
             f"{job.folder} was run with {key} = {before.get(key)!r}, and the sweep now says {now.get(key)!r}"
             f" ({len(changed)} options differ). Remove that folder to run it anew, or choose another --output_dir."
         )
-
-
-def write_recipe_of(job: Job) -> None:
-    """The options of a training run, where its command reads them."""
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    if job.recipe is not None:
-        Path(f"{job.folder}.yaml").write_text(yaml.safe_dump(job.recipe, sort_keys=False, allow_unicode=True))
