@@ -251,9 +251,9 @@ def test_what_evaluate_refuses(options, kind, message):
 
 def test_old_and_hyphenated_flags_of_evaluate(caplog):
     old = ["--split", "a", "--config=b", "--revision", "c", "--validation_split", "d", "--max-images", "5"]
-    args = parser().parse_args(["m", *old, "--knn-k", "3"] if "knn_k" in vars(parser().parse_args(["m"])) else ["m", *old])
+    args = parser().parse_args(["m", *old, "--knn-neighbours", "3"])
     found = (args.dataset_split, args.dataset_config, args.dataset_revision, args.validation_dataset_split)
-    assert found == ("a", "b", "c", "d") and args.max_images == 5
+    assert found == ("a", "b", "c", "d") and (args.max_images, args.knn_neighbours) == (5, 3)
     for name in ("split", "config", "revision", "validation_split"):
         assert f"--{name} is now called --" in caplog.text
 
@@ -262,15 +262,16 @@ def test_every_command_spells_data_alike(monkeypatch):
     """The flags of pretrain, evaluate and sweep, and the arguments of the functions."""
     import inspect
 
-    from sp_hf.evaluation.command import DATA_FLAGS
+    from sp_hf.data.flags import DATA_FLAGS
     from sp_hf.run.arguments import DataArguments
-    from sp_hf.sweeps import command as sweep_command
+    from sp_hf.sweeps import sweep as sweeping
+    from sp_hf.sweeps.command import sweep_command
 
     given = {}
-    monkeypatch.setattr(sweep_command, "sweep", lambda file, **options: given.update(options) or pytest.skip)
+    monkeypatch.setattr(sweeping, "sweep", lambda file, **options: given.update(options))
     words = [word for name in DATA_FLAGS for word in (f"--{name.replace('_', '-')}", name)]
     with pytest.raises(AttributeError):  # of the stand-in's result
-        sweep_command.sweep_command(["file", *words])
+        sweep_command(["file", *words])
     assert {name: given[name] for name in DATA_FLAGS} == {name: name for name in DATA_FLAGS}
     args = vars(parser().parse_args(["m", *words]))
     assert {name: args[name] for name in DATA_FLAGS} == {name: name for name in DATA_FLAGS}

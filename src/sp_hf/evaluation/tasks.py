@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import InputError
+from .flags import options_of
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
@@ -26,12 +26,6 @@ _WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, Sh
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (*_WHERE, *_WHAT)}
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
-
-
-def options_of(task: type[Task]) -> dict[str, dataclasses.Field]:
-    """The fields of a task that are flags, by the flag's name without dashes: ``<task>_<field>``."""
-    prefix = task.name.replace("-", "_")
-    return {f"{prefix}_{field.name}": field for field in dataclasses.fields(task) if "help" in field.metadata}
 
 
 def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) -> list[Task]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers.trainer_utils import HubStrategy
+from transformers.training_args import OptimizerNames
 
 from ..errors import InputError
 from ..optimisation.arguments import OptimisationArguments
 from .limits import check_options
-
-RENAMED = {"validation_split": "validation_dataset_split"}
-"""Today's names of options, by old ones; both may be given."""
 
 
 @dataclass
@@ -124,6 +122,7 @@ class PretrainingArguments(OptimisationArguments):
     weight_decay_end: float | None = field(
         default=None, metadata={"help": "Weight decay at the end of its cosine; default: constant."}
     )
+    optim: OptimizerNames | str = field(default="adamw_torch_fused", metadata={"help": "The optimizer."})
     max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping; 0: none."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or below 1 their share."})
@@ -132,9 +131,9 @@ class PretrainingArguments(OptimisationArguments):
     dataloader_num_workers: int = field(
         default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
     )
-    dataloader_pin_memory: bool = field(
-        default=torch.accelerator.is_available(),  # without one torch warns at every epoch
-        metadata={"help": "Batches in pinned memory; default: where there is an accelerator."},
+    dataloader_pin_memory: bool | None = field(
+        default=None,  # resolved below: without an accelerator torch warns at every epoch
+        metadata={"help": "Batches in pinned memory, true or false; default: where there is an accelerator."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Not needed; off is faster."})
@@ -159,6 +158,8 @@ class PretrainingArguments(OptimisationArguments):
 
     def __post_init__(self) -> None:
         check_options(vars(self))
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = torch.accelerator.is_available()
         super().__post_init__()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
             raise InputError(
