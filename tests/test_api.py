@@ -23,6 +23,7 @@ from sp_hf.cli import main
 from sp_hf.evaluation.command import parser
 from sp_hf.evaluation.measure import Estimate
 from sp_hf.evaluation.report import terminal_table
+from sp_hf.evaluation.tasks import build_tasks
 from sp_hf.objectives import to_entry
 from sp_hf.objectives.where.spatial_prediction import SpatialPrediction
 from sp_hf.run.recipe import RecipeError, merge_objectives
@@ -107,6 +108,8 @@ def test_objectives_of_every_kind_come_to_the_same_entry():
     assert merge_objectives([entry], []) == merge_objectives([kind], [entry]) == [entry]
     assert merge_objectives([kind], []) == merge_objectives(["spatial_prediction"], [])
     assert merge_objectives(["spatial_prediction=0.5"], [])[0]["weight"] == 0.5
+    hyphens = {**entry, "name": "spatial-prediction"}
+    assert merge_objectives(["spatial-prediction"], [hyphens]) == merge_objectives([hyphens], []) == [entry]
     for wrong in (sp_hf.ObjectiveConfig(), torch.nn.Linear):
         with pytest.raises(RecipeError, match="is neither an objective nor the options of one"):
             merge_objectives([wrong], [])
@@ -256,6 +259,10 @@ def test_old_and_hyphenated_flags_of_evaluate(caplog):
     assert found == ("a", "b", "c", "d") and (args.max_images, args.knn_neighbours) == (5, 3)
     for name in ("split", "config", "revision", "validation_split"):
         assert f"--{name} is now called --" in caplog.text
+
+
+def test_tasks_are_named_with_hyphens_or_underscores():
+    assert [task.name for task in build_tasks(["relative_geometry", "relative-geometry"])] == ["relative-geometry"]
 
 
 def test_every_command_spells_data_alike(monkeypatch):

@@ -32,13 +32,13 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
     """Tasks by name, ``"all"`` for every one there is.
 
     Args:
-        names: as in :data:`TASKS`; repeated ones count once.
+        names: as in :data:`TASKS`, hyphens or underscores; repeated ones count once.
         options: values of flags by name; those that are ``None`` or of other tasks are ignored.
 
     Raises:
         ValueError: an unknown task, or an option out of its range.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted = list(dict.fromkeys(name.replace("_", "-") for name in names))
     if "all" in wanted:
         wanted = list(TASKS)
     unknown = [name for name in wanted if name not in TASKS]

@@ -107,7 +107,7 @@ def as_list(objectives: Any) -> list[Any]:
 
 
 def named_entry(item: Any) -> dict[str, Any]:
-    """The mapping that an objective's name, ``name=weight`` or mapping stands for.
+    """The mapping that an objective's name (hyphens or underscores), ``name=weight`` or mapping stands for.
 
     Raises:
         RecipeError: a mapping without a name, or a weight that is no number.
@@ -115,8 +115,9 @@ def named_entry(item: Any) -> dict[str, Any]:
     if isinstance(item, Mapping):
         if "name" not in item:
             raise RecipeError(f"an objective needs a name: {item}")
-        return dict(item)
+        return {**item, "name": str(item["name"]).replace("-", "_")}
     name, equals, weight = str(item).partition("=")
+    name = name.replace("-", "_")
     if not equals:
         return {"name": name}
     try:
