@@ -274,6 +274,8 @@ def test_every_command_spells_data_alike(monkeypatch):
     from sp_hf.sweeps import sweep as sweeping
     from sp_hf.sweeps.command import sweep_command
 
+    for function in (sp_hf.evaluate, sp_hf.sweep):
+        assert set(DATA_FLAGS) <= set(inspect.signature(function).parameters)
     given = {}
     monkeypatch.setattr(sweeping, "sweep", lambda file, **options: given.update(options))
     words = [word for name in DATA_FLAGS for word in (f"--{name.replace('_', '-')}", name)]
@@ -283,5 +285,3 @@ def test_every_command_spells_data_alike(monkeypatch):
     args = vars(parser().parse_args(["m", *words]))
     assert {name: args[name] for name in DATA_FLAGS} == {name: name for name in DATA_FLAGS}
     assert set(DATA_FLAGS) <= set(DataArguments.__dataclass_fields__)
-    for function in (sp_hf.evaluate, sp_hf.sweep):
-        assert set(DATA_FLAGS) <= set(inspect.signature(function).parameters)
