@@ -129,7 +129,7 @@ def evaluate_command(argv: list[str]) -> int:
     if output is not None:
         report, numbers = Path(output) / "report.md", Path(output) / "results.json"
         print(f"\nAll metrics, differences and pictures: {report}; the numbers: {numbers}")
-    if repo is not None:
+    if repo is not None and output is not None:
         result = push_results(output, repo, create_pr=create_pr)
         print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
     return 0

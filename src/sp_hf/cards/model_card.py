@@ -8,6 +8,7 @@ weights, and snippets are in the card only if they ran (:mod:`sp_hf.cards.snippe
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -38,8 +39,8 @@ class Figure:
 
 
 def write_card(
-    run: str | Path,
-    folder: str | Path,
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
     repo_id: str,
     *,
     license: str | None = None,

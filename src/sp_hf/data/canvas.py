@@ -147,6 +147,7 @@ def _swaps_axes(transpose: Image.Transpose) -> bool:
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
     name = image_name(image)
+    encoded: Image.Image | np.ndarray | io.BytesIO
     if isinstance(image, Image.Image | np.ndarray):
         encoded, draft_size = image, None  # drafting would change the caller's image
     else:

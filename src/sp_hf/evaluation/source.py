@@ -52,7 +52,7 @@ class DataSource:
             "extra_columns": tuple(extra_columns),
         }
         if side == "train":
-            hub = {"config": self.dataset_config, "revision": self.dataset_revision}
+            hub: dict[str, Any] = {"config": self.dataset_config, "revision": self.dataset_revision}
             return load_images(self.dataset, split=self.dataset_split, **hub, **columns)
         own = self.validation_dataset
         hub = {"config": self.validation_dataset_config, "revision": self.validation_dataset_revision}

@@ -15,6 +15,7 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from .failures import PushError
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 
 
-def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
     """{path on the Hub: local file}; changes nothing in the run folder.
 
     Args:
@@ -52,7 +53,7 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
 
 def with_card(
     files: dict[str, Path],
-    run: str | Path,
+    run: str | os.PathLike[str],
     workspace: Path,
     repo: str,
     *,

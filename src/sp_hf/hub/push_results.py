@@ -7,6 +7,7 @@ changes.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ _SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 _MAY_WRITE = ("admin", "write", "contributor")
 
 
-def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None) -> PushResult:
+def push_results(output: str | os.PathLike[str], repo: str, *, create_pr: bool | None = None) -> PushResult:
     """Merge what ``sp-hf evaluate`` measured into a model's card.
 
     Args:
@@ -88,9 +89,9 @@ def merge(card: ModelCard, results: Iterable[dict[str, Any]], name: str) -> Mode
     merged = ModelCard(str(card), ignore_metadata_errors=True)
     new = eval_results(results)
     replaced = {_about(result) for result in new}
-    kept = [result for result in merged.data.eval_results or [] if _about(result) not in replaced]
-    merged.data.eval_results = kept + new
-    merged.data.model_name = merged.data.model_name or name
+    data: Any = merged.data  # of a model's card
+    data.eval_results = [*(result for result in data.eval_results or [] if _about(result) not in replaced), *new]
+    data.model_name = data.model_name or name
     section = f"{_BEGIN}\n## What and where\n\n{results_tables(results, name)}\n{_END}"
     text = merged.text
     if _SECTION.search(text):

@@ -195,6 +195,7 @@ class Objective(nn.Module):
     needs_labels: ClassVar[bool] = False
     proposes: ClassVar[tuple[str, ...]] = ()
     citation: ClassVar[str] = ""
+    config: Any  # of config_class
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.trainer_utils import HubStrategy
@@ -60,6 +62,15 @@ class ModelArguments:
         default_factory=list,
         metadata={"help": "The EMA teacher's momentum, start and end; default: the objectives'."},
     )
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The objectives' entries, once a recipe and flags have been resolved."""
+        return self.objectives  # type: ignore[return-value]  # flags give names, which resolve_run makes whole
+
+    @entries.setter
+    def entries(self, entries: list[dict[str, Any]]) -> None:
+        self.objectives = entries  # type: ignore[assignment]
 
 
 @dataclass
@@ -131,8 +142,8 @@ class PretrainingArguments(OptimisationArguments):
     dataloader_num_workers: int = field(
         default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
     )
-    dataloader_pin_memory: bool | None = field(
-        default=None,  # resolved below: without an accelerator torch warns at every epoch
+    dataloader_pin_memory: bool | None = field(  # type: ignore[assignment]  # None until it is resolved below
+        default=None,  # without an accelerator torch warns at every epoch
         metadata={"help": "Batches in pinned memory, true or false; default: where there is an accelerator."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off."})
@@ -156,13 +167,19 @@ class PretrainingArguments(OptimisationArguments):
     hub_card: bool = field(default=True, metadata={"help": "Push a model card with the finished run."})
     stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
 
+    @property
+    def folder(self) -> Path:
+        """The run folder, once a recipe and flags have been resolved."""
+        return Path(self.output_dir or "")
+
     def __post_init__(self) -> None:
         check_options(vars(self))
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.accelerator.is_available()
         super().__post_init__()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+            strategy = HubStrategy(self.hub_strategy).value
             raise InputError(
-                f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
+                f"--hub_strategy {strategy} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )

@@ -19,7 +19,7 @@ from ..whole_file import write_whole
 from .probes import Say
 from .uploads import open_upload
 
-COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 2}
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 """Of everything that computes: so many at a time, the others wait in a queue."""
 
 F = TypeVar("F", bound=Callable)
@@ -60,7 +60,7 @@ def upload_box(**options: Any) -> gr.Image:
     does it with both.
     """
     box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
-    box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
+    box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)  # type: ignore[method-assign]
     return box
 
 
@@ -121,7 +121,8 @@ def picture_box(alt: str, elem_id: str) -> gr.Image:
         container=False,
         format="png",
     )
-    box.postprocess = lambda picture: None if picture is None else sent(picture, Path(box.GRADIO_CACHE))
+    keep = Path(box.GRADIO_CACHE)
+    box.postprocess = lambda picture: None if picture is None else sent(picture, keep)  # type: ignore[assignment, method-assign]
     return box
 
 

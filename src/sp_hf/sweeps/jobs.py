@@ -179,7 +179,8 @@ def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, 
 def _evaluation(plan: Plan, names: tuple[str, ...], seed: int, layout: Layout, options: Mapping[str, Any]) -> Job:
     folders = [layout.run(name, seed) for name in names]
     folder = layout.evaluation(names[0], seed)
-    given = {renamed_option(name, RENAMED): value for name, value in plan.evaluate.items()} | options
+    given = {renamed_option(name, RENAMED): value for name, value in plan.evaluate.items()}
+    given.update(options)
     if "dataset" not in given:  # that of the first run, as its recipe names it
         trained = plan.runs[names[0]].options
         spelled = ("dataset", "dataset_config", "dataset_split", "dataset_revision")

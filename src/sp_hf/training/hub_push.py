@@ -58,7 +58,7 @@ class HubPush(TrainerCallback):
         """
         if not args.push_to_hub or args.process_index != 0:
             return None
-        run = Path(args.output_dir)
+        run = args.folder
         repo = args.hub_model_id or run.resolve().name
         there = connect(repo, private=args.hub_private_repo, revision=args.hub_revision, token=token)
         every_save = args.hub_strategy != HubStrategy.END

@@ -95,14 +95,15 @@ def run_pretraining(
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
-    output = Path(args.output_dir)
+    output = args.folder
     check_run(args)
     run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
-    if checkpoint is None and last_checkpoint(output) is not None:
+    last = last_checkpoint(output)
+    if checkpoint is None and last is not None:
         raise FolderTakenError(
-            f"{output} already holds a run ({last_checkpoint(output).name}). Go on with it by"
+            f"{output} already holds a run ({last.name}). Go on with it by"
             " --resume_from_checkpoint last, or choose another --output_dir."
         )
     if data_args.streaming and args.max_steps <= 0:
@@ -116,11 +117,11 @@ def run_pretraining(
         streaming=data_args.streaming,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
-        extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
+        extra_columns=sorted(set().union(*map(box_columns, model_args.entries))),
     )
     if images.streaming and args.max_steps <= 0:
         raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
-    model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
+    model_args.entries = with_num_images(with_num_labels(model_args.entries, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
     prepare_student(model, args)
@@ -181,7 +182,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
-    token_control = args.position_field is not None or any(map(wants_token_control, args.objectives))
+    token_control = args.position_field is not None or any(map(wants_token_control, args.entries))
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -195,7 +196,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         encoder.add_position_field(args.position_field)
     config = SPConfig(
         encoder.config,
-        args.objectives,
+        args.entries,
         image_mean=encoder.image_mean,
         image_std=encoder.image_std,
         teacher_momentum=args.teacher_momentum or None,
@@ -223,7 +224,7 @@ def build_trainer(
     args: PretrainingArguments,
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
-    run = RunFolder(Path(args.output_dir))
+    run = RunFolder(args.folder)
     ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
@@ -264,7 +265,7 @@ def build_trainer(
 
 
 def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
-    path = RunFolder(Path(args.output_dir)).diagnosis
+    path = RunFolder(args.folder).diagnosis
     images = args.train_batch_size * args.world_size
     return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 
@@ -277,14 +278,15 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     """A checkpoint is only resumed by the very model that wrote it."""
     with reading_checkpoint(str(checkpoint)):
         written, wanted = SPConfig.from_pretrained(checkpoint), model.config
-    pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
+    pairs: list[tuple[str, Any, Any]] = [("encoder", written.encoder_config, wanted.encoder_config)]
     before = {e["name"]: to_entry(e["name"], parse_entry(e)[1]) for e in written.objectives}  # with newer options
     now = {entry["name"]: entry for entry in wanted.objectives}
     if list(before) != list(now):
         pairs.append(("run", {"objectives": list(before)}, {"objectives": list(now)}))
     pairs += [(f"objective {name}", before[name], now[name]) for name in before.keys() & now.keys()]
     names = ("teacher_momentum", "image_mean", "image_std")
-    pairs.append(("model", *({n: getattr(c, n) for n in names} for c in (written, wanted))))
+    old, new = ({n: getattr(c, n) for n in names} for c in (written, wanted))
+    pairs.append(("model", old, new))
     for what, old, new in pairs:
         for name in old.keys() | new.keys():
             if old.get(name) != new.get(name):

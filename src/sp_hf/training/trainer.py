@@ -26,6 +26,7 @@ from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..optimisation.clipping import clip_each_gradient
 from ..optimisation.parameter_groups import groups_holding, rate_factors, split_groups
+from ..run.arguments import PretrainingArguments
 from ..run.checkpoints import as_disk_full, publish
 from ..run.folder import RunFolder
 from ..views.keyed_random import sample_keys
@@ -49,6 +50,9 @@ class PretrainingTrainer(Trainer):
         images_per_epoch: length of a stream's epoch, for schedules that count epochs.
         **kwargs: transformers' own.
     """
+
+    args: PretrainingArguments
+    optimizer: Any
 
     def __init__(
         self,
@@ -102,11 +106,12 @@ class PretrainingTrainer(Trainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
             state=self._resumed.get("stream"),
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            pin_memory=bool(self.args.dataloader_pin_memory) and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
         loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
-        self._position = StreamPosition(loader.dataset)
+        stream: Any = loader.dataset
+        self._position = StreamPosition(stream)
         return loader
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +131,7 @@ class PretrainingTrainer(Trainer):
     def _labels(self, labels: Tensor) -> Tensor:
         """Labels on the device; those of a stream are checked here, as nobody has seen them before."""
         if labels.device.type == "cpu":  # where looking at them waits for nothing
-            lowest, highest = (end.item() for end in labels.aminmax())
+            lowest, highest = (int(end) for end in labels.aminmax())
             source = self._stream["images"].description if self._stream is not None else "the training set"
             check_range(lowest, highest, self._label_limits, source)
         return labels.to(self.args.device, non_blocking=True)
@@ -154,7 +159,8 @@ class PretrainingTrainer(Trainer):
         """transformers' own, its groups split where layers or the patch embedding learn at rates of their own."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
-        optimizer, trained = super().create_optimizer(model), self.model if model is None else model
+        optimizer = super().create_optimizer(model)
+        trained: Any = self.model if model is None else model
         decay, patches = self.args.layer_decay, self.args.patch_embedding_factor
         if (decay, patches) != (1.0, 1.0):
             split_groups(optimizer, trained, rate_factors(self.pretraining.encoder, decay, patches))
@@ -181,7 +187,7 @@ class PretrainingTrainer(Trainer):
         """Where the run stands, in optimizer steps."""
         total = self.state.max_steps
         if self._stream is None:
-            loader = self.callback_handler.train_dataloader
+            loader: Any = self.callback_handler.train_dataloader
             steps = math.ceil(len(loader) / self.args.gradient_accumulation_steps)
         else:
             images = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import LabelError, accuracy_measures, check_labels
+from ..accuracy import LabelError, accuracy_measures, check_labels, known
 from ..model import EvaluatedModel
 from ..probes.linear import fit_linear
 from ..source import DataSource
@@ -58,8 +58,9 @@ class FineGrained(Task):
         source = self.source(data)
         train = data.features(model, data.sample(source, "train"))
         validation = data.features(model, data.sample(source, "validation"))
-        probe = fit_linear(train.embedding(), train.labels, seed=data.seed)
-        labelled = validation.labels >= 0
+        probe = fit_linear(train.embedding(), known(train.labels), seed=data.seed)
+        labels = known(validation.labels)
+        labelled = labels >= 0
         predicted = probe.predict(validation.embedding()[labelled])
         details = {
             "label_column": source.label_column,
@@ -69,4 +70,4 @@ class FineGrained(Task):
             "learning_rate": probe.learning_rate,
             "weight_decay": probe.weight_decay,
         }
-        return TaskResult(accuracy_measures(predicted, validation.labels[labelled]), details)
+        return TaskResult(accuracy_measures(predicted, labels[labelled]), details)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from ...errors import InputError
-from ..accuracy import accuracy_measures, check_labels
+from ..accuracy import accuracy_measures, check_labels, known
 from ..model import EvaluatedModel
 from ..probes.knn import NEIGHBOURS, TEMPERATURE, evaluate_knn
 from ..task import Task, TaskResult, option
@@ -37,15 +37,16 @@ class KNN(Task):
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train, validation = data.features(model, data.train), data.features(model, data.validation)
+        train_labels = known(train.labels)
         predicted, labels = evaluate_knn(
             train.cls,
-            train.labels,
+            train_labels,
             validation.cls,
-            validation.labels,
+            known(validation.labels),
             neighbours=self.neighbours,
             temperature=self.temperature,
         )
-        known = int((train.labels >= 0).sum())
+        train_images = int((train_labels >= 0).sum())
         return TaskResult(
-            accuracy_measures(predicted, labels), {"train_images": known, "classes": len(torch.unique(labels))}
+            accuracy_measures(predicted, labels), {"train_images": train_images, "classes": len(torch.unique(labels))}
         )

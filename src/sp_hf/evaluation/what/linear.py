@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import accuracy_measures, check_labels
+from ..accuracy import accuracy_measures, check_labels, known
 from ..model import EvaluatedModel
 from ..probes.linear import LinearProbe, fit_linear
 from ..task import Task, TaskResult
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
     """The linear probe of a model on the run's training images: trained once, shared by all tasks that classify."""
     train = data.features(model, data.train)
-    return data.memo(("linear probe", model), lambda: fit_linear(train.embedding(), train.labels, seed=data.seed))
+    labels = known(train.labels)
+    return data.memo(("linear probe", model), lambda: fit_linear(train.embedding(), labels, seed=data.seed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Linear(Task):
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         probe = linear_probe(model, data)
         validation = data.features(model, data.validation)
-        labelled = validation.labels >= 0
+        labels = known(validation.labels)
+        labelled = labels >= 0
         predicted = probe.predict(validation.embedding()[labelled])
         chosen = {
             name: getattr(probe, name)
             for name in ("learning_rate", "weight_decay", "held_out_accuracy", "train_images")
         }
-        return TaskResult(accuracy_measures(predicted, validation.labels[labelled]), chosen)
+        return TaskResult(accuracy_measures(predicted, labels[labelled]), chosen)

@@ -11,6 +11,8 @@ mCE and relative mCE are their means over corruptions. The paper writes them in 
 Letters: C corruptions, S severities.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 import numpy as np
@@ -69,10 +71,10 @@ class MeanCorruptionError(evaluate.Metric):
     def _compute(
         self,
         *,
-        predictions,
-        references,
-        corruptions,
-        severities,
+        predictions: list[Any],
+        references: list[Any],
+        corruptions: list[Any],
+        severities: list[Any],
         clean_error: float | None = None,
         baseline_clean_error: float | None = None,
     ) -> dict:

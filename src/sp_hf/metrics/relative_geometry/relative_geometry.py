@@ -13,6 +13,8 @@ et al. 2026, arXiv:2605.09963).
 Letters: n pairs.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 import numpy as np
@@ -62,7 +64,14 @@ class RelativeGeometry(evaluate.Metric):
             license="apache-2.0",
         )
 
-    def _compute(self, *, predictions, references, first_boxes, units: str = "image") -> dict[str, float]:
+    def _compute(
+        self,
+        *,
+        predictions: list[Any],
+        references: list[Any],
+        first_boxes: list[Any],
+        units: str = "image",
+    ) -> dict[str, float]:
         predicted = _rows("predictions", predictions)
         first, second = _boxes("first_boxes", first_boxes), _boxes("references", references)
         if not len(predicted):

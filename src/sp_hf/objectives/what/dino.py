@@ -139,6 +139,8 @@ class DINO(Objective):
     """Multi-crop self-distillation with a centred and sharpened EMA teacher."""
 
     config_class = DINOConfig
+    centre: Tensor  # [K]
+    teacher_temperature: Tensor
     kind = "what"
     citation = """@inproceedings{caron2021emerging,
   title     = {Emerging Properties in Self-Supervised Vision Transformers},

@@ -133,6 +133,8 @@ class IBOT(Objective):
     """DINO with masked patches, whose prototypes the teacher knows."""
 
     config_class = IBOTConfig
+    class_temperature: Tensor
+    patch_temperature: Tensor
     kind = "what"
     needs_content_mask = True
     citation = """@inproceedings{zhou2022ibot,

@@ -149,6 +149,7 @@ class SpatialPrediction(Objective):
     """Relative position and scale of pairs of local views."""
 
     config_class = SpatialPredictionConfig
+    target_std: Tensor  # [4]
     kind = "where"
     citation = """@article{shen2026spatial,
   title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
@@ -175,7 +176,7 @@ class SpatialPrediction(Objective):
         check_view_count(views, "spatial_prediction")
         embeddings = encoding.cls if self.config.embedding == "cls" else encoding.patches.mean(dim=2)  # [B, V, D]
         predictions = self.head(embeddings)  # [B, P, 4], in standard deviations
-        targets = pair_relations(views.boxes, views.flips, self.config.units) / self.target_std
+        targets = pair_relations(*views.drawn, self.config.units) / self.target_std
         loss = regression_loss(predictions, targets, self.config.loss, self.config.beta)
         predicted = predictions.detach()
         logs = {

@@ -147,8 +147,8 @@ def beyond_cues(cues: Sides, features: Sides, seed: int = 0) -> dict[str, Measur
     Raises:
         ValueError: the crops differ.
     """
-    for ours, theirs in zip(cues, features, strict=True):
-        if ours.boxes.shape != theirs.boxes.shape or not torch.allclose(ours.boxes, theirs.boxes, atol=1e-5):
+    for one, other in zip(cues, features, strict=True):
+        if one.boxes.shape != other.boxes.shape or not torch.allclose(one.boxes, other.boxes, atol=1e-5):
             raise InputError("the cues and the features are of different crops: not comparable")
     (train, validation), (train_features, validation_features) = cues, features
     both = _fit(
