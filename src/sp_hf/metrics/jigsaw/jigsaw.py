@@ -15,7 +15,6 @@ Letters: m puzzles, n tiles of each.
 """
 
 import math
-from typing import Any
 
 import datasets
 import evaluate
@@ -69,7 +68,7 @@ class Jigsaw(evaluate.Metric):
             license="apache-2.0",
         )
 
-    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, float]:
+    def _compute(self, *, predictions: list, references: list) -> dict[str, float]:
         if not len(references):
             raise ValueError("there are no puzzles: give one prediction and reference, or more")
         tiles = len(references[0] or ())

@@ -11,8 +11,6 @@ mCE and relative mCE are their means over corruptions. The paper writes them in 
 Letters: C corruptions, S severities.
 """
 
-from typing import Any
-
 import datasets
 import evaluate
 import numpy as np
@@ -71,10 +69,10 @@ class MeanCorruptionError(evaluate.Metric):
     def _compute(
         self,
         *,
-        predictions: list[Any],
-        references: list[Any],
-        corruptions: list[Any],
-        severities: list[Any],
+        predictions: list,
+        references: list,
+        corruptions: list,
+        severities: list,
         clean_error: float | None = None,
         baseline_clean_error: float | None = None,
     ) -> dict:

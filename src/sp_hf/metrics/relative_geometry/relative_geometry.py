@@ -13,8 +13,6 @@ et al. 2026, arXiv:2605.09963).
 Letters: n pairs.
 """
 
-from typing import Any
-
 import datasets
 import evaluate
 import numpy as np
@@ -67,9 +65,9 @@ class RelativeGeometry(evaluate.Metric):
     def _compute(
         self,
         *,
-        predictions: list[Any],
-        references: list[Any],
-        first_boxes: list[Any],
+        predictions: list,
+        references: list,
+        first_boxes: list,
         units: str = "image",
     ) -> dict[str, float]:
         predicted = _rows("predictions", predictions)

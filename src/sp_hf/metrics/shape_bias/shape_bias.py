@@ -12,7 +12,6 @@ class means per class of the shape, as in their figure 4.
 """
 
 import math
-from typing import Any
 
 import datasets
 import evaluate
@@ -71,9 +70,9 @@ class ShapeBias(evaluate.Metric):
     def _compute(
         self,
         *,
-        predictions: list[Any],
-        shape_labels: list[Any],
-        texture_labels: list[Any],
+        predictions: list,
+        shape_labels: list,
+        texture_labels: list,
     ) -> dict:
         predicted = _labels("predictions", predictions)
         shapes, textures = _labels("shape_labels", shape_labels), _labels("texture_labels", texture_labels)

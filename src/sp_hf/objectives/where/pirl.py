@@ -157,7 +157,7 @@ class PIRL(Objective):
         mean = F.normalize(images.mean(dim=1), dim=-1).detach()  # [B, E]
         if isinstance(self.memory, MemoryBank):
             ids = _ids(batch)
-            negatives, same = self._negatives(batch.keys, ids)
+            negatives, same = self._negatives(batch)
             own_of_jigsaw = own_of_image = self.memory.entries[ids]
             self.memory.add(ids, mean)
         else:
@@ -177,15 +177,15 @@ class PIRL(Objective):
         shuffled = embedded.gather(1, order[..., None].expand_as(embedded))
         return F.normalize(self.jigsaw_head(shuffled.flatten(1)), dim=-1)
 
-    def _negatives(self, keys: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _negatives(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Entries [M, E] for the whole batch of all processes, and which of them are an image's own, bool [B, M]."""
         entries, wanted = self.memory.entries, self.config.negatives
         if len(entries) <= wanted:
             drawn = torch.arange(len(entries), device=entries.device)
         else:
-            first, _ = concat_all_gather(keys[:1])  # the same on every process
+            first, _ = concat_all_gather(batch.keys[:1])  # the same on every process
             drawn = (uniform(first[:1], "pirl/negatives", (wanted,))[0] * len(entries)).long()
-        return entries[drawn], drawn == ids[:, None]
+        return entries[drawn], drawn == _ids(batch)[:, None]
 
     def after_optimizer_step(self) -> None:
         self.memory.step()
