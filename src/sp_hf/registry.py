@@ -17,15 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import metadata
 from typing import Generic, TypeVar
 
+from .errors import PluginError
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Kind = TypeVar("Kind", bound=type)
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # what pip takes for a package's name
-
-
-class PluginError(ValueError):
-    """A class under a name that it cannot have, or one that a package offers and that cannot be had."""
 
 
 class Registry(MutableMapping[str, type[T]], Generic[T]):
@@ -144,9 +142,7 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         return found
 
     def _load(self, name: str) -> None:
-        points = self._offered().get(name, [])
-        if not points:
-            raise KeyError(name)
+        points = self._offered()[name]
         if len(points) > 1:
             packages = ", ".join(sorted(map(_package, points)))
             raise PluginError(f"{self.noun} {name!r} is offered by {packages}; uninstall all but one of them.")

@@ -19,8 +19,8 @@ from transformers import AutoModel
 import sp_hf
 from sp_hf.cards.model_card import write_card
 from sp_hf.cli import main
+from sp_hf.errors import PluginError
 from sp_hf.objectives import OBJECTIVES, ObjectiveConfig, build_objective
-from sp_hf.registry import PluginError
 from sp_hf.run.folder import RunFolder
 from tests.objectives.harness import Step, TinyEncoder, check_autocast, make_batch
 

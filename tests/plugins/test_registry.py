@@ -10,11 +10,11 @@ from importlib import metadata
 import pytest
 
 import sp_hf
+from sp_hf.errors import PluginError
 from sp_hf.evaluation.command import parser
 from sp_hf.evaluation.task import Task, option
 from sp_hf.evaluation.tasks import TASKS, build_tasks
 from sp_hf.objectives import OBJECTIVES, Objective, ObjectiveConfig, parse_entry, to_entry
-from sp_hf.registry import PluginError
 from sp_hf.run.recipe import merge_objectives
 
 from .conftest import installed, lay_package

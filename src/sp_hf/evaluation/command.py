@@ -8,8 +8,8 @@ import typing
 from typing import Any
 
 from ..data.datasets import EMBEDDED
+from ..errors import PluginError
 from ..flags import FlagParser
-from ..registry import PluginError
 from .cache import default_cache_dir
 from .evaluate import default_num_workers
 from .options import RENAMED

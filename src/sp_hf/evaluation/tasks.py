@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..registry import Kind, PluginError, Registry
+from ..errors import InputError, PluginError
+from ..registry import Kind, Registry
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
@@ -100,7 +101,7 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
     unknown = [name for name in wanted if name not in TASKS]
     if unknown:
         known = f"there are: {', '.join(TASKS)}, or all"
-        raise ValueError(f"unknown task {', '.join(unknown)}; {known}. One of another package needs that installed.")
+        raise InputError(f"unknown task {', '.join(unknown)}; {known}. One of another package needs that installed.")
     given = {name: value for name, value in (options or {}).items() if value is not None}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     built = []

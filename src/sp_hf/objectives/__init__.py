@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..registry import Kind, PluginError, Registry
+from ..errors import InputError, PluginError
+from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_at_least
+from .validation import check_positive
 from .what.dino import DINO
 from .what.ibot import IBOT
 from .what.mae import MAE
@@ -107,7 +108,7 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
     options = dict(entry)
     package = options.pop(_PACKAGE, None)
     if "name" not in options:
-        raise ValueError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
+        raise InputError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
     name = options.pop("name")
     if name not in OBJECTIVES:
         hint = _hint(name, OBJECTIVES) if package is None else ""
@@ -116,14 +117,14 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
     known = [field.name for field in dataclasses.fields(kind.config_class)]
     for option in options:
         if option not in known:
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} has no option {option!r}{_hint(option, known)}; its options: {', '.join(known)}."
             )
     try:
         config = kind.config_class(**options)
-        check_at_least("weight", config.weight, 0)
+        check_positive("weight", config.weight)
     except ValueError as error:
-        raise ValueError(f"objective {name!r}: {error}") from error
+        raise InputError(f"objective {name!r}: {error}") from error
     return kind, config
 
 
