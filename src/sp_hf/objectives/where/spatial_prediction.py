@@ -150,6 +150,12 @@ class SpatialPrediction(Objective):
 
     config_class = SpatialPredictionConfig
     kind = "where"
+    title = "Spatial Prediction"
+    teaches = (
+        "It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
+        " it had to tell where the second lies relative to the first, and how much larger it is."
+    )
+    own_metric = ("r2_position", "SP's own R2 of position")
     citation = """@article{shen2026spatial,
   title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
   author  = {Shen, Yang and Cai, Yusen and Hryniewska-Guzik, Weronika and Lin, Qing and Zhang, Mengmi},
