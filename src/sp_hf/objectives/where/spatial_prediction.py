@@ -23,8 +23,8 @@ Choices made here (the abstract fixes the task, not its details):
 - ``embedding: patch`` compares patch tokens of two views, at random, and regresses how their boxes lie, which are
   exact: P is then ``patch_pairs``. Where a token lies in its own view its position embedding tells, and that alone
   explains two fifths of the variance of offsets (area 0.05 to 0.4; of larger views more). So ``r2_position`` is then
-  the share explained of what a linear fit on the two places leaves. Proposals of ours; a relative is PART-MAE v6
-  (github.com/dgcnz/REPR, 2025), with patches off the grid and without positions.
+  the share explained of what a linear fit on the two places leaves: below 0 until the head has learnt as much. Choices
+  of ours; a relative is PART-MAE v6 (github.com/dgcnz/REPR, 2025), with patches off the grid and without positions.
 - The views are the objective's own: small crops with one flip an image, so that geometry stays true, and each its
   own photometric jitter; ``effective_resolution`` draws each view's sharpness independently of its box, since a
   small box enlarged is blurry, and scale would be read from the blur.
@@ -69,8 +69,7 @@ class SpatialPredictionConfig(ObjectiveConfig):
     """Options of :class:`SpatialPrediction`.
 
     Args:
-        weight: of the loss in a run's sum. 3 and the other defaults were chosen by ``recipes/sweeps/ablations.yaml``
-            (results: docs/results.md, "Ablations of SP").
+        weight: of the loss in a run's sum. ``recipes/sweeps/sp_ablations.yaml`` asks what it and the others are worth.
         views: V local views, or a reference to another objective's, such as ``"dino/local"``.
         embedding: what is compared: views, for each of which stands its ``"cls"`` token or ``"mean_patch"``, or the
             tokens of ``"patch"`` pairs.
