@@ -300,6 +300,7 @@ def test_defaults_are_four_small_views_with_one_flip_and_a_defence_against_blur(
         ({"head_depth": 1}, "head_depth is 1 with head: concat and .*: make it at least 2"),
         ({"head_depth": 1, "head": "difference", "loss": "laplace"}, "loss: laplace; one layer .*: make it at least 2"),
         ({"patch_pairs": 0}, "patch_pairs is 0; it must be at least 1"),
+        ({"patch_pairs": 2.5}, "patch_pairs is 2.5; it must be a whole number of at least 1"),
         ({"beta": 0}, "beta is 0; it must be greater than 0"),
     ],
 )

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from ...errors import InputError
 from ...views.geometry import relation
 from ...views.pairs import check_view_count, draw_patch_pairs, pair_relations, patches_seen, pick, relation_std
 from ...views.photometric import Photometric
@@ -46,7 +47,7 @@ from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..diagnosis import Finding, LogHistory
 from ..pair_head import PairHeadKind, pair_head
 from ..pair_regression import bounded_log_scales, half_coverage, laplace_loss, r2_score, regression_loss
-from ..validation import check_at_least, check_choice, check_positive, pair
+from ..validation import check_choice, check_count, check_positive, pair
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
@@ -98,22 +99,22 @@ class SpatialPredictionConfig(ObjectiveConfig):
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views)
         check_choice("embedding", self.embedding, ("cls", "mean_patch", "patch"))
-        check_at_least("patch_pairs", self.patch_pairs, 1)
+        check_count("patch_pairs", self.patch_pairs, 1)
         check_choice("units", self.units, ("image", "view"))
         check_choice("loss", self.loss, ("smooth_l1", "l2", "laplace"))
         check_choice("head", self.head, ("concat", "difference"))
         check_positive("beta", self.beta)
-        check_at_least("head_width", self.head_width, 1)
-        check_at_least("head_depth", self.head_depth, 1)
+        check_count("head_width", self.head_width, 1)
+        check_count("head_depth", self.head_depth, 1)
         if self.head_depth == 1 and (self.head == "concat" or self.loss == "laplace"):
-            raise ValueError(
+            raise InputError(
                 f"head_depth is 1 with head: {self.head} and loss: {self.loss}; one layer is for head: difference and a"
                 " loss other than laplace (a scale is no difference): make it at least 2."
             )
         if isinstance(self.views, ViewSpec):
             check_view_count(self.views, "spatial_prediction")
             if self.embedding == "patch" and self.views.rotation:
-                raise ValueError(
+                raise InputError(
                     f"embedding is 'patch' with views of rotation {self.views.rotation}: turned patches have no upright"
                     " boxes; leave out the rotation, or compare views."
                 )
@@ -185,7 +186,7 @@ class SpatialPrediction(Objective):
         Places are those of both patches in their own views, in the frame of the first: x of both, y of both.
         """
         if views.angles is not None:
-            raise ValueError("embedding is 'patch', but the views are turned; leave out their rotation.")
+            raise InputError("embedding is 'patch', but the views are turned; leave out their rotation.")
         count, patches = encoding.patches.shape[1:3]
         pairs = draw_patch_pairs(keys, "spatial_prediction/patches", count, patches, self.config.patch_pairs)
         tokens = encoding.patches.flatten(1, 2)  # [B, V N, D]
