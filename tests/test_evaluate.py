@@ -159,8 +159,8 @@ def test_all_leaves_out_what_the_images_do_not_allow(checkpoint, tmp_path, capsy
     [
         (["--tasks", "knn", "jigsaww"], "unknown task jigsaww; there are: "),
         (["--label_column", "labl"], "label_column='labl' is not a column; the columns are: image: Image, label"),
-        (["--relative_geometry_crop_size", "2"], "view of 2 pixels"),
-        (["--size", "2"], "view of 2 pixels"),
+        (["--tasks", "relative-geometry", "--relative_geometry_crop_size", "2"], "view of 2 pixels"),
+        (["--tasks", "knn", "--size", "2"], "view of 2 pixels"),
         (["--tasks", "knn", "--knn_neighbours", "0"], "got k = 0"),
         (["--max_images", "-1"], "max_images is -1"),
     ],

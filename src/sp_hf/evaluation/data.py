@@ -9,7 +9,7 @@ Letters: n images, B images of a batch, S side in px, D feature size.
 
 from __future__ import annotations
 
-import importlib.metadata
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,8 +24,10 @@ from tqdm.auto import tqdm
 
 from ..encoders.encoder import Encoding
 from ..views.spec import ViewSpec
+from .accuracy import check_labels
 from .cache import FeatureCache
 from .features import Features, ImageSample, ProbeImages, choose_images, extract_features, read_images
+from .label_names import numbered_as
 from .model import EvaluatedModel, Preprocess
 from .source import DataSource
 from .whole_images import (
@@ -55,6 +57,7 @@ class EvaluationData:
         num_workers: processes that decode.
         progress: show bars.
         keep_pixels: decode whole images once and keep them in memory, for encoders that are measured again and again.
+        refits: how often cheap probes are fitted again to half of the training images, for intervals that cover them.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class EvaluationData:
         num_workers: int = 0,
         progress: bool = False,
         keep_pixels: bool = False,
+        refits: int = 0,
     ) -> None:
         self.source, self.seed, self.progress = source, seed, progress
         self.cache = cache or FeatureCache(None)
         self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels
+        self.refits = refits
         self._memo: dict[Hashable, Any] = {}
 
     @property
@@ -80,13 +85,42 @@ class EvaluationData:
 
     @property
     def validation(self) -> ImageSample:
-        """The validation side, chosen and not decoded."""
-        return self.sample(self.source, "validation")
+        """The validation side, chosen and not decoded; its labels are the training side's of the same names."""
+        return self.sides(self.source)[1]
+
+    def sides(self, source: DataSource) -> tuple[ImageSample, ImageSample]:
+        """Both sides of any source, the classes of the second numbered as those of the first."""
+
+        def open_both() -> tuple[ImageSample, ImageSample]:
+            train, validation = self.sample(source, "train"), self.sample(source, "validation")
+            return train, numbered_as(train, validation)
+
+        return self.memo(("sides", source), open_both)
+
+    def check_labels(self, source: DataSource | None = None) -> None:
+        """Whether recognition can be measured on a source, the run's own by default.
+
+        Raises:
+            LabelError: see :func:`~sp_hf.evaluation.accuracy.check_labels`.
+        """
+        train, validation = self.sides(source or self.source)
+        check_labels(train.labels, validation.labels, validation.images.label_names or train.images.label_names)
 
     def sample(self, source: DataSource, side: str, extra_columns: Sequence[str] = ()) -> ImageSample:
-        """A side of any source, opened once a run."""
-        key = ("sample", source, side, tuple(extra_columns))
-        return self.memo(key, lambda: choose_images(source.open(side, extra_columns), source.max_images, self.seed))
+        """A side of any source as it is, opened once a run."""
+
+        def open_side() -> ImageSample:
+            split, divided = self.validation_of(source)
+            named = dataclasses.replace(source, validation_dataset_split=split)
+            opened = named.open(side, extra_columns, divide_by=self.seed if divided else None)
+            return choose_images(opened, source.max_images, self.seed)
+
+        return self.memo(("sample", source, side, tuple(extra_columns)), open_side)
+
+    def validation_of(self, source: DataSource) -> tuple[str | None, bool]:
+        """:meth:`~sp_hf.evaluation.source.DataSource.find_validation`, asked once a run and dataset."""
+        dataset = dataclasses.replace(source, image_column=None, label_column=None, max_images=None)
+        return self.memo(("validation", dataset), dataset.find_validation)
 
     def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What was computed under this key before in this run, or is now: what takes long and several tasks need.
@@ -144,7 +178,6 @@ class EvaluationData:
                 "images": sample.identity,
                 "transform": model.preprocess.identity,
                 "what": what,
-                "versions": [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow")],
             }
         hits = self.cache.hits
         arrays = self.memo(
@@ -263,7 +296,6 @@ class EvaluationData:
                 "max_images": max_images,
                 "seed": self.seed,
                 "device": model.device.type,  # views differ by a quarter of a grey level
-                "versions": [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")],
             }
 
         def compute(_: Path | None) -> dict[str, np.ndarray]:

@@ -4,12 +4,15 @@
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
     options     what decides the figures, resolved: {tasks: {task: settings}, data, seed, size}
-    data        {train: {description, images}, validation: {description, images}}
+    data        {train: {description, images, labelled, classes: {count, rarest, commonest} (images; with labels)},
+                 validation: {as train, duplicates (images that train has, too), majority_accuracy (with labels)}}
+    notes       [sentences on what may mislead]
     models      [{name, role: model | random | pixels | cues, architecture, identity, size, source, weights}]
     tasks       {task: {kind: what | where, settings, headline: [measure],
-                        results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance}},
+                        results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance,
+                                                               interval: wilson | bootstrap, refits, warning | null}},
                                           details, seconds}},
-                        skipped: {model: reason},
+                        skipped: {model: reason}, left_out: reason | null (then no model has a result),
                         differences: {model: {measure: {value, low, high}}},   model - reference, paired over images
                         pictures: [{path, caption}]}}
     reference   name of the model that differences are taken from
@@ -33,6 +36,7 @@ from .data import EvaluationData
 from .measure import Measure, paired_difference
 from .model import EvaluatedModel
 from .suite import TaskReport
+from .two_sides import describe_sides
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "pillow")
@@ -46,7 +50,7 @@ def results_dict(
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that ``results.json`` holds (see the module's docstring)."""
-    reference = reference_of(models)
+    reference, sides = reference_of(models), describe_sides(data)
     return {
         "schema_version": SCHEMA_VERSION,
         "sp_hf_version": importlib.metadata.version("sp-hf"),
@@ -55,10 +59,8 @@ def results_dict(
         "options": dict(options or {}),
         "seed": data.seed,
         "environment": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": {
-            side: {"description": sample.images.description, "images": len(sample.rows)}
-            for side, sample in (("train", data.train), ("validation", data.validation))
-        },
+        "data": {"train": sides.train, "validation": sides.validation},
+        "notes": list(sides.notes),
         "models": [
             {
                 "name": model.name,
@@ -95,6 +97,7 @@ def _task_dict(report: TaskReport, reference: str, seed: int) -> dict[str, Any]:
             for name, result in report.results.items()
         },
         "skipped": report.skipped,
+        "left_out": report.left_out,
         "differences": _differences(report, reference, seed),
         "pictures": [{"path": picture.path.name, "caption": picture.caption} for picture in report.pictures],
     }
@@ -110,6 +113,9 @@ def _measure_dict(measure: Measure, seed: int) -> dict[str, Any]:
         "percent": measure.percent,
         "higher_is_better": measure.higher_is_better,
         "chance": measure.chance,
+        "interval": measure.interval,
+        "refits": len(measure.refits),
+        "warning": measure.warning,
     }
 
 
@@ -153,12 +159,17 @@ def terminal_table(results: Mapping[str, Any], width: int = 120) -> str:
         f" {train['description']} ({train['images']} images); seed {results['seed']};"
         " brackets: 95 % intervals over images.",
         *other_data(results),
+        *(f"Note: {note}." for note in results["notes"]),
     ]
     return "\n".join(lines[1:])
 
 
 def _task_table(name: str, task: Mapping[str, Any]) -> list[str]:
-    columns = [key for key in task["headline"] if any(key in r["measures"] for r in task["results"].values())]
+    columns = measured_headline(task)
+    if not task["results"]:
+        reasons = [task["left_out"]] if task.get("left_out") else dict.fromkeys(task["skipped"].values())
+        title = f"{name} ({task['kind']})"
+        return [title, "-" * len(title), *(f"left out: {reason}" for reason in reasons)]
     rows = [[f"{name} ({task['kind']})", *(title_of(key, task) for key in columns)]]
     for model, result in task["results"].items():
         rows.append([model, *(_cell(result["measures"].get(key)) for key in columns)])
@@ -170,10 +181,15 @@ def _task_table(name: str, task: Mapping[str, Any]) -> list[str]:
     return [made[0], "-" * len(made[0]), *made[1:]]
 
 
+def measured_headline(task: Mapping[str, Any]) -> list[str]:
+    """The headline's figures that any model has."""
+    return [key for key in task["headline"] if any(key in r["measures"] for r in task["results"].values())]
+
+
 def other_data(results: Mapping[str, Any]) -> list[str]:
     """A sentence for every task that was measured on images other than the run's."""
     lines = []
-    own = {side: sample["description"] for side, sample in results["data"].items()}
+    own = {side: results["data"][side]["description"] for side in ("train", "validation")}
     for name, task in results["tasks"].items():
         named = [result["details"].get("data") for result in task["results"].values() if result["details"].get("data")]
         if named and named[0] != own:
@@ -213,6 +229,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"- Seed {results['seed']}. Brackets are 95 % intervals (bootstrap over images); differences are paired.",
         f"- Command: `{results['command']}`" if results["command"] else "",
         *(f"- {line}" for line in other_data(results)),
+        *(f"- {line}" for line in balance(results)),
+        *(f"- **Note:** {note}" for note in results["notes"]),
         "- Protocols: docs/evaluation.md of sp_hf",
         "",
         *_overview(results),
@@ -230,10 +248,24 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(line for line in lines) + "\n"
 
 
+def balance(results: Mapping[str, Any]) -> list[str]:
+    """Sentences on the classes of both sides and on what guessing gets."""
+    lines = []
+    for name, side in (("Training", results["data"]["train"]), ("Validation", results["data"]["validation"])):
+        if side.get("classes"):
+            count, rarest, commonest = (side["classes"][key] for key in ("count", "rarest", "commonest"))
+            sizes = f"{rarest} to {commonest} images each"
+            lines.append(f"{name} side: {side['labelled']} labelled images of {count} classes, {sizes}")
+    majority = results["data"]["validation"].get("majority_accuracy")
+    if majority is not None:
+        lines.append(f"Always answering the commonest training class is right in {100 * majority:.1f} %")
+    return lines
+
+
 def _overview(results: Mapping[str, Any]) -> list[str]:
     """One row a model, the first headline figure of every task."""
     tasks = sorted(results["tasks"].items(), key=lambda item: item[1]["kind"] == "what")
-    tasks = [(name, task, next((k for k in task["headline"]), None)) for name, task in tasks if task["results"]]
+    tasks = [(name, task, measured_headline(task)[0]) for name, task in tasks if measured_headline(task)]
     if not tasks:
         return []
     rows = [["", *(f"{name}: {title_of(key, task)}" for name, task, key in tasks)]]
@@ -247,6 +279,9 @@ def _overview(results: Mapping[str, Any]) -> list[str]:
 
 
 def _full_table(task: Mapping[str, Any], reference: str) -> list[str]:
+    if not task["results"]:
+        reasons = [task["left_out"]] if task.get("left_out") else dict.fromkeys(task["skipped"].values())
+        return [f"Left out: {reason}" for reason in reasons]
     names = dict.fromkeys(key for result in task["results"].values() for key in result["measures"])
     models = list(task["results"])
     rows = [["", *models, "n"]]

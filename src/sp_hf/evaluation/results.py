@@ -26,12 +26,15 @@ class Metric:
     Args:
         task, kind, name: which: ``"knn"``, ``"what"``, ``"accuracy"``.
         model, role: of whom; the role is ``"model"``, or of a control ``"random"``, ``"pixels"`` or ``"cues"``.
-        value, low, high: it and its 95 % interval over images; a fraction also where ``percent`` says that it is shown
+        value, low, high: it and its 95 % interval; a fraction also where ``percent`` says that it is shown
             times 100.
         n: number of images.
         percent, higher_is_better: how to read it.
         chance: what guessing gets, where that is known.
         difference: from the reference model, paired over images; ``None`` of the reference itself.
+        interval: of which kind: ``"wilson"`` of a proportion, else ``"bootstrap"`` over images.
+        refits: of the probe, to halves of the training images, that the interval covers.
+        warning: why the interval is not to be trusted.
 
     Example:
         >>> from sp_hf import Metric
@@ -53,6 +56,9 @@ class Metric:
     higher_is_better: bool
     chance: float | None
     difference: Estimate | None
+    interval: str = "bootstrap"
+    refits: int = 0
+    warning: str | None = None
 
 
 class Results:
@@ -187,8 +193,8 @@ class Results:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for report in self._reports:
-            if report.results:
-                report.pictures = report.task.draw(report.results, folder)
+            report.draw(folder)
+            if report.pictures:
                 pictures = [{"path": picture.path.name, "caption": picture.caption} for picture in report.pictures]
                 self.data["tasks"][report.task.name]["pictures"] = pictures
         if self._folder is not None and self._folder.resolve() != folder.resolve():

@@ -10,11 +10,14 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from .accuracy import LabelError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
 from .task import Picture, Task, TaskResult, TaskSkipped
+from .two_sides import describe_sides
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class TaskReport:
         task: what was measured.
         results: by model's name, controls first.
         skipped: why a model has no result, by its name.
+        left_out: why no model has one, as neither images nor models allow the task.
         seconds: how long each model took.
         pictures: drawn of them.
     """
@@ -36,6 +40,11 @@ class TaskReport:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     pictures: list[Picture] = dataclasses.field(default_factory=list)
+    left_out: str | None = None
+
+    def draw(self, folder: Path) -> None:
+        """Draw its pictures into a folder."""
+        self.pictures = self.task.draw(self.results, folder) if self.results else []
 
 
 def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[Task] = ()) -> list[EvaluatedModel]:
@@ -108,11 +117,13 @@ def run_suite(
             if not leave_out:
                 raise
             logger.warning("%s is left out: %s", task.name, reason)
-            reports.append(TaskReport(task, skipped={model.name: str(reason) for model in models}))
+            reports.append(_left_out(task, models, str(reason)))
         else:
             ready.append(task)
     if not ready:
         raise ValueError("none of the tasks can work with these images and models (see the reasons above)")
+    for note in describe_sides(data).notes:
+        logger.warning("%s", note)
     for task in ready:
         report = TaskReport(task)
         for model in _models_for(task, models):
@@ -123,12 +134,22 @@ def run_suite(
                 logger.warning("%s: no %s (%s)", model.name, task.name, reason)
                 report.skipped[model.name] = str(reason)
                 continue
+            except LabelError as reason:  # of the images that could be read
+                if not leave_out:
+                    raise
+                logger.warning("%s is left out: %s", task.name, reason)
+                report = _left_out(task, models, str(reason))
+                break
             report.seconds[model.name] = time.perf_counter() - started
             logger.info("%s: %s, %.0f s", model.name, task.name, report.seconds[model.name])
         reports.append(report)
         if after is not None:
             after(report)
     return reports
+
+
+def _left_out(task: Task, models: Sequence[EvaluatedModel], reason: str) -> TaskReport:
+    return TaskReport(task, skipped={model.name: reason for model in models}, left_out=reason)
 
 
 def _models_for(task: Task, models: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:

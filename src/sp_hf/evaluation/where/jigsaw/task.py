@@ -212,7 +212,7 @@ class Jigsaw(Task):
 def _why_unrecognisable(data: EvaluationData, part: ImageSample) -> str | None:
     """Why images of the validation side cannot be classified, if they cannot."""
     try:
-        check_labels(data.train.labels, part.labels, data.train.images.label_names)
+        check_labels(data.train.labels, part.labels, part.images.label_names)
     except LabelError as reason:
         return str(reason)
     return None
