@@ -16,7 +16,8 @@ from sp_hf.evaluation.controls.raw_pixels import RawPixels
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.label_names import renumbered
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.report import markdown, results_dict, terminal_table
+from sp_hf.evaluation.report import markdown, terminal_table
+from sp_hf.evaluation.results_json import results_dict
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.splits import held_out_rows
 from sp_hf.evaluation.suite import run_suite

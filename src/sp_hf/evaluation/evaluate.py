@@ -16,8 +16,9 @@ from .data import EvaluationData
 from .model import EvaluatedModel, open_model
 from .options import EvaluationOptions
 from .probes.refits import REFITS
-from .report import results_dict, write_report
+from .report import write_report
 from .results import Results
+from .results_json import results_dict
 from .suite import TaskReport, run_suite, with_controls
 from .task import Task
 

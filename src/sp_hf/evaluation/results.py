@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .measure import Estimate
-from .report import SCHEMA_VERSION, terminal_table, write_report
+from .report import terminal_table, write_report
+from .results_json import SCHEMA_VERSION
 from .suite import TaskReport
 
 if TYPE_CHECKING:
@@ -61,11 +62,14 @@ class Metric:
     warning: str | None = None
 
 
+_FIELDS = {field.name for field in dataclasses.fields(Metric)}
+
+
 class Results:
     """What :func:`sp_hf.evaluate` found. ``print(results)`` shows the table.
 
     Args:
-        data: what ``results.json`` holds (its schema: :mod:`sp_hf.evaluation.report`).
+        data: what ``results.json`` holds (its schema: :mod:`sp_hf.evaluation.results_json`).
         reports: of the tasks, from which pictures are drawn.
         folder: where they were drawn, of results that were loaded.
 
@@ -135,7 +139,8 @@ class Results:
                 differences = task["differences"].get(model, {})
                 for key, measure in result["measures"].items():
                     difference = Estimate(**differences[key]) if key in differences else None
-                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **measure)
+                    told = {field: value for field, value in measure.items() if field in _FIELDS}
+                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **told)
 
     def metric(self, task: str, name: str, model: str) -> Metric:
         """One metric of one model, such as ``metric("knn", "accuracy", "DINO + SP")``.
@@ -189,7 +194,7 @@ class Results:
         return json.dumps(self.data, indent=2, default=str) + "\n"
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``results.json``, ``report.md`` and the pictures; returns the folder."""
+        """Write ``results.json``, the report (``.md``, ``.tex``, ``.csv``) and the pictures; returns the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for report in self._reports:

@@ -16,6 +16,7 @@ from .accuracy import LabelError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
+from .short_names import short_names
 from .task import Picture, Task, TaskResult, TaskSkipped
 from .two_sides import describe_sides
 
@@ -44,7 +45,9 @@ class TaskReport:
 
     def draw(self, folder: Path) -> None:
         """Draw its pictures into a folder."""
-        self.pictures = self.task.draw(self.results, folder) if self.results else []
+        names = short_names(self.results)
+        shown = {names[name]: result for name, result in self.results.items()}
+        self.pictures = self.task.draw(shown, folder) if shown else []
 
 
 def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[Task] = ()) -> list[EvaluatedModel]:
@@ -66,11 +69,8 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[T
     weights = {model.identity for model in models}
     floors = {key: floor for key, floor in floors.items() if floor.identity not in weights}
     if len(floors) > 1:
-        titles = [f"{described}, {floor.size} px" for (described, _), floor in floors.items()]
-        for title, (key, floor) in zip(titles, floors.items(), strict=True):
-            if titles.count(title) > 1:  # one architecture whose models' image processors differ
-                title += f", images as for {next(m.name for m in models if _architecture(m) == key)}"
-            floor.name = f"{RANDOM} ({title})"
+        for key, floor in floors.items():
+            floor.name = f"{RANDOM} (as {next(m.name for m in models if _architecture(m) == key)})"
     wanted = any("cues" in task.controls for task in tasks) and models[0].size >= SMALLEST
     cues = [low_level_cues(models[0])] if wanted else []
     return [raw_pixels(models[0]), *cues, *floors.values(), *models]

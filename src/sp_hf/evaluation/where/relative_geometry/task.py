@@ -198,14 +198,14 @@ def probe_relations(
     if mlp:
         network = RelationMLP.fit(known, train.boxes, seed=seed)
         found = measured(network.predict_pairs(inputs))
-        details["notes"] = [note for name in _OF_MLP[:2] for note in _disagreement(name, measures, found)]
+        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, found)]
         measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
         details["mlp_epochs"] = network.epochs
     details["bins"] = binned_figures(boxes[:, first], boxes[:, second], predicted, seed)
     return measures, details, predicted
 
 
-def _disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:
+def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:
     """A note where one probe finds something and the other less than nothing."""
     ours, theirs = ridge[name].value, mlp[name].value
     if ours * theirs >= 0:
