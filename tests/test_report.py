@@ -68,7 +68,7 @@ def test_short_names_fit_differ_and_keep_the_end():
     made = short_names(names)
     assert list(made) == names and len(set(made.values())) == len(names)
     assert max(map(len, made.values())) <= LONGEST
-    assert made["raw pixels"] == "raw pixels" and made[names[2]] == "…d_0/checkpoint-12000/encoder"
+    assert made["raw pixels"] == "raw pixels" and made[names[2]] == "…_0/checkpoint-12000/encoder"
     assert made[LONG].startswith("random …") and made[LONG].endswith("1-layer)")
 
 

@@ -181,7 +181,8 @@ class Jigsaw(Task):
             path = folder / f"jigsaw_{regime}.png"
             draw_sheet(path, {name: result.artifacts[regime] for name, result in results.items()})
             how = "tiles encoded apart" if regime == "apart" else "the shuffled image seen whole"
-            caption = f"Jigsaw, {how}: shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
+            seen = "shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
+            caption = f"Jigsaw, {how}: {seen}"
             pictures.append(Picture(path, caption))
         return pictures
 
