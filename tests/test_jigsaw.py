@@ -413,7 +413,7 @@ def test_features_that_are_not_finite_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("colour", [(229, 20, 30), (255, 255, 255), (0, 0, 0), (128, 128, 128), (30, 200, 60)])
 def test_frames_of_wrong_tiles_are_seen_on_any_colour(colour, tmp_path):
-    """Also on the frames' own red: between the sheet with frames and the one without lies more than half the range."""
+    """Also on the frames' own red: the sheet with frames and the one without differ by a third of the range."""
     image = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 96, 96)
     pixels = []
     for wrong in (True, False):
@@ -423,7 +423,7 @@ def test_frames_of_wrong_tiles_are_seen_on_any_colour(colour, tmp_path):
             pixels.append(np.asarray(sheet.convert("RGB"), dtype=int))
     differs = np.abs(pixels[0] - pixels[1]).max(-1)
     differs[int(0.9 * len(differs)) :] = 0  # the count of tiles below the image differs, too
-    assert (differs > 127).sum() > 200
+    assert (differs > 85).sum() > 200
 
 
 # From the command line

@@ -110,6 +110,8 @@ def test_the_report_says_at_which_resolution_it_measured():
     assert result.details["effective_resolution_px"] == [4.0, 8.0] and result.details["image_side_px"] == 40
     assert (result.details["crop_size"], result.details["canvas_size"]) == (64, 60)
     assert "detail of crops of 20 px" in result.details["notes"][0]
+    expected = "crops of 64 px, their detail lowered to 4.0 to 8.0 px, of images of 40 px"
+    assert result.details["measured_at"] == expected
     beyond = result.measures["r2_position_beyond_cues"]
     assert len(beyond.refits) == len(result.measures["r2_position"].refits) == 2
     assert list(result.measures)[:4] == ["r2_position_beyond_cues", "r2_scale_beyond_cues", "r2_position", "r2_scale"]

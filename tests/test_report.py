@@ -86,6 +86,16 @@ def test_tables_have_short_names_and_explain_them(results):
         assert "eft out: no labels" in shown and "beware" in shown and shown.count("no labels") == 1
 
 
+def test_the_resolution_is_said_once_or_by_models(results):
+    found = results["tasks"]["relative-geometry"]["results"]
+    for result in found.values():
+        result["details"]["measured_at"] = "crops of 32 px"
+    for text in (markdown(results), terminal_table(results)):
+        assert text.count("relative-geometry: crops of 32 px.") == 1
+    found["A & B"]["details"]["measured_at"] = "crops of 16 px"
+    assert "relative-geometry: crops of 16 px (A & B)." in terminal_table(results)
+
+
 def test_rows_of_a_markdown_table_have_equally_many_cells(results):
     for block in re.findall(r"(?:^\|.*\n)+", markdown(results), flags=re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1

@@ -35,6 +35,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
         f"Measured on {validation['description']} ({validation['images']} images); probes fitted on"
         f" {train['description']} ({train['images']} images); seed {results['seed']}. {intervals_in_words(results)}",
         *other_data(results),
+        *resolutions(results),
         *(f"Note: {note}." for note in results.get("notes", [])),
         *(f"{short} is {name}" for name, short in names.items() if short != name),
     ]
@@ -84,6 +85,19 @@ def other_data(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def resolutions(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for every task on the resolution at which it measured, by models where theirs differ."""
+    lines, names = [], names_in_tables(results)
+    for name, task in results["tasks"].items():
+        found: dict[str, list[str]] = {}
+        for model, result in task["results"].items():
+            if "measured_at" in result["details"]:
+                found.setdefault(result["details"]["measured_at"], []).append(names[model])
+        for text, models in found.items():
+            lines.append(f"{name}: {text}" + (f" ({', '.join(models)})" if len(found) > 1 else "") + ".")
+    return lines
+
+
 def _cell(figure: Mapping[str, Any] | None) -> str:
     return "-" if figure is None else show(figure)
 
@@ -117,6 +131,7 @@ def markdown(results: Mapping[str, Any], picture: str | None = None) -> str:
         f"- Seed {results['seed']}. {intervals_in_words(results)} Differences are paired.",
         f"- Command: `{results['command']}`" if results["command"] else "",
         *(f"- {line}" for line in other_data(results)),
+        *(f"- {line}" for line in resolutions(results)),
         *(f"- {line}" for line in balance(results)),
         *(f"- **Note:** {note}" for note in results.get("notes", [])),
         "- Protocols: docs/evaluation.md of sp_hf",

@@ -51,6 +51,14 @@ class Detail(NamedTuple):
         """The crops."""
         return protocol.view_spec(self.size, self.shown)
 
+    def measured_at(self, protocol: RelativeGeometryProtocol) -> str:
+        """At which resolution, in words."""
+        text = f"crops of {self.size} px"
+        finest = self.spec(protocol).effective_resolution
+        if finest is not None:
+            text += f", their detail lowered to {finest[0] * self.size:.1f} to {finest[1] * self.size:.1f} px"
+        return text + (f", of images of {self.own:.0f} px" if np.isfinite(self.own) else "")
+
     @property
     def notes(self) -> list[str]:
         """What the report says of it."""

@@ -107,6 +107,7 @@ class RelativeGeometry(Task):
             cues = cues_of(data, spec, canvas, self.images or None)
             measures = beyond_cues(cues, (train, validation), **options) | measures
         details = {
+            "measured_at": detail.measured_at(self.protocol),
             "crop_size": detail.size,
             "canvas_size": canvas,
             "effective_resolution_px": [round(share * detail.size, 2) for share in spec.effective_resolution or (1, 1)],
@@ -175,20 +176,8 @@ def probe_relations(
         ValueError: too few training images.
     """
     first, second = ordered_pairs(validation.boxes.shape[1])
-    inputs, boxes = embedding(validation), validation.boxes.double()
-    known = embedding(train)
-
-    def measured(predicted: Tensor) -> dict[str, Measure]:
-        return relation_measures(boxes[:, first], boxes[:, second], predicted)
-
-    def answers(probe: RelationProbe) -> Tensor:
-        return probe.predict(inputs[:, first], inputs[:, second])
-
-    ridge = RelationProbe.fit(known, train.boxes, seed=seed)
-    predicted = answers(ridge)
-    halves = random_halves(len(known), refits, seed)
-    again = [measured(answers(ridge.refit(known[half], train.boxes[half]))) for half in halves]
-    measures = with_refits(measured(predicted), again)
+    boxes = validation.boxes.double()
+    measures, predicted, ridge = ridge_relations(train, validation, seed=seed, refits=refits)
     details: dict[str, Any] = {
         "train_images": len(train.boxes),
         "pairs": len(boxes) * len(first),
@@ -196,13 +185,41 @@ def probe_relations(
         "notes": [],
     }
     if mlp:
-        network = RelationMLP.fit(known, train.boxes, seed=seed)
-        found = measured(network.predict_pairs(inputs))
+        network = RelationMLP.fit(embedding(train), train.boxes, seed=seed)
+        answers = network.predict_pairs(embedding(validation))
+        found = relation_measures(boxes[:, first], boxes[:, second], answers)
         details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, found)]
         measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
         details["mlp_epochs"] = network.epochs
     details["bins"] = binned_figures(boxes[:, first], boxes[:, second], predicted, seed)
     return measures, details, predicted
+
+
+def ridge_relations(
+    train: Features, validation: Features, *, seed: int = 0, refits: int = 0
+) -> tuple[dict[str, Measure], Tensor, RelationProbe]:
+    """The ridge probe's figures, its relations of all ordered pairs [n, P, 4], and the probe.
+
+    Args:
+        train, validation, seed, refits: as for :func:`probe_relations`.
+
+    Raises:
+        ValueError: too few training images.
+    """
+    first, second = ordered_pairs(validation.boxes.shape[1])
+    known, asked, boxes = embedding(train), embedding(validation), validation.boxes.double()
+
+    def answers(probe: RelationProbe) -> Tensor:
+        return probe.predict(asked[:, first], asked[:, second])
+
+    def measured(predicted: Tensor) -> dict[str, Measure]:
+        return relation_measures(boxes[:, first], boxes[:, second], predicted)
+
+    ridge = RelationProbe.fit(known, train.boxes, seed=seed)
+    predicted = answers(ridge)
+    halves = random_halves(len(known), refits, seed)
+    again = [measured(answers(ridge.refit(known[half], train.boxes[half]))) for half in halves]
+    return with_refits(measured(predicted), again), predicted, ridge
 
 
 def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:

@@ -82,6 +82,7 @@ class ShortcutAudit(Task):
         cues, features = cues_of(data, spec, canvas, images), crops_of(model, data, spec, canvas, images)
         added = beyond_cues(cues, features, data.seed, data.refits)
         details = {
+            "measured_at": detail.measured_at(self.protocol),
             "crop_size": detail.size,
             "canvas_size": canvas,
             "train_images": len(cues[0].boxes),
