@@ -28,6 +28,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 from torch import Tensor
 
+from ..errors import InputError
 from .proportion import paired_proportions, wilson_interval
 
 RESAMPLES = 1000
@@ -79,9 +80,9 @@ class Measure:
             values = getattr(self, name).detach().double().cpu()
             object.__setattr__(self, name, values[:, None] if values.dim() == 1 else values)
         if self.numerators.shape != self.denominators.shape:
-            raise ValueError(f"shapes differ: {tuple(self.numerators.shape)}, {tuple(self.denominators.shape)}")
+            raise InputError(f"shapes differ: {tuple(self.numerators.shape)}, {tuple(self.denominators.shape)}")
         if self.n == 0 or not (self.denominators.sum(0) > 0).any():
-            raise ValueError(f"nothing to divide by: {self.n} images, denominators {self.denominators.sum(0).tolist()}")
+            raise InputError(f"nothing to divide by: {self.n} images, denominators {self.denominators.sum(0).tolist()}")
 
     @classmethod
     def of(cls, values: Tensor, **options: Any) -> Measure:
@@ -159,7 +160,7 @@ def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RE
         ValueError: they are not about the same number of images.
     """
     if a.n != b.n:
-        raise ValueError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
+        raise InputError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
     refits = ()
     if len(a.refits) == len(b.refits):
         refits = tuple(ours - theirs for ours, theirs in zip(a.refits, b.refits, strict=True))

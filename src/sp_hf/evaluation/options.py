@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..data.given_images import GivenImages
-from ..flags import renamed_option
+from ..errors import InputError, InputTypeError
+from ..flags import did_you_mean, renamed_option
 from .probes.refits import REFITS
 from .source import DataSource
 from .task import Task
@@ -71,7 +71,7 @@ class EvaluationOptions:
             ValueError: an unknown task, or an option out of its range.
         """
         if refits < 0:
-            raise ValueError(f"refits is {refits}; it must be at least 0 (2 or more for intervals that cover probes)")
+            raise InputError(f"refits is {refits}; it must be at least 0 (2 or more for intervals that cover probes)")
         given = {renamed_option(name, RENAMED): value for name, value in options.items()}
         _check_known(given)
         data = {name: _dataset(name, given[name]) for name in _DATA if given.get(name) is not None}
@@ -99,10 +99,14 @@ def _dataset(name: str, value: Any) -> Any:
     return GivenImages.of(value) if name.endswith("dataset") and not isinstance(value, str) else value
 
 
+def _known(tasks: Mapping[str, type[Task]]) -> set[str]:
+    return {*_DATA, *(flag for task in tasks.values() for flag in options_of(task))}
+
+
 def _check_known(options: Mapping[str, Any]) -> None:
-    known = [*_DATA, *(flag for task in TASKS.values() for flag in options_of(task))]
+    known = _known(TASKS.loaded)
+    known = known if known >= options.keys() else _known(TASKS.available())
     for name in options:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; those of a task are {'<task>_<option>'!r}"
-            raise TypeError(f"evaluate has no option {name!r}{hint}")
+            hint = did_you_mean(name, known) or f"; those of a task are {'<task>_<option>'!r}"
+            raise InputTypeError(f"evaluate has no option {name!r}{hint}")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..errors import InputError
 from .accuracy import LabelError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
@@ -61,7 +62,7 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[T
     names = [model.name for model in models]
     repeated = sorted({name for name in names if names.count(name) > 1} | ({PIXELS, RANDOM, CUES} & set(names)))
     if repeated:
-        raise ValueError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
+        raise InputError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
     floors: dict[tuple[str, str], EvaluatedModel] = {}
     for model in models:
         if _architecture(model) not in floors:
@@ -121,7 +122,7 @@ def run_suite(
         else:
             ready.append(task)
     if not ready:
-        raise ValueError("none of the tasks can work with these images and models (see the reasons above)")
+        raise InputError("none of the tasks can work with these images and models (see the reasons above)")
     for note in describe_sides(data).notes:
         logger.warning("%s", note)
     for task in ready:

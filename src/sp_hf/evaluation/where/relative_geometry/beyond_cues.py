@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ....views.pairs import ordered_pairs
 from ...features import Features
 from ...measure import Measure, with_refits
@@ -61,7 +62,7 @@ def beyond_cues(cues: Sides, features: Sides, seed: int = 0, refits: int = 0) ->
     """
     for ours, theirs in zip(cues, features, strict=True):
         if ours.boxes.shape != theirs.boxes.shape or not torch.allclose(ours.boxes, theirs.boxes, atol=1e-5):
-            raise ValueError("the cues and the features are of different crops: not comparable")
+            raise InputError("the cues and the features are of different crops: not comparable")
     crops = _Crops(
         _standardised(*(side.cls for side in cues)),
         _standardised(*(embedding(side) for side in features)),

@@ -18,6 +18,7 @@ import numpy as np
 
 from ....data.annotations import upright_size
 from ....data.canvas import UnreadableImage
+from ....errors import DataError
 from ...features import ImageSample
 from .protocol import CANVAS, RelativeGeometryProtocol
 
@@ -84,7 +85,7 @@ def detail_of(data: EvaluationData, size: int, images: int | None) -> Detail:
     own = min(_side(data, sample, images) for sample in (data.train, data.validation))
     shown = min(size, own / 2)
     if shown < min(size, SMALLEST_DETAIL):
-        raise ValueError(
+        raise DataError(
             f"crops of {size} px of images of {own:.0f} px would be all blur: use images of {2 * SMALLEST_DETAIL} px or"
             f" more, or crops of {int(own // 2)} px or fewer"
         )

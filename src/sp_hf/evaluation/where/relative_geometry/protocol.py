@@ -23,6 +23,7 @@ import dataclasses
 import math
 from typing import Any
 
+from ....errors import InputError
 from ....views.photometric import Photometric
 from ....views.spec import ViewSpec
 
@@ -50,7 +51,7 @@ class RelativeGeometryProtocol:
 
     def __post_init__(self) -> None:
         if self.crops < 2:
-            raise ValueError(f"crops is {self.crops}; a pair needs at least 2 an image")
+            raise InputError(f"crops is {self.crops}; a pair needs at least 2 an image")
 
     def view_spec(self, size: int, largest: float = math.inf) -> ViewSpec:
         """The crops at an output size in px.
