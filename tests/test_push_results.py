@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, metadata_update
 from test_push import hub, push, pushed, run, tiny_encoder  # noqa: F401
 
 CARD = """---
@@ -16,10 +16,11 @@ tags:
 model-index:
 - name: model
   results:
-  - task: {type: image-classification, name: knn (what)}
-    dataset: {name: 'part-scenes?size=32&num_images=40, split validation', type: part-scenes}
+  - task: {type: image-classification, name: somebody else's words}
+    dataset: {name: PartScenes, type: part-scenes, config: size=32&num_images=40, split: validation}
     metrics:
-    - {type: accuracy, value: 0.99}
+    - {type: accuracy, value: 0.99, name: 'knn: accuracy'}
+    - {type: accuracy, value: 0.7, name: 'linear: accuracy'}
   - task: {type: image-classification, name: somebody else's}
     dataset: {name: Other, type: other}
     metrics:
@@ -63,17 +64,24 @@ def test_results_are_merged_with_what_is_there(hub, run, tmp_path) -> None:  # n
     assert done.returncode == 0 and "Results pushed: " in done.stdout, done.stderr
     measured = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]["knn"]["results"]["lab/model"]
     card = card_of(hub, "lab/model")
-    results = {(r.task_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+    results = {(r.task_name, r.metric_name): r.metric_value for r in card.data.eval_results}
     assert results == {
-        ("knn (what)", "accuracy"): pytest.approx(measured["measures"]["accuracy"]["value"], abs=1e-5),
-        ("somebody else's", "accuracy"): 0.5,
+        ("Image classification", "knn: accuracy"): pytest.approx(measured["measures"]["accuracy"]["value"], abs=1e-4),
+        ("somebody else's words", "linear: accuracy"): 0.7,
+        ("somebody else's", None): 0.5,
     }
     assert card.data.license == "mit" and card.data.tags == ["mine"] and "Words of its author." in card.text
     assert card.text.count("## What and where") == 1 and "random initialisation" in card.text
     assert "model.safetensors" in pushed(hub, "lab/model")
+    before = pushed(hub, "lab/model")["README.md"]
     done = evaluate(hub, tmp_path, *flags)  # pushed again, nothing is there twice
     assert done.returncode == 0, done.stderr
-    assert card_of(hub, "lab/model").content == card.content
+    assert pushed(hub, "lab/model")["README.md"] == before
+    tools = ModelCard(before.decode())  # another tool writes the card, and its values again, on the Hub
+    metadata_update("lab/model", {"model-index": tools.data.to_dict()["model-index"]}, token=hub.token)
+    assert evaluate(hub, tmp_path, *flags).returncode == 0
+    again = {(r.task_name, r.metric_name): r.metric_value for r in card_of(hub, "lab/model").data.eval_results}
+    assert again == results
 
 
 def test_somebody_elses_model_gets_a_pull_request(hub, run, tmp_path, monkeypatch) -> None:  # noqa: F811

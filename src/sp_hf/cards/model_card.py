@@ -23,7 +23,9 @@ from ..access_tokens import holds_token
 from ..evaluation.model import open_model
 from ..markdown import table
 from ..run.record import RunRecord
-from .results import eval_results, read_results, results_tables
+from .model_index import eval_results
+from .result_tables import results_section
+from .results import read_results
 from .snippets import execute, snippets_for
 
 
@@ -88,7 +90,7 @@ def write_card(
         picture=picture,
         model_class=record.model_class,
         snippets=snippets,
-        results=results_tables(results, title) if results else "",
+        results=results_section(results, title) if results else "",
         training=_training(record),
         figures=curves,
         limitations=_limitations(record, license, bool(results)),
