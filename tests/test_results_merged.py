@@ -78,9 +78,7 @@ def ours_in(card: str) -> list[tuple[tuple, float]]:
     found = []
     for entry in ModelCard(card).data.eval_results or []:
         if entry.metric_name in names:
-            data = DatasetName(
-                entry.dataset_type, entry.dataset_config, entry.dataset_split, entry.dataset_revision
-            )
+            data = DatasetName(entry.dataset_type, entry.dataset_config, entry.dataset_split, entry.dataset_revision)
             found.append(((data, names[entry.metric_name], entry.metric_type), entry.metric_value))
     return found
 
@@ -136,7 +134,11 @@ strangers_group = st.fixed_dictionaries(
     },
     optional={"source": st.just({"name": "a leaderboard", "url": "https://example.org"})},
 )
-HEADS = ["license: mit  # as its author wrote it\ntags: [mine,  'yours']\n", "# nothing but a remark\n", "language: no\n"]
+HEADS = [
+    "license: mit  # as its author wrote it\ntags: [mine,  'yours']\n",
+    "# nothing but a remark\n",
+    "language: no\n",
+]
 TAILS = ["", "# of the licence\nlicense_name: own\n", "widget:\n- text: '---'\n\n"]
 
 
