@@ -10,6 +10,8 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import yaml_dump
 
+from ..errors import InputError
+
 
 def split_card(text: str) -> tuple[str, str]:
     """The YAML of a card, "" if it has none, and what comes after its second ``---``."""
@@ -21,15 +23,15 @@ def read_front_matter(text: str) -> dict[str, Any]:
     """The fields of a card.
 
     Raises:
-        ValueError: not YAML, or no fields.
+        InputError: not YAML, or no fields.
     """
     try:
         fields = yaml.safe_load(split_card(text)[0])
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
-        raise ValueError(f"its metadata is not YAML{f' (line {where.line + 2})' if where else ''}") from error
+        raise InputError(f"its metadata is not YAML{f' (line {where.line + 2})' if where else ''}") from error
     if not isinstance(fields, (Mapping, NoneType)):
-        raise ValueError(f"its metadata is {type(fields).__name__}, not fields with values")
+        raise InputError(f"its metadata is {type(fields).__name__}, not fields with values")
     return dict(fields or {})
 
 
@@ -41,7 +43,7 @@ def with_field(text: str, name: str, value: Any) -> str:
         name, value: of the field.
 
     Raises:
-        ValueError: see :func:`read_front_matter`.
+        InputError: see :func:`read_front_matter`.
     """
     fields = {**read_front_matter(text), name: value}
     block, rest = split_card(text)

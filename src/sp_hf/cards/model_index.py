@@ -19,6 +19,8 @@ from typing import Any
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from ..errors import InputError
+
 TASK_TYPES = {
     "knn": "image-classification",
     "linear": "image-classification",
@@ -119,14 +121,14 @@ def merge_model_index(index: list[Any] | None, new: list[EvalResult], name: str)
         name: of the model, for an index that names none.
 
     Raises:
-        ValueError: ``index`` is not a list of models with lists of results.
+        InputError: ``index`` is not a list of models with lists of results.
     """
     merged = copy.deepcopy(index) if index else [{"name": name, "results": []}]
     if not isinstance(merged, list) or not all(isinstance(model, dict) for model in merged):
-        raise ValueError("its model-index is not a list of models with their results")
+        raise InputError("its model-index is not a list of models with their results")
     model = next((model for model in merged if model.get("name") == name), merged[0])
     if not isinstance(model.setdefault("results", []), list):
-        raise ValueError("the results of its model-index are not a list")
+        raise InputError("the results of its model-index are not a list")
     if not new:
         return merged
     groups = eval_results_to_model_index(name, new)[0]["results"]

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..evaluation.model import open_model
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """Results that are not about the model they are to be published with."""
 
 

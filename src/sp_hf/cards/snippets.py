@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..data.part_scenes.dataset import render_scene
 from ..encoders.encoder import Encoder
+from ..errors import RunError
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ STOCK_PACKAGES = ("torch", "transformers", "pillow")
 _CLASSIFIERS = ("ViTModel", "DeiTModel", "Dinov2Model", "Dinov2WithRegistersModel", "BeitModel", "ConvNextModel")
 
 
-class SnippetError(RuntimeError):
+class SnippetError(RunError):
     """A snippet of a card does not run."""
 
 

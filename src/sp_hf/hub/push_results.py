@@ -18,6 +18,7 @@ from ..cards.front_matter import read_front_matter, split_card, with_field
 from ..cards.model_index import DatasetName, eval_results, merge_model_index
 from ..cards.result_tables import results_section, with_section
 from ..cards.results import read_results
+from ..errors import InputError
 from .failures import PushError
 from .push import Destination, PushResult, connect, push
 
@@ -40,7 +41,7 @@ def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None
     results = read_results([output], there.repo)
     try:
         merged = merge(_card_of(there), results, there.repo.rsplit("/", 1)[-1])
-    except ValueError as error:
+    except InputError as error:
         raise PushError(
             f"the card of {there.repo} cannot be merged with: {error}. Repair it, then push again"
         ) from error
@@ -91,7 +92,7 @@ def merge(card: str, results: Iterable[dict[str, Any]], name: str) -> str:
         name: of the model, where its card has none yet.
 
     Raises:
-        ValueError: the card's metadata cannot be read, so what is there could not be kept.
+        InputError: the card's metadata cannot be read, so what is there could not be kept.
     """
     results, windows = list(results), "\r\n" in card
     text, entries = card.replace("\r\n", "\n"), eval_results(results)
