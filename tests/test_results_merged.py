@@ -179,7 +179,7 @@ def test_each_result_is_there_once_with_its_last_value(card: str, results: list,
     rows = rows_in(merged)
     assert len(rows) == len(expected)
     for (data, task, key), value in expected.items():
-        shown = [cell for (on, row), cell in rows.items() if on == str(data) and row.lower().startswith(f"{task}: ")]
+        shown = [cell for (on, row), cell in rows.items() if on == str(data) and f"· {task}: " in row.lower()]
         assert f"{value * (100 if 'accuracy' in key else 1):.{1 if 'accuracy' in key else 3}f} ±" in " ".join(shown)
 
 
@@ -240,7 +240,7 @@ def test_knn_alone_leaves_a_linear_accuracy_where_it_is() -> None:
         card = merge(written_by_huggingface_hub(card), [result_of({("knn", "accuracy"): value}, DATA[0])], "mine")
     found = {entry.metric_name: entry.metric_value for entry in ModelCard(card).data.eval_results}
     assert found == {None: 0.5, "linear: accuracy": 0.4, "knn: accuracy": 0.2}
-    assert "linear: accuracy %" in card and "kNN: accuracy %" in card and "| 20.0 ± 10.0 |" in card
+    assert "what · linear: accuracy %" in card and "what · kNN: accuracy %" in card and "| 20.0 ± 10.0 |" in card
 
 
 def test_a_card_in_another_form_is_kept_or_refused() -> None:

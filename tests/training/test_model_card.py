@@ -74,7 +74,7 @@ def test_table_has_the_controls_and_intervals(card: Path) -> None:
         "low-level cues",
         "chance",
     ]
-    assert re.search(r"\| kNN: accuracy % \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \| \d+\.\d \|", text)
+    assert re.search(r"what · kNN: accuracy % \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \| \d+\.\d \|", text)
 
 
 def test_every_picture_is_there(card: Path) -> None:

@@ -88,7 +88,7 @@ def _blocks_of(result: Mapping[str, Any], title: str) -> list[Block]:
         for key in (key for key in task["headline"] if key in measured):
             data = _one_line(str(measured_on(result, name))).replace("--", "-")
             block = blocks.setdefault(data, Block(data, _caption(result, name), {}))
-            block.rows[_row_name(name, key, measured[key])] = _cells(result, task, key, names)
+            block.rows[_row_name(name, task, key)] = _cells(result, task, key, names)
     return list(blocks.values())
 
 
@@ -105,10 +105,11 @@ def _caption(result: Mapping[str, Any], task: str) -> str:
     )
 
 
-def _row_name(task: str, key: str, measure: Mapping[str, Any]) -> str:
+def _row_name(name: str, task: Mapping[str, Any], key: str) -> str:
+    measure = next(result["measures"][key] for result in task["results"].values() if key in result["measures"])
     words = [_SPELLED.get(word, word) for word in key.split("_")]
     less = "" if measure["higher_is_better"] else ", less is better"
-    return f"{_SPELLED.get(task, task)}: {' '.join(words)}{' %' if measure['percent'] else ''}{less}"
+    return f"{task['kind']} · {_SPELLED.get(name, name)}: {' '.join(words)}{' %' if measure['percent'] else ''}{less}"
 
 
 def _column_names(result: Mapping[str, Any], title: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and hardware."""
+"""What a run ran on: versions, hardware, and how many images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
 
 
-def write_environment(path: Path, processes: int = 1) -> None:
-    """Versions and hardware; nothing of the user's environment variables."""
+def write_environment(path: Path, processes: int = 1, images: int | None = None) -> None:
+    """Versions, hardware, and the number of images where it is known; nothing of the user's environment variables."""
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     record = {
         "python": platform.python_version(),
@@ -22,6 +22,7 @@ def write_environment(path: Path, processes: int = 1) -> None:
         "devices": cuda or [processor_name()],
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "images": images,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")
 
