@@ -25,7 +25,10 @@ from sp_hf.whole_file import write_whole
 ROOT = Path(__file__).parents[1]
 SWEEPS, NUMBERS, PAGE = ROOT / "recipes" / "sweeps", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
 # of the sections; others follow
-ORDER = ("caltech101", "caltech101_transfer", "part_scenes", "equal_time", "moco_v3", "continued", "ablations")
+ORDER = (
+    "caltech101", "caltech101_transfer", "caltech101_on_tiny_imagenet", "tiny_imagenet", "tiny_imagenet_on_caltech101",
+    "part_scenes", "continued", "sp_ablations",
+)  # fmt: skip
 
 PAIRED = ("caltech101", "part_scenes")  # the sweeps of the one picture that says it best, and its figures
 SHOWN = ("relative-geometry/r2_position", "jigsaw/tile_accuracy_3x3_apart", "knn/accuracy", "linear/accuracy")

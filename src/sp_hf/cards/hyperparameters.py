@@ -45,13 +45,18 @@ def differing(record: RunRecord) -> list[tuple[str, Any, Any]]:
 
 def hyperparameters(record: RunRecord) -> str:
     """A table of what differs, and all of it folded away, as a recipe."""
-    weights = ", ".join(f"{name} (weight {entry.get('weight', 1.0):g})" for name, entry in record.objectives.items())
+    weights = ", ".join(f"{name} ({_origin(entry)})" for name, entry in record.objectives.items())
     rows = [(f"`{name}`", _shown(value), _shown(default)) for name, value, default in differing(record)]
     lines = table([("option", "here", "default"), *rows]) if rows else ["Every option that teaches is at its default."]
     options = {name: value for name, value in record.recipe.items() if name not in (*_PRIVATE, "dataset")}
     text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True).strip()
     folded = "<details><summary>All options, as a recipe (transformers' own where not its default)</summary>"
     return "\n".join([f"Objectives: {weights}.", "", *lines, "", folded, "", "```yaml", text, "```", "", "</details>"])
+
+
+def _origin(entry: Mapping[str, Any]) -> str:
+    package = f", of the package {entry['package']}" if "package" in entry else ""
+    return f"weight {entry.get('weight', 1.0):g}{package}"
 
 
 def _differences(told: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -77,7 +82,7 @@ def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     for key, value in entry.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
-        elif prefix or key != "name":
+        elif prefix or key not in ("name", "package"):
             yield f"{prefix}{key}", value
 
 

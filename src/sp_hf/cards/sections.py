@@ -10,7 +10,7 @@ from ..run.record import RunRecord
 
 
 def summary(record: RunRecord, architecture: str) -> str:
-    """What it is, in a sentence, and what Spatial Prediction taught it."""
+    """What it is, in a sentence, and what its objectives taught it."""
     start = (
         "trained from scratch"
         if record.started_fresh
@@ -19,17 +19,13 @@ def summary(record: RunRecord, architecture: str) -> str:
         else "continued from another checkpoint"
     )
     labels = "with labels" if record.uses_labels else "without labels"
-    names = " + ".join(name.replace("_", " ") for name in record.objectives)
-    where = (
-        " It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
-        " it had to tell where the second lies relative to the first, and how much larger it is."
-        if "spatial_prediction" in record.objectives
-        else ""
-    )
-    return (
+    names = " + ".join(record.titles.values())
+    taught = [method.teaches for method in record.methods.values() if method.teaches]
+    made = (
         f"A vision encoder ({architecture}), {start} {labels} by {names} on {dataset_link(record)}, with sp-hf"
-        f" {record.environment['packages'].get('sp-hf') or version('sp-hf')}.{where}"
+        f" {record.environment['packages'].get('sp-hf') or version('sp-hf')}."
     )
+    return " ".join([made, *taught])
 
 
 def dataset_link(record: RunRecord) -> str:

@@ -91,8 +91,13 @@ def _dataset(name: str, value: Any) -> Any:
     return GivenImages.of(value) if name.endswith("dataset") and not isinstance(value, str) else value
 
 
+def _known(tasks: Mapping[str, type[Task]]) -> set[str]:
+    return {*_DATA, *(flag for task in tasks.values() for flag in options_of(task))}
+
+
 def _check_known(options: Mapping[str, Any]) -> None:
-    known = [*_DATA, *(flag for task in TASKS.values() for flag in options_of(task))]
+    known = _known(TASKS.loaded)
+    known = known if known >= options.keys() else _known(TASKS.available())
     for name in options:
         if name not in known:
             hint = did_you_mean(name, known) or f"; those of a task are {'<task>_<option>'!r}"

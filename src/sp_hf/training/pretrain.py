@@ -26,7 +26,7 @@ from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
+from ..objectives import box_columns, packages_of, parse_entry, to_entry, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
@@ -134,7 +134,8 @@ def run_pretraining(
     if args.process_index == 0:
         remove_leftovers(output)
         write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(run.environment, args.world_size, images.num_images)
+        packages = packages_of(model.config.objectives)
+        write_environment(run.environment, args.world_size, packages, images.num_images)
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
         logger.info(args.describe_learning_rate())
