@@ -134,7 +134,8 @@ def run_pretraining(
     if args.process_index == 0:
         remove_leftovers(output)
         write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(run.environment, args.world_size, packages_of(model.config.objectives))
+        packages = packages_of(model.config.objectives)
+        write_environment(run.environment, args.world_size, packages, images.num_images)
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
         logger.info(args.describe_learning_rate())
