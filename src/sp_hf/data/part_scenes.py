@@ -45,13 +45,14 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List
 from datasets.fingerprint import Hasher
 from PIL import Image as PILImage
 
+from .part_scenes_difficulty import DEFAULT, DIFFICULTIES
 from .part_scenes_figure import PART_IDS
 from .part_scenes_objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
 from .part_scenes_raster import MATERIALS, NEW, STANDARD, Material
 from .part_scenes_render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 1
+VERSION = 2
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",
@@ -98,11 +99,13 @@ class Scene(NamedTuple):
     texture: int | None = None  # in cue conflict: the class whose texture the parts carry
 
 
-def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> None:
+def _check(split: str, size: int, num_images: int, seed: int, variant: str, difficulty: str) -> None:
     if split not in SPLITS:
         raise ValueError(f"PartScenes has no split {split!r}; choose one of {', '.join(SPLITS)}.")
     if variant not in VARIANTS:
         raise ValueError(f"PartScenes has no variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+    if difficulty not in DIFFICULTIES:
+        raise ValueError(f"PartScenes has no difficulty {difficulty!r}; choose one of {', '.join(DIFFICULTIES)}.")
     for name, value in (("size", size), ("num_images", num_images), ("seed", seed)):
         if not isinstance(value, numbers.Integral):
             raise ValueError(f"PartScenes' sizes, numbers and seeds are whole numbers; got {name}={value!r}.")
@@ -139,14 +142,21 @@ def texture_of(seed: int, index: int, split: str = "train") -> int:
     return (class_of(fine_label_of(seed, index, split)) + step) % len(CLASSES)
 
 
-def _material(variant: str, texture: int) -> Material:
+def _material(variant: str, texture: int, painted: bool) -> Material:
     """What the parts are made of; texture: the class whose material they get, where a variant goes by classes."""
     if variant in ("class-textures", "cue-conflict"):
         return MATERIALS[texture]
-    return NEW if variant == "new-textures" else STANDARD
+    return (NEW if variant == "new-textures" else STANDARD)._replace(painted=painted)
 
 
-def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard", split: str = "train") -> Scene:
+def render_scene(
+    seed: int,
+    index: int,
+    size: int = 96,
+    variant: str = "standard",
+    split: str = "train",
+    difficulty: str = DEFAULT,
+) -> Scene:
     """Draw one scene; a pure function of its arguments.
 
     Args:
@@ -155,11 +165,12 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
         size: side of the square image in pixels. The same scene is drawn at any size.
         variant: one of VARIANTS.
         split: "train", "validation" or "test"; different scenes.
+        difficulty: one of DIFFICULTIES.
 
     Raises:
         ValueError: an argument is out of its range.
     """
-    _check(split, size, index + 1, seed, variant)
+    _check(split, size, index + 1, seed, variant, difficulty)
     fine_label = fine_label_of(seed, index, split)
     centres = arrangement(fine_label)
     if variant == "jumbled":
@@ -170,7 +181,8 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
         centres,
         size,
         Streams(*(_generator(seed, split, index, stream) for stream in range(4))),
-        _material(variant, texture),
+        _material(variant, texture, DIFFICULTIES[difficulty].painted),
+        DIFFICULTIES[difficulty],
         new_background=variant == "new-backgrounds",
         silhouette=variant == "silhouettes",
     )
@@ -212,10 +224,12 @@ def scene_row(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _rows(ranges: list[tuple[int, int]], seed: int, size: int, variant: str, split: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    ranges: list[tuple[int, int]], seed: int, size: int, variant: str, split: str, difficulty: str
+) -> Iterator[dict[str, Any]]:
     for start, stop in ranges:
         for index in range(start, stop):
-            yield scene_row(render_scene(seed, index, size, variant, split))
+            yield scene_row(render_scene(seed, index, size, variant, split, difficulty))
 
 
 def _ranges(num_images: int) -> list[tuple[int, int]]:
@@ -234,6 +248,7 @@ def part_scenes(
     num_images: int | None = None,
     seed: int = 0,
     variant: str = "standard",
+    difficulty: str = DEFAULT,
     streaming: bool = False,
     num_proc: int | None = None,
     cache_dir: str | None = None,
@@ -251,6 +266,7 @@ def part_scenes(
         num_images: rows; None takes SPLITS' default. Row i is the same scene for every num_images.
         seed: another seed, another dataset.
         variant: one of VARIANTS.
+        difficulty: one of DIFFICULTIES.
         streaming: an IterableDataset in place of a Dataset.
         num_proc: processes that draw a map-style dataset; None draws in this one.
         cache_dir: where a map-style dataset is kept; None takes datasets' cache.
@@ -260,8 +276,9 @@ def part_scenes(
     """
     if split in SPLITS and num_images is None:
         num_images = SPLITS[split]
-    _check(split, size, num_images or 0, seed, variant)
+    _check(split, size, num_images or 0, seed, variant, difficulty)
     gen_kwargs = {"ranges": _ranges(num_images), "seed": seed, "size": size, "variant": variant, "split": split}
+    gen_kwargs["difficulty"] = difficulty
     features = features_of(variant)
     if streaming:
         return IterableDataset.from_generator(_rows, features=features, gen_kwargs=gen_kwargs, split=NamedSplit(split))

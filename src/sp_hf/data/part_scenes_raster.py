@@ -220,6 +220,7 @@ class Material(NamedTuple):
 
     textures: tuple[Texture, ...]
     hues: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 1.0), (0.0, 1.0))
+    painted: bool = False
 
 
 STANDARD = Material(tuple(TEXTURES.values()))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .part_scenes_backgrounds import paint_outdoors, paint_room
+from .part_scenes_difficulty import Difficulty
 from .part_scenes_figure import (
     paint_object,
     paint_shadow,
@@ -25,6 +26,7 @@ from .part_scenes_figure import (
 )
 from .part_scenes_props import paint_occluder, paint_props
 from .part_scenes_raster import Material
+from .part_scenes_stage import BEHIND, light_tint, paint_stage
 
 
 class Rendering(NamedTuple):
@@ -51,6 +53,7 @@ def render(
     size: int,
     streams: Streams,
     material: Material,
+    level: Difficulty,
     *,
     new_background: bool = False,
     silhouette: bool = False,
@@ -61,29 +64,36 @@ def render(
         centres: [P, 2] the arrangement, in the object frame.
         size: side of the square image in pixels.
         material: of the parts.
+        level: what varies.
         new_background: draw from the held-out kinds.
         silhouette: a black object on white; labels as for the same scene without props and occluder.
     """
-    pose, camera = pose_object(centres, size, streams.pose)
+    pose, camera = pose_object(centres, size, streams.pose, level)
     rng = streams.surroundings
     light, elevation, towards, indoors, strength = rng.random(5).tolist()
     light = 2 * light - 1
-    if indoors < 0.4:
+    if level.staged:
+        tint = light_tint(rng)
+        backdrop = paint_stage(camera, BEHIND * pose.z0, new_background, rng)
+    elif indoors < 0.4:
         clear = np.abs(pose.x0 + pose.outlines()[..., 0] * math.cos(pose.yaw)).max() + 0.1
         backdrop = paint_room(camera, light, 1.35 * pose.z0, float(clear), new_background, rng)
     else:
         backdrop = paint_outdoors(camera, light, new_background, rng)
-    if not silhouette:
+    if not (silhouette or level.staged):
         paint_props(backdrop, camera, pose.z0, rng)
     boxes = project_boxes(pose, camera)
     plane = plane_coordinates(pose, camera)
     masks = piece_masks(pose, plane, boxes)
     sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
-    paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
+    if not level.staged:
+        paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
     segmentation = np.zeros((size, size), np.uint8)
     paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks)
     if silhouette:
         paint_silhouette(backdrop.image, masks)
+    elif level.staged:
+        backdrop.image[:] *= tint
     else:
         paint_occluder(backdrop, segmentation, camera, pose.z0, streams.occluder)
     image = np.clip(backdrop.image * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
