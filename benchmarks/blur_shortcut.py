@@ -30,10 +30,11 @@ from PIL import Image
 from torch import Tensor
 
 from sp_hf.data.canvas import make_canvas
-from sp_hf.geometry import log_scale, relation
-from sp_hf.keyed_random import sample_keys
-from sp_hf.photometric import Photometric
-from sp_hf.views import ViewSampler, ViewSpec
+from sp_hf.views.geometry import log_scale, relation
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.photometric import Photometric
+from sp_hf.views.sampler import ViewSampler
+from sp_hf.views.spec import ViewSpec
 
 Range = tuple[float, float] | None
 Canvases = Callable[[int], tuple[Tensor, Tensor]]  # canvas side -> uint8 [I, 3, S, S], aspects [I]
@@ -75,7 +76,7 @@ def squashed(images: list) -> Canvases:
 
 def part_scenes_canvases(count: int) -> Canvases:
     """PartScenes, drawn at the canvas's own size, so that there is detail to fill it."""
-    from sp_hf.data.part_scenes import render_scene
+    from sp_hf.data.part_scenes.dataset import render_scene
 
     def canvases(side: int) -> tuple[Tensor, Tensor]:
         scenes = np.stack([render_scene(0, index, side).image for index in range(count)])

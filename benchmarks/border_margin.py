@@ -19,14 +19,14 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
+from sp_hf.evaluation.controls.low_level_cues import LowLevelCues
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import open_model
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.where.low_level_cues import LowLevelCues
-from sp_hf.evaluation.where.relation_protocol import CANVAS, RelativeGeometryProtocol
-from sp_hf.evaluation.where.relative_geometry import RelativeGeometry
-from sp_hf.evaluation.where.shortcut_audit import audit
+from sp_hf.evaluation.where.relative_geometry.protocol import CANVAS, RelativeGeometryProtocol
+from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry
+from sp_hf.evaluation.where.shortcut_audit.task import audit
 
 _CANVAS = 400  # px, from which strips are cut
 _BATCH = 100

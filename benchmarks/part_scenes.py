@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sp_hf.data.part_scenes import (
+from sp_hf.data.part_scenes.dataset import (
     CLASSES,
     FEATURES,
     FINE_CLASSES,
@@ -139,7 +139,7 @@ def part_grid(scene: Scene, mirror: bool) -> np.ndarray:
 
 def box_relations(scene: Scene, mirror: bool) -> np.ndarray:
     """(|dx|, dy) between all pieces; a piece outside the image counts as at the image's middle."""
-    from sp_hf.data.part_scenes_figure import PART_IDS
+    from sp_hf.data.part_scenes.posed_object import PART_IDS
 
     places = np.full((len(PART_IDS), 2), 0.5)
     free = list(range(len(PART_IDS)))

@@ -35,9 +35,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sp_hf.keyed_random import sample_keys
-from sp_hf.photometric import Photometric
-from sp_hf.views import ViewSampler, ViewSpec
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.photometric import Photometric
+from sp_hf.views.sampler import ViewSampler
+from sp_hf.views.spec import ViewSpec
 
 GLOBAL_AREA, LOCAL_AREA = (0.4, 1.0), (0.05, 0.4)
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}

@@ -20,9 +20,9 @@ from typing import Any
 from sp_hf.cli import run
 from sp_hf.evaluation.command import evaluate_models
 from sp_hf.evaluation.model import RANDOM
-from sp_hf.training.checkpointing import last_checkpoint
+from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.recipe import parse_run
 from sp_hf.training.pretrain import pretrain
-from sp_hf.training.recipe import parse_run
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 RUNS = {"DINO": ["dino"], "DINO + SP": ["dino", "spatial_prediction"]}

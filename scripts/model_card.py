@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from sp_hf.cards.model_card import write_card
 from sp_hf.cli import run
-from sp_hf.hub.model_card import write_card
 
 
 def main(argv: list[str]) -> int:

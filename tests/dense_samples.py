@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sp_hf.encoder import Encoding
+from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.cache import FeatureCache
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess

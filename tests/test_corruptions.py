@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from sp_hf.data.part_scenes import render_scene
-from sp_hf.evaluation.what.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, CorruptionError, corrupt
-from sp_hf.evaluation.what.corruptions_blur import _disc, convolve, displacement_kernel, streak, warp
-from sp_hf.evaluation.what.corruptions_weather import frost_texture, plasma
+from sp_hf.data.part_scenes.dataset import render_scene
+from sp_hf.evaluation.what.robustness.blur import _disc, convolve, displacement_kernel, streak, warp
+from sp_hf.evaluation.what.robustness.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, CorruptionError, corrupt
+from sp_hf.evaluation.what.robustness.weather import frost_texture, plasma
 
 
 @functools.lru_cache(maxsize=8)

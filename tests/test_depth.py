@@ -8,10 +8,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_percentage_error, root_mean_squared_error
 
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.what.dense import TrainingTokens
-from sp_hf.evaluation.what.dense_metrics import depth_measures, depth_sums, scale_aligned
+from sp_hf.evaluation.what.dense.dense_task import TrainingTokens
+from sp_hf.evaluation.what.dense.metrics import depth_measures, depth_sums, scale_aligned
+from sp_hf.evaluation.what.dense.patch_targets import token_means
 from sp_hf.evaluation.what.depth import Depth, fit_depth
-from sp_hf.evaluation.what.patch_targets import token_means
 
 
 def pairs(seed=0):

@@ -16,17 +16,20 @@ from objectives.test_protocol import tiny
 from torch.nn.parallel import DistributedDataParallel
 
 from sp_hf.objectives import OBJECTIVES, build_objective
+from sp_hf.objectives.centring import sinkhorn
 from sp_hf.objectives.gather import all_reduce_sum, concat_all_gather
 from sp_hf.objectives.heads import SyncBatchNorm
 
 PROCESSES, IMAGES = 2, 6
+VARIANTS = {"dino/sinkhorn": {"centring": "sinkhorn"}}
 
 
 def build(name):
     """In float64, so that only the order of summation differs."""
     torch.manual_seed(0)
     encoder = TinyEncoder()
-    step = Step(build_objective(tiny(name), encoder), encoder).double()
+    entry = {**tiny(name.partition("/")[0]), **VARIANTS.get(name, {})}
+    step = Step(build_objective(entry, encoder), encoder).double()
     batch = make_batch(step.objective, images=IMAGES)
     views = {key: view._replace(pixels=view.pixels.double()) for key, view in batch.views.items()}
     return step, batch._replace(views=views)
@@ -60,14 +63,22 @@ def batch_norm_results(rank=None):
     return {"y": y.detach(), "input": part.grad, "scale": all_reduce_sum(norm.weight.grad)}
 
 
+def sinkhorn_logits():
+    """[7, 4], of very different sizes in the two parts."""
+    sizes = torch.tensor([1, 1, 1, 1, 1, 40, 40])
+    return torch.linspace(0, 9, 28, dtype=torch.float64).sin().view(7, 4) * sizes[:, None]
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
     try:
-        found = {name: results(name, rank) for name in OBJECTIVES}
+        found = {name: results(name, rank) for name in (*OBJECTIVES, *VARIANTS)}
         found["batch_norm"] = batch_norm_results(rank)
         rows = torch.arange(3 - rank)[:, None] + 10 * rank  # 3 rows here, 2 there
         found["gathered"] = concat_all_gather(rows)
+        uneven = sinkhorn_logits()[slice(0, 5) if rank == 0 else slice(5, 7)]
+        found["sinkhorn"] = sinkhorn(uneven, 0.05)
         torch.save(found, os.path.join(folder, f"{rank}.pt"))
     finally:
         dist.destroy_process_group()
@@ -81,7 +92,7 @@ def processes():
         yield [torch.load(os.path.join(folder, f"{rank}.pt")) for rank in range(PROCESSES)]
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", (*OBJECTIVES, *VARIANTS))
 def test_loss_gradients_and_statistics_equal_those_of_one_process(name, processes):
     expected = results(name)
     for found in processes:
@@ -103,6 +114,11 @@ def test_batch_norm_of_unequal_parts_equals_that_of_the_whole(processes):
     for key in ("y", "input"):
         torch.testing.assert_close(torch.cat([part[key] for part in parts]), expected[key])
     torch.testing.assert_close(parts[0]["scale"], expected["scale"])
+
+
+def test_sinkhorn_of_unequal_parts_equals_that_of_the_whole(processes):
+    expected = sinkhorn(sinkhorn_logits(), 0.05)
+    torch.testing.assert_close(torch.cat([found["sinkhorn"] for found in processes]), expected)
 
 
 def test_rows_of_unequal_parts_are_gathered_in_rank_order(processes):

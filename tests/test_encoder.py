@@ -12,8 +12,8 @@ from tiny_encoders import PATCH, SIZE, TINY, TRANSFORMERS, WIDTH
 from torch import Tensor
 from transformers import CLIPConfig, ResNetConfig, SwinConfig, SwinModel, ViTConfig, ViTForImageClassification
 
-from sp_hf.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from sp_hf.encoder_facts import FACTS
+from sp_hf.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sp_hf.encoders.facts import FACTS
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 

@@ -16,9 +16,9 @@ from tiny_encoders import PATCH, SIZE, TINY, WIDTH
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from sp_hf.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from sp_hf.encoder_checkpoint import CheckpointError
-from sp_hf.encoder_loading import PRESETS, build_preset, resolve_encoder
+from sp_hf.encoders.checkpoint import CheckpointError
+from sp_hf.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sp_hf.encoders.loading import PRESETS, build_preset, resolve_encoder
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 LETTERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -307,7 +307,7 @@ STOCK_CLASS = {"sp_vit": "ViTModel", "vit_mae": "ViTModel"}
 
 def encoder_of(name: str) -> Encoder:
     if name == "sp_vit":
-        from sp_hf.encoder_checkpoint import with_token_control
+        from sp_hf.encoders.checkpoint import with_token_control
 
         return Encoder(with_token_control(TINY["vit"].build()), MEAN, STD).eval()
     return Encoder(TINY[name].build(), MEAN, STD).eval()

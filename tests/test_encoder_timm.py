@@ -13,12 +13,12 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sp_hf.encoder import Encoder
-from sp_hf.encoder_checkpoint import CheckpointError
-from sp_hf.encoder_loading import resolve_encoder
-from sp_hf.encoder_timm import image_processor
-from sp_hf.evaluation.what.layer_decay import layer_ids
-from sp_hf.evaluation.what.stock_classifier import stock_classifier
+from sp_hf.encoders.checkpoint import CheckpointError
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.loading import resolve_encoder
+from sp_hf.encoders.timm_wrapper import image_processor
+from sp_hf.evaluation.what.finetune.layer_decay import layer_ids
+from sp_hf.evaluation.what.finetune.stock_classifier import stock_classifier
 
 SIZE, PATCH, WIDTH = 32, 8, 32
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -187,7 +187,7 @@ def test_export_loads_again_and_in_transformers(tmp_path, architecture: str):
 
 @needs_timm
 def test_pretraining_rebuilds_the_encoder_from_its_configuration(tmp_path):
-    from sp_hf.configuration_sp import SPConfig
+    from sp_hf.model.configuration import SPConfig
 
     write(tmp_path, "vit_tiny_patch16_224")
     encoder = resolve_encoder(tmp_path)

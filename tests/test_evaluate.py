@@ -14,7 +14,7 @@ from torch import nn
 from transformers import ViTConfig
 
 from sp_hf.cli import main
-from sp_hf.encoder import Encoder, Encoding
+from sp_hf.encoders.encoder import Encoder, Encoding
 from sp_hf.evaluation.cache import FeatureCache
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import choose_images, evaluating

@@ -13,7 +13,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from sp_hf.encoder import Encoder
+from sp_hf.encoders.encoder import Encoder
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, open_model, raw_pixels
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import recall_score
 from transformers import ViTConfig
 
-from sp_hf.encoder import Encoder
+from sp_hf.encoders.encoder import Encoder
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource

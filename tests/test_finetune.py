@@ -14,15 +14,15 @@ from tiny_encoders import PATCH, SIZE, TINY
 from torch import nn
 from transformers import ViTConfig
 
-from sp_hf.encoder import Encoder
+from sp_hf.encoders.encoder import Encoder
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, random_initialisation
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.task import TaskSkipped
 from sp_hf.evaluation.what.accuracy import LabelError
-from sp_hf.evaluation.what.finetune import Finetune, own_random_state, predict
-from sp_hf.evaluation.what.layer_decay import layer_ids, parameter_groups
-from sp_hf.evaluation.what.stock_classifier import stock_classifier
+from sp_hf.evaluation.what.finetune.layer_decay import layer_ids, parameter_groups
+from sp_hf.evaluation.what.finetune.stock_classifier import stock_classifier
+from sp_hf.evaluation.what.finetune.task import Finetune, own_random_state, predict
 
 QUICK = {"epochs": 6, "batch_size": 10, "canvas_size": 24, "learning_rate": 3e-3}
 WITHOUT_CLASS = ("dinov3_vit",)
@@ -213,7 +213,7 @@ def test_small_rates_stay_near_the_start(data):
 
 
 def test_training_views_differ_between_epochs_and_not_between_models(data):
-    from sp_hf.evaluation.what.finetune import _TrainingViews
+    from sp_hf.evaluation.what.finetune.task import _TrainingViews
 
     images = data.canvases(data.train, 24)
     labels = (images.labels == 7).long().masked_fill(images.labels < 0, -1)

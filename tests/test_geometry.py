@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sp_hf.geometry import (
+from sp_hf.views.geometry import (
     apply_relation,
     box_iou,
     compose,

@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import ViTModel
 
-from sp_hf.encoder import Encoder
-from sp_hf.encoder_initialisation import INITIALISATIONS, RECORDED_AS
-from sp_hf.encoder_loading import resolve_encoder
-from sp_hf.encoder_presets import build_preset
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.initialisation import INITIALISATIONS, RECORDED_AS
+from sp_hf.encoders.loading import resolve_encoder
+from sp_hf.encoders.presets import build_preset
+from sp_hf.encoders.sincos_positions import sincos_positions
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, random_initialisation
-from sp_hf.sincos_positions import sincos_positions
 from tests.tiny_encoders import TINY, TRANSFORMERS
 
 

@@ -18,17 +18,17 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel
 
 from sp_hf.cli import main
-from sp_hf.encoder import Encoding
+from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.where.jigsaw import Jigsaw, puzzle_measures
-from sp_hf.evaluation.where.jigsaw_probe import CellProbe, discriminants
-from sp_hf.evaluation.where.jigsaw_recognition import Recognised, recognition_measures
-from sp_hf.evaluation.where.jigsaw_tiles import Puzzle, fill, lay, tiles_apart, token_weights
-from sp_hf.evaluation.where.permutations import kendall_tau, optimal_assignment
-from sp_hf.keyed_random import sample_keys
-from sp_hf.photometric import Photometric
+from sp_hf.evaluation.where.jigsaw.permutations import kendall_tau, optimal_assignment
+from sp_hf.evaluation.where.jigsaw.probe import CellProbe, discriminants
+from sp_hf.evaluation.where.jigsaw.recognition import Recognised, recognition_measures
+from sp_hf.evaluation.where.jigsaw.task import Jigsaw, puzzle_measures
+from sp_hf.evaluation.where.jigsaw.tiles import Puzzle, fill, lay, tiles_apart, token_weights
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.photometric import Photometric
 
 SIZE, PATCH = 48, 4  # no patch lies on two tiles of any grid
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sp_hf.keyed_random import normal, permutation, sample_keys, uniform, uniform_streams
+from sp_hf.views.keyed_random import normal, permutation, sample_keys, uniform, uniform_streams
 
 MASK = (1 << 64) - 1
 GAMMA = 0x9E3779B97F4A7C15

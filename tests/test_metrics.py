@@ -21,7 +21,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import r2_score
 
 from sp_hf import metrics
-from sp_hf.geometry import apply_relation, box_iou, log_scale, relation
+from sp_hf.views.geometry import apply_relation, box_iou, log_scale, relation
 
 
 @pytest.fixture(scope="module", autouse=True)

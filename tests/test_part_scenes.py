@@ -14,7 +14,8 @@ import torch
 from datasets import ClassLabel, Image
 from datasets.distributed import split_dataset_by_node
 
-from sp_hf.data.part_scenes import (
+from sp_hf.data.part_scenes.backgrounds import MAX_DEPTH, Camera
+from sp_hf.data.part_scenes.dataset import (
     CLASSES,
     DEFAULT,
     DIFFICULTIES,
@@ -27,18 +28,17 @@ from sp_hf.data.part_scenes import (
     part_scenes,
     render_scene,
 )
-from sp_hf.data.part_scenes_backgrounds import MAX_DEPTH, Camera
-from sp_hf.data.part_scenes_figure import OUTLINES, piece_masks, plane_coordinates, pose_object, project_boxes
-from sp_hf.data.part_scenes_objects import (
+from sp_hf.data.part_scenes.objects import (
     PART_EXTENTS,
     PART_ORDER,
     arrangement,
     arrangement_distance,
     class_of,
 )
-from sp_hf.data.part_scenes_paints import PAINTS, TONES
-from sp_hf.data.part_scenes_raster import MATERIALS, NEW_TEXTURES, TEXTURES, signed_distance
-from sp_hf.data.part_scenes_stage import MEAN, paint_stage
+from sp_hf.data.part_scenes.paints import PAINTS, TONES
+from sp_hf.data.part_scenes.posed_object import OUTLINES, piece_masks, plane_coordinates, pose_object, project_boxes
+from sp_hf.data.part_scenes.raster import MATERIALS, NEW_TEXTURES, TEXTURES, signed_distance
+from sp_hf.data.part_scenes.stage import MEAN, paint_stage
 from sp_hf.evaluation.features import ProbeImages, extract_features
 from sp_hf.evaluation.where.low_level_cues import LowLevelCues
 from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol
@@ -187,7 +187,7 @@ def test_depth_is_that_of_planes_seen_by_a_pinhole_camera() -> None:
 @pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
 def test_the_object_stands_in_front_of_its_surroundings(difficulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     painted = [render_scene(5, index, 64, "silhouettes", difficulty=difficulty) for index in range(60)]
-    monkeypatch.setattr("sp_hf.data.part_scenes_render.paint_object", lambda *_: None)
+    monkeypatch.setattr("sp_hf.data.part_scenes.render.paint_object", lambda *_: None)
     for index, scene in enumerate(painted):
         bare = render_scene(5, index, 64, "silhouettes", difficulty=difficulty)
         inside = scene.segmentation > 0
@@ -432,7 +432,7 @@ def test_undecoded_rows_hold_png_bytes_and_rows_survive_pickling(map_style) -> N
 def test_a_second_call_reuses_the_drawn_images(tmp_path, monkeypatch) -> None:
     arguments = {"size": 32, "num_images": 4, "cache_dir": str(tmp_path)}
     first = part_scenes(**arguments)
-    monkeypatch.setattr("sp_hf.data.part_scenes.render_scene", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr("sp_hf.data.part_scenes.dataset.render_scene", lambda *_: pytest.fail("drawn again"))
     assert part_scenes(**arguments)[2] == first[2]
 
 

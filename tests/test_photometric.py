@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from sp_hf.keyed_random import sample_keys, uniform
-from sp_hf.photometric import Jitter, Photometric, colour_matrices, finish, jitter_from, solarise_
-from sp_hf.views import ViewSampler, ViewSpec
+from sp_hf.views.keyed_random import sample_keys, uniform
+from sp_hf.views.photometric import Jitter, Photometric, colour_matrices, finish, jitter_from, solarise_
+from sp_hf.views.sampler import ViewSampler
+from sp_hf.views.spec import ViewSpec
 
 LUMA = np.array([0.299, 0.587, 0.114])
 

@@ -20,7 +20,7 @@ from training.conftest import tiny_encoder, tiny_options  # noqa: F401
 from transformers import TrainerState
 
 from sp_hf.cli import main
-from sp_hf.encoder import Encoder
+from sp_hf.encoders.encoder import Encoder
 from sp_hf.hub import command, failures
 from sp_hf.hub.push import Destination
 from sp_hf.training import hub_push

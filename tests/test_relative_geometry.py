@@ -10,22 +10,22 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
 from torch import nn
 
-from sp_hf.encoder import Encoding
+from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.ridge import fit_ridge, ridge_path
+from sp_hf.evaluation.probes.ridge import fit_ridge, ridge_path
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.where import relation_probe
-from sp_hf.evaluation.where.relation_measures import binned_figures, relation_measures
-from sp_hf.evaluation.where.relation_mlp import RelationMLP, reverse_of
-from sp_hf.evaluation.where.relation_probe import RelationProbe
-from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol
-from sp_hf.evaluation.where.relative_geometry import RelativeGeometry, probe_relations
-from sp_hf.geometry import box_iou, log_scale, relation
-from sp_hf.keyed_random import sample_keys
-from sp_hf.objectives.where.pairs import ordered_pairs
-from sp_hf.photometric import Photometric
+from sp_hf.evaluation.where.relative_geometry import probe as relation_probe
+from sp_hf.evaluation.where.relative_geometry.measures import binned_figures, relation_measures
+from sp_hf.evaluation.where.relative_geometry.mlp import RelationMLP, reverse_of
+from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
+from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
+from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry, probe_relations
+from sp_hf.views.geometry import box_iou, log_scale, relation
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.pairs import ordered_pairs
+from sp_hf.views.photometric import Photometric
 
 BARE = RelativeGeometryProtocol(photometric=Photometric.none(), effective_resolution=None, margin=0.0)
 R2 = ("r2_x", "r2_y", "r2_position", "r2_scale")

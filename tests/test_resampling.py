@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_hf.resampling import extra_variance, filter_weights, resample_dense, resample_windows
+from sp_hf.views.resampling import extra_variance, filter_weights, resample_dense, resample_windows
 
 SIDE = 80
 

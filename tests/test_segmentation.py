@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from sp_hf.data.annotations import AnnotationError, decode_annotation, upright_size
 from sp_hf.data.canvas import UnreadableImage
 from sp_hf.evaluation.cache import FeatureCache
+from sp_hf.evaluation.probes.softmax_regression import shuffled_batches, train_softmax
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.what import patch_targets
-from sp_hf.evaluation.what.dense import Tokens, TrainingTokens, training_tokens
-from sp_hf.evaluation.what.dense_metrics import intersection_and_union, mean_iou, pixel_accuracy
-from sp_hf.evaluation.what.patch_targets import class_fractions, token_of_pixel, upsampled, upsampled_argmax
-from sp_hf.evaluation.what.segmentation import Segmentation
-from sp_hf.evaluation.what.segmentation_head import TAUS, fit_segmentation, token_miou, whitening_of
-from sp_hf.evaluation.what.softmax_regression import shuffled_batches, train_softmax
+from sp_hf.evaluation.what.dense import patch_targets
+from sp_hf.evaluation.what.dense.dense_task import Tokens, TrainingTokens, training_tokens
+from sp_hf.evaluation.what.dense.metrics import intersection_and_union, mean_iou, pixel_accuracy
+from sp_hf.evaluation.what.dense.patch_targets import class_fractions, token_of_pixel, upsampled, upsampled_argmax
+from sp_hf.evaluation.what.segmentation.head import TAUS, fit_segmentation, token_miou, whitening_of
+from sp_hf.evaluation.what.segmentation.task import Segmentation
 
 COLOURS = np.array([[20, 30, 40], [200, 40, 60], [60, 180, 220], [250, 250, 10]])
 

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sp_hf.encoder import Encoding
+from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite
 from sp_hf.evaluation.what.label_mapping import MappingError
-from sp_hf.evaluation.what.shape_bias import ShapeBias, by_class, conflict_decisions, shape_bias_measures
-from sp_hf.evaluation.what.shape_bias_classes import CALTECH_101, CIFAR_10, SIXTEEN, TABLES
+from sp_hf.evaluation.what.shape_bias.classes import CALTECH_101, CIFAR_10, SIXTEEN, TABLES
+from sp_hf.evaluation.what.shape_bias.task import ShapeBias, by_class, conflict_decisions, shape_bias_measures
 
 NAMES = ["car", "cat", "dog"]
 COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220)]  # a class's "texture"

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from sp_hf.evaluation.controls.low_level_cues import CUES, SIZES, LowLevelCues, cue_columns
+from sp_hf.evaluation.controls.raw_pixels import RawPixels
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.raw_pixels import RawPixels
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.tasks import build_tasks
-from sp_hf.evaluation.where.low_level_cues import CUES, SIZES, LowLevelCues, cue_columns
-from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol
-from sp_hf.evaluation.where.shortcut_audit import ALL, ShortcutAudit, audit, beyond_cues
-from sp_hf.keyed_random import sample_keys
+from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
+from sp_hf.evaluation.where.shortcut_audit.task import ALL, ShortcutAudit, audit, beyond_cues
+from sp_hf.views.keyed_random import sample_keys
 
 PROTOCOL = RelativeGeometryProtocol(crops=3, margin=0.05)
 SIZE, CANVAS, IMAGES = 32, 128, 100

@@ -8,11 +8,11 @@ from tiny_encoders import PATCH, SIZE, TINY, WIDTH
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, ViTConfig, ViTModel
 
-from sp_hf.configuration_sp_vit import SPViTConfig
-from sp_hf.encoder import Encoder
-from sp_hf.encoder_checkpoint import plain_vit, with_token_control
-from sp_hf.modeling_sp_vit import SPViTModel
-from sp_hf.position_field import sample_position_field
+from sp_hf.encoders.checkpoint import plain_vit, with_token_control
+from sp_hf.encoders.configuration_sp_vit import SPViTConfig
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.modeling_sp_vit import SPViTModel
+from sp_hf.encoders.position_field import sample_position_field
 
 GRID = SIZE // PATCH
 N = GRID**2

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sp_hf import views as views_module
-from sp_hf.geometry import to_xyxy
-from sp_hf.keyed_random import sample_keys
-from sp_hf.photometric import Photometric
-from sp_hf.views import ViewSampler, ViewSpec, as_view_spec, sample_boxes
+from sp_hf.views import sampler as views_module
+from sp_hf.views.boxes import sample_boxes
+from sp_hf.views.geometry import to_xyxy
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.photometric import Photometric
+from sp_hf.views.sampler import ViewSampler
+from sp_hf.views.spec import ViewSpec, as_view_spec
 
 SIDE = 112
 ASPECTS = (0.5, 1.0, 2.3)

@@ -9,19 +9,19 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Encoder": ".encoder",
-    "Encoding": ".encoder",
+    "Encoder": ".encoders.encoder",
+    "Encoding": ".encoders.encoder",
     "OBJECTIVES": ".objectives",
     "Objective": ".objectives",
-    "SPConfig": ".configuration_sp",
-    "SPForPreTraining": ".modeling_sp",
-    "SPViTConfig": ".configuration_sp_vit",
-    "SPViTModel": ".modeling_sp_vit",
-    "ViewSampler": ".views",
-    "ViewSpec": ".views",
+    "SPConfig": ".model.configuration",
+    "SPForPreTraining": ".model.modeling",
+    "SPViTConfig": ".encoders.configuration_sp_vit",
+    "SPViTModel": ".encoders.modeling_sp_vit",
+    "ViewSampler": ".views.sampler",
+    "ViewSpec": ".views.spec",
     "load_images": ".data.datasets",
-    "part_scenes": ".data.part_scenes",
-    "resolve_encoder": ".encoder_loading",
+    "part_scenes": ".data.part_scenes.dataset",
+    "resolve_encoder": ".encoders.loading",
 }
 
 __all__ = sorted(_HOME)

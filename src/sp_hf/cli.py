@@ -82,8 +82,8 @@ def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
     import torch.distributed
 
+    from .run.recipe import parse_run
     from .training.pretrain import pretrain
-    from .training.recipe import parse_run
 
     result = pretrain(*parse_run(argv))
     if torch.distributed.is_initialized():
@@ -123,7 +123,7 @@ def sweep_command(argv: list[str]) -> int:
 
 def export_command(argv: list[str]) -> int:
     """``sp-hf export RUN DIRECTORY``."""
-    from .hub.export import export
+    from .run.export import export
 
     parser = argparse.ArgumentParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
     parser.add_argument("run", help="run folder, or one checkpoint of it")

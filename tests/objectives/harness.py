@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sp_hf.keyed_random import sample_keys
 from sp_hf.objectives.base import Batch, Encode, Objective, ObjectiveOutput
-from sp_hf.views import Views, ViewSampler
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.sampler import Views, ViewSampler
 
 PATCH = 8
 
@@ -44,6 +44,9 @@ class TinyEncoder(nn.Module):
 
     def patch_projection(self) -> nn.Module:
         return self.projection
+
+    def fix_sincos_positions(self) -> bool:
+        return False  # they are learned
 
     def forward(self, pixels, *, visible=None, dropped=None, position_token=None) -> TinyEncoding:
         grid = self.patches_of(pixels.shape[-1])
@@ -86,7 +89,7 @@ class Step(nn.Module):
             mask = {name: value.flatten(0, 1) for name, value in flat.items() if value is not None}
             if request.mask.position_token is not None:
                 mask["position_token"] = request.mask.position_token
-        with torch.set_grad_enabled(torch.is_grad_enabled() and request.tower == "student"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
             encoding = tower(pixels.flatten(0, 1), **mask)
         lead = pixels.shape[:2]
         return TinyEncoding(encoding.cls.unflatten(0, lead), encoding.patches.unflatten(0, lead), encoding.grid)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from sp_hf.objectives import Progress, build_objective
+from sp_hf.objectives.centring import sinkhorn
+from sp_hf.objectives.koleo import koleo_loss
 from sp_hf.objectives.what.dino import dino_loss, teacher_probabilities
 
 from .harness import Step, TinyEncoder, make_batch, part_of
@@ -149,6 +151,49 @@ def test_without_local_views_only_the_global_ones_are_asked_for():
     assert step(make_batch(step.objective)).loss.isfinite()
 
 
+def test_sinkhorn_targets_come_from_all_global_views_of_the_batch_together():
+    step = build(centring="sinkhorn")
+    batch = make_batch(step.objective)
+    views = {name: batch.views[name].pixels for name in ("global", "local")}
+    encode = {name: step.encoder(x.flatten(0, 1)).cls.unflatten(0, x.shape[:2]) for name, x in views.items()}
+    teacher_logits = step.objective.teacher_head(encode["global"])  # the teacher is still the student
+    targets = sinkhorn(teacher_logits.flatten(0, 1), 0.04).unflatten(0, (4, 2))
+    expected = dino_loss(step.objective.head(torch.cat([encode["global"], encode["local"]], dim=1)), targets, 0.1)
+    torch.testing.assert_close(step(batch).loss, expected)
+
+
+def test_sinkhorn_keeps_no_centre():
+    step = build(centring="sinkhorn")
+    step(make_batch(step.objective)).loss.backward()
+    step.objective.after_optimizer_step()
+    assert dict(step.objective.named_buffers()).keys() == {"teacher_temperature"}
+
+
+@pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
+def test_koleo_is_added_for_each_global_view_apart_before_the_head(centring):
+    plain, step = build(centring=centring), build(centring=centring, koleo_weight=0.1)
+    step.load_state_dict(plain.state_dict())
+    batch = make_batch(step.objective)
+    cls = step.encoder(batch.views["global"].pixels.flatten(0, 1)).cls.unflatten(0, (4, 2))
+    terms = torch.stack([koleo_loss(cls[:, 0]), koleo_loss(cls[:, 1])])
+    output, without = step(batch), plain(batch)
+    torch.testing.assert_close(output.loss - without.loss, 0.1 * terms.sum(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(output.logs["koleo"], terms.mean())
+    torch.testing.assert_close(output.logs["divergence"], without.logs["divergence"])
+    assert "koleo" not in without.logs
+
+
+def test_koleo_and_sinkhorn_give_every_trained_weight_a_gradient_under_bfloat16():
+    step = build(centring="sinkhorn", koleo_weight=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = step(make_batch(step.objective))
+    output.loss.backward()
+    assert output.loss.dtype == torch.float32 and output.loss.isfinite()
+    trained = [p for p in step.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+    assert all(p.grad is None for p in step.teacher.parameters())
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -156,6 +201,8 @@ def test_without_local_views_only_the_global_ones_are_asked_for():
         ({"student_temperature": 0}, "student_temperature is 0; it must be greater than 0"),
         ({"teacher_temperature": 0.04}, "teacher_temperature is 0.04; give two numbers"),
         ({"centre_momentum": 1.5}, "centre_momentum is 1.5; it must be from 0 to 1"),
+        ({"centring": "median"}, "centring is 'median'; choose one of 'mean', 'sinkhorn'"),
+        ({"koleo_weight": -1}, "koleo_weight is -1; it must be at least 0"),
         ({"prototypes": "many"}, "prototypes is 'many'; it must be a number"),
     ],
 )

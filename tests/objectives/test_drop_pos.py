@@ -73,6 +73,24 @@ def test_dropped_positions_reach_the_decoder_by_content_only():
     torch.testing.assert_close(value, value[:1].expand(6, -1))
 
 
+def test_weights_come_from_the_whole_view_with_all_positions_and_without_gradient():
+    step = build()
+    batch = make_batch(step.objective, images=2)
+    request = step.objective.requests(batch)["whole"]
+    assert request.mask is None and not request.receives_gradient
+    whole = step.encoder(batch.views["image"].pixels.flatten(0, 1))  # all 36 patches
+    true = step.objective.visible_patches(batch)[..., : step.objective.dropped][:, 0]  # [B, m]
+    patches = torch.stack([whole.patches[b, true[b]] for b in range(2)])
+    weights = attentive_weights(whole.cls, patches, 0.1)
+    step.objective.set_progress(Progress(1, 1, 1))  # one-hot targets
+    logits = torch.randn(2, 1, 6, 36)
+    step.objective.classifier.forward = lambda x: logits
+    cross_entropy = torch.stack(
+        [torch.nn.functional.cross_entropy(logits[b, 0], true[b], reduction="none") for b in (0, 1)]
+    )
+    torch.testing.assert_close(step(batch).loss, (weights * cross_entropy).sum(dim=1).mean())
+
+
 def test_classifier_is_asked_about_the_dropped_patches():
     """A classifier that answers with the patches' true places scores full accuracy; one that is off, none."""
     step = build()

@@ -3,11 +3,11 @@ import copy
 import pytest
 import torch
 
+from sp_hf.encoders.sincos_positions import sincos_positions
 from sp_hf.objectives.gather import all_reduce_sum, concat_all_gather, world_size
 from sp_hf.objectives.heads import DINOHead, SyncBatchNorm, batch_norm_mlp, mlp
 from sp_hf.objectives.precision import in_float32
 from sp_hf.objectives.transformer import Decoder
-from sp_hf.sincos_positions import sincos_positions
 
 
 def test_one_process_sums_and_gathers_itself():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from sp_hf.encoders.sincos_positions import sincos_positions
 from sp_hf.objectives import build_objective
 from sp_hf.objectives.what.mae import normalise_patches, patchify, reconstruction_loss
-from sp_hf.sincos_positions import sincos_positions
 
 from .harness import PATCH, Step, TinyEncoder, make_batch
 

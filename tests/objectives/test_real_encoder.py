@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sp_hf.configuration_sp import SPConfig
-from sp_hf.configuration_sp_vit import SPViTConfig
-from sp_hf.encoder import Encoder
-from sp_hf.modeling_sp import SPForPreTraining
+from sp_hf.encoders.configuration_sp_vit import SPViTConfig
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.model.configuration import SPConfig
+from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.objectives import OBJECTIVES, Progress, build_objective
-from sp_hf.views import ViewSampler
+from sp_hf.views.sampler import ViewSampler
 
 from .harness import PATCH, Step, make_batch
 from .test_protocol import tiny

@@ -4,17 +4,13 @@ import torch
 from sklearn.metrics import r2_score as sklearn_r2
 from torch import nn
 
-from sp_hf.geometry import invert
-from sp_hf.keyed_random import sample_keys
 from sp_hf.objectives import build_objective
-from sp_hf.objectives.where.pairs import ordered_pairs, pair_relations, relation_std
-from sp_hf.objectives.where.spatial_prediction import (
-    PairHead,
-    SpatialPredictionConfig,
-    r2_score,
-    regression_loss,
-)
-from sp_hf.views import Views, ViewSampler, ViewSpec
+from sp_hf.objectives.where.spatial_prediction import PairHead, SpatialPredictionConfig, r2_score, regression_loss
+from sp_hf.views.geometry import invert
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.pairs import ordered_pairs, pair_relations, relation_std
+from sp_hf.views.sampler import Views, ViewSampler
+from sp_hf.views.spec import ViewSpec
 
 from .harness import Step, TinyEncoder, TinyEncoding, make_batch
 

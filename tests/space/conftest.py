@@ -27,7 +27,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two folders, of a ViT and of a DINOv2."""
     from tiny_encoders import TINY
 
-    from sp_hf.encoder import Encoder
+    from sp_hf.encoders.encoder import Encoder
 
     folders = []
     for kind in ("vit", "dinov2"):

@@ -7,18 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_hf.encoder import Encoding
+from sp_hf.encoders.encoder import Encoding
+from sp_hf.evaluation.controls.raw_pixels import RawPixels
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.raw_pixels import RawPixels
 from sp_hf.evaluation.what.linear import LinearProbe
-from sp_hf.evaluation.where.jigsaw_probe import CellProbe
-from sp_hf.evaluation.where.relation_probe import RelationProbe
+from sp_hf.evaluation.where.jigsaw.probe import CellProbe
+from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
 from sp_hf.space.drawing import data_url, draw_components, draw_located, draw_similarity, draw_solved
 from sp_hf.space.jigsaw import Cut, check_arrangement, doubly_stochastic, solve
 from sp_hf.space.patches import patch_maps
 from sp_hf.space.uploads import Upload
 from sp_hf.space.where import Located, cut_crops, in_words, locate, read_box
-from sp_hf.views import ViewSpec
+from sp_hf.views.spec import ViewSpec
 
 SIZE = 48
 

@@ -14,7 +14,7 @@ from loopback_hub import LoopbackHub
 from tiny_encoders import TINY
 from transformers import ViTConfig
 
-from sp_hf.encoder import Encoder
+from sp_hf.encoders.encoder import Encoder
 from sp_hf.space import shelf as shelf_module
 from sp_hf.space.hub_models import ModelError, check_architecture, check_hub_model
 from sp_hf.space.probes import Probes

@@ -10,10 +10,10 @@ import yaml
 from sp_hf.cli import main
 from sp_hf.evaluation.command import parser
 from sp_hf.evaluation.tasks import build_tasks
+from sp_hf.run.recipe import RecipeError, parse_run
 from sp_hf.sweep.command import chosen
 from sp_hf.sweep.jobs import Layout, plan_jobs, write_recipe_of
 from sp_hf.sweep.plan import merged, read_plan, slug
-from sp_hf.training.recipe import RecipeError, parse_run
 
 SWEEPS = sorted((Path(__file__).parents[2] / "recipes" / "sweeps").glob("*.yaml"))
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sp_hf.run.recipe import RecipeError
 from sp_hf.sweep.jobs import Job, Layout, is_trained, plan_jobs, tasks_of, write_recipe_of
 from sp_hf.sweep.plan import read_plan
 from sp_hf.sweep.runner import SweepError, last_lines, run_jobs
-from sp_hf.training.recipe import RecipeError
 
 STAND_IN = """
 import json, shlex, signal, sys, time

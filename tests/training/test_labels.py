@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from sp_hf.cards.model_card import write_card
 from sp_hf.cli import main
 from sp_hf.data.datasets import load_images
-from sp_hf.hub.model_card import write_card
-from sp_hf.modeling_sp import SPForPreTraining
+from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.training.labels import check_range, label_range, with_num_labels
-from sp_hf.views import ViewSampler
+from sp_hf.views.sampler import ViewSampler
 
 from .conftest import OBJECTIVES, SPEC, tiny_options
 

@@ -15,10 +15,10 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from PIL import Image
 
+from sp_hf.cards.model_card import write_card
+from sp_hf.cards.results import ResultsError
+from sp_hf.cards.snippets import Snippet, SnippetError, execute
 from sp_hf.cli import main
-from sp_hf.hub.card_results import ResultsError
-from sp_hf.hub.card_snippets import Snippet, SnippetError, execute
-from sp_hf.hub.model_card import write_card
 
 from .conftest import tiny_options
 

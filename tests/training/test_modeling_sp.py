@@ -8,19 +8,27 @@ import pytest
 import torch
 from transformers import ViTConfig
 
-from sp_hf.configuration_sp import SPConfig
-from sp_hf.encoder import Encoder
-from sp_hf.keyed_random import sample_keys
-from sp_hf.modeling_sp import SPForPreTraining
-from sp_hf.modeling_sp_vit import SPViTModel  # noqa: F401  (registers its configuration)
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.initialisation import RECORDED_AS
+from sp_hf.encoders.modeling_sp_vit import SPViTModel  # noqa: F401  (registers its configuration)
+from sp_hf.model.configuration import SPConfig
+from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.objectives.base import Progress
-from sp_hf.views import ViewSampler
+from sp_hf.views.keyed_random import sample_keys
+from sp_hf.views.sampler import ViewSampler
 
 BIG = {"count": 2, "size": 16, "area": [0.3, 1.0]}
 SMALL = {"count": 3, "size": 8, "area": [0.1, 0.4]}
 DINO = {"name": "dino", "global_views": BIG, "local_views": SMALL, "prototypes": 32, "head_width": 16}
 SP = {"name": "spatial_prediction", "views": {**SMALL, "flip": "shared"}, "head_width": 16}
 MOCO = {"name": "moco_v3", "views": BIG, "head_width": 16, "embedding_size": 8}
+DROP_POS = {
+    "name": "drop_pos",
+    "views": {**BIG, "count": 1},
+    "decoder_width": 16,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+}
 MAE = {"name": "mae", "views": {**BIG, "count": 1}, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
 
 
@@ -179,6 +187,70 @@ def test_frozen_patch_projection_of_moco(tmp_path: Path) -> None:
     model(**batch(model)).loss.backward()
     optimizer.step()
     assert torch.equal(model.encoder.patch_projection().weight, before)
+
+
+def fresh(entry: dict, scheme: str = "xavier") -> SPForPreTraining:
+    torch.manual_seed(0)
+    return SPForPreTraining(SPConfig({**encoder_config("sp_vit"), RECORDED_AS: scheme}, [entry, SP]))
+
+
+@pytest.mark.parametrize("entry", [MAE, DROP_POS, MOCO], ids=lambda entry: entry["name"])
+def test_positions_of_a_fresh_encoder_stay_sines_and_cosines(entry: dict, tmp_path: Path) -> None:
+    model = fresh(entry)
+    table = model.encoder.model.embeddings.position_embeddings
+    before = table.detach().clone()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model(**batch(model)).loss.backward()
+    assert all(p.grad is not None for p in trained)  # DistributedDataParallel waits for every one
+    torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1).step()
+    assert torch.equal(table, before)
+    model.save_pretrained(tmp_path)
+    again = SPForPreTraining.from_pretrained(tmp_path)
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert not again.encoder.model.embeddings.position_embeddings.requires_grad
+    assert "encoder.model.embeddings.position_embeddings" in again._frozen
+
+
+@pytest.mark.parametrize("case", ["stock", "switched off", "not asked for", "learned"])
+def test_other_positions_are_learned(case: str, tmp_path: Path) -> None:
+    model = {
+        "stock": lambda: fresh(MAE, "stock"),
+        "switched off": lambda: fresh({**MAE, "fixed_positions": False}),
+        "not asked for": lambda: fresh(DINO),
+        "learned": lambda: fresh(MAE),
+    }[case]()
+    if case == "learned":
+        with torch.no_grad():
+            model.encoder.model.embeddings.position_embeddings[0, 3, 5] += 1e-5
+        model.encoder.save_stock(tmp_path / "encoder")
+        encoder = Encoder.load(tmp_path / "encoder", token_control=True)
+        model = SPForPreTraining(SPConfig(encoder.config, [MAE, SP]), encoder)
+    assert model.encoder.model.embeddings.position_embeddings.requires_grad
+    model.save_pretrained(tmp_path / "run")
+    again = SPForPreTraining.from_pretrained(tmp_path / "run")
+    assert again.encoder.model.embeddings.position_embeddings.requires_grad
+
+
+def test_a_request_without_gradient_is_its_own_forward_and_leaves_none(forwards: list) -> None:
+    model = build(DROP_POS, model_type="sp_vit")
+    model(**batch(model))
+    assert forwards == [(True, (4, 3, 16, 16), True), (True, (4, 3, 16, 16), False)]
+    forwards.clear()
+    shared = build({**DINO, "local_views": None}, DROP_POS, model_type="sp_vit")
+    shared(**batch(shared))
+    assert len(forwards) == 4  # DINO's student and teacher, DropPos with gradient and without
+
+
+def test_autocast_does_not_take_the_gradient_of_a_weight_that_both_forwards_use(monkeypatch) -> None:
+    """Autocast caches a weight's cast; in old releases of torch, one made without gradient served the other forward."""
+    model = build(DROP_POS, model_type="sp_vit")
+    objective = model.objectives["drop_pos"]
+    requests = objective.requests
+    monkeypatch.setattr(objective, "requests", lambda batch: dict(reversed(requests(batch).items())))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**batch(model)).loss
+    loss.backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def test_no_machine_in_the_configuration(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sp_hf.objectives import OBJECTIVES, build_objective
-from sp_hf.training.recipe import RecipeError, merge_objectives, parse_run
+from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sp_hf.cli import main
-from sp_hf.encoder import Encoder
-from sp_hf.training import checkpointing
-from sp_hf.training.checkpointing import last_checkpoint
-from sp_hf.training.run_folder import processor_name
+from sp_hf.encoders.encoder import Encoder
+from sp_hf.run import checkpoints as checkpointing
+from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.run.folder import processor_name
 
 
 def pretrain(recipe: Path, output: Path, *flags: str) -> int:
@@ -70,7 +70,7 @@ def test_metrics_hold_every_figure(finished: Path) -> None:
     decay = [r["weight_decay"] for r in training]
     assert decay == sorted(decay) and decay[-1] > decay[0]
     probes = [r for r in records if "probe/r2_position" in r]
-    assert [r["step"] for r in probes] == [4, 8]
+    assert [r["step"] for r in probes] == [0, 4, 8]
     assert "probe/knn_accuracy" in probes[0]
 
 

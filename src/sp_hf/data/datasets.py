@@ -105,7 +105,7 @@ def load_images(
 
 def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
     """The rows, and how many they are."""
-    from .part_scenes import SPLITS, part_scenes
+    from .part_scenes.dataset import SPLITS, part_scenes
 
     accepted = [name for name in inspect.signature(part_scenes).parameters if name not in ("split", "streaming")]
     options = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..encoder import Encoding
-from ..views import ViewSpec
+from ..encoders.encoder import Encoding
+from ..views.spec import ViewSpec
 from .cache import FeatureCache
 from .features import Features, ImageSample, ProbeImages, choose_images, extract_features, read_images
 from .model import EvaluatedModel, Preprocess

@@ -18,13 +18,14 @@ from tqdm.auto import tqdm
 from ..data.canvas import MAX_PIXELS, UnreadableImage
 from ..data.canvas_dataset import read_canvas
 from ..data.datasets import LoadedImages
-from ..encoder import Encoding
-from ..keyed_random import sample_keys
-from ..views import ViewSampler, ViewSpec
+from ..encoders.encoder import Encoding
+from ..views.keyed_random import sample_keys
+from ..views.sampler import ViewSampler
+from ..views.spec import ViewSpec
 
 
 class FrozenEncoder(Protocol):
-    """What can be probed: :class:`~sp_hf.encoder.Encoder`, a control, or any module of the same form."""
+    """What can be probed: :class:`~sp_hf.encoders.encoder.Encoder`, a control, or any module of the same form."""
 
     def patches_of(self, size: int) -> tuple[int, int]:
         """Patch grid of a square view; raises ValueError where it cannot encode one."""
@@ -86,7 +87,7 @@ class Features(NamedTuple):
     """Embeddings of views, on the CPU.
 
     Args:
-        cls: float32 [n, V, D], the class token (see :class:`~sp_hf.encoder.Encoding`).
+        cls: float32 [n, V, D], the class token (see :class:`~sp_hf.encoders.encoder.Encoding`).
         mean_patch: float32 [n, V, D], the mean of the patch tokens.
         boxes: float32 [n, V, 4], the views' boxes, cxcywh.
     """

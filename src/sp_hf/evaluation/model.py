@@ -22,10 +22,10 @@ from torch import nn
 from transformers import AutoImageProcessor
 from transformers.utils import logging as transformers_logging
 
-from ..encoder import Encoder
-from ..encoder_loading import resolve_encoder
-from ..encoder_presets import PRESETS
-from .raw_pixels import RawPixels
+from ..encoders.encoder import Encoder
+from ..encoders.loading import resolve_encoder
+from ..encoders.presets import PRESETS
+from .controls.raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
 PIXELS = "raw pixels"
@@ -162,7 +162,7 @@ def open_model(
         seed: of a preset's weights.
 
     Raises:
-        ValueError, FileNotFoundError: see :func:`~sp_hf.encoder_loading.resolve_encoder` and :class:`Preprocess`.
+        ValueError, FileNotFoundError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and :class:`Preprocess`.
     """
     name, place = split_name(text)
     inside = Path(place) / "encoder"
@@ -182,7 +182,7 @@ def native_size(encoder: Encoder) -> int:
 
 def _own_preprocess(source: str, encoder: Encoder, size: int | None) -> Preprocess:
     if encoder.config.model_type == "timm_wrapper":
-        from ..encoder_timm import image_processor
+        from ..encoders.timm_wrapper import image_processor
 
         return Preprocess(image_processor(encoder.config), size)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..modeling_sp import SPForPreTraining
-from ..training.arguments import DataArguments, PretrainingArguments
+from ..model.modeling import SPForPreTraining
+from ..run.arguments import DataArguments, PretrainingArguments
 from .data import EvaluationData
 from .features import evaluating
 from .model import EvaluatedModel, Preprocess
@@ -13,7 +13,7 @@ from .source import DataSource
 from .task import Task
 from .what.accuracy import LabelError
 from .what.knn import KNN
-from .where.relative_geometry import RelativeGeometry
+from .where.relative_geometry.task import RelativeGeometry
 
 
 def online_probe(

@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
 from .task import Picture, Task, TaskResult, TaskSkipped
-from .where.low_level_cues import SMALLEST, LowLevelCues
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from typing import Any
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
-from .what.finetune import Finetune
+from .what.finetune.task import Finetune
 from .what.knn import KNN
 from .what.linear import Linear
 from .what.patch_pca import PatchPCA
-from .what.robustness import Robustness
-from .what.segmentation import Segmentation
-from .what.shape_bias import ShapeBias
-from .where.jigsaw import Jigsaw
-from .where.relative_geometry import RelativeGeometry
-from .where.shortcut_audit import ShortcutAudit
+from .what.robustness.task import Robustness
+from .what.segmentation.task import Segmentation
+from .what.shape_bias.task import ShapeBias
+from .where.jigsaw.task import Jigsaw
+from .where.relative_geometry.task import RelativeGeometry
+from .where.shortcut_audit.task import ShortcutAudit
 
 _WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
 _WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, ShapeBias, PatchPCA)

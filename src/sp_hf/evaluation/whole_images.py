@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.canvas import UnreadableImage, decode
-from ..encoder import Encoding
+from ..encoders.encoder import Encoding
 from .features import ImageSample
 from .model import EvaluatedModel, Preprocess
 
@@ -26,7 +26,7 @@ class WholeFeatures(NamedTuple):
     """Features of whole images, in the sample's order; memory-mapped where they are cached.
 
     Args:
-        cls: float32 [n, D], the class token (see :class:`~sp_hf.encoder.Encoding`).
+        cls: float32 [n, D], the class token (see :class:`~sp_hf.encoders.encoder.Encoding`).
         mean_patch: float32 [n, D], the mean of the patch tokens.
         labels: int64 [n], -1 for none; ``None`` where the dataset has none.
         rows: int64 [n], which rows of the sample they are (unreadable images are left out).

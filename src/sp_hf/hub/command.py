@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import enable_progress_bars
 
-from .export import find_weights
+from ..run.export import find_weights
 from .failures import PushError
 from .layout import PRETRAINING, describe_files, files_to_push, with_card
 from .push import Destination, connect, push

@@ -5,6 +5,7 @@
     config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
     README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
+    diagnosis.json                                              and what was amiss, if anything was
     figures/*.png                                               views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
@@ -18,11 +19,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .export import export
+from ..run.export import export
 from .failures import PushError
 
 PRETRAINING = "pretraining"
-_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl")
+_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl", "diagnosis.json")
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
@@ -65,7 +66,7 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations: see :func:`~sp_hf.hub.model_card.write_card`.
+        license, evaluations: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
         ResultsError, SnippetError: the card cannot be written.
@@ -73,7 +74,7 @@ def with_card(
     finished = (Path(run) / "encoder" / "config.json").is_file() and (Path(run) / "recipe.yaml").is_file()
     if not finished or "README.md" in files:
         return files
-    from .model_card import write_card
+    from ..cards.model_card import write_card
 
     card = workspace / "card"
     write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)

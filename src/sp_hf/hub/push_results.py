@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from .card_results import eval_results, public_name, read_results, results_tables
+from ..cards.results import eval_results, public_name, read_results, results_tables
 from .push import Destination, PushResult, connect, push
 
 _BEGIN, _END = "<!-- measured by sp-hf evaluate -->", "<!-- end of what sp-hf evaluate measured -->"
@@ -81,7 +81,7 @@ def merge(card: ModelCard, results: Iterable[dict[str, Any]], name: str) -> Mode
 
     Args:
         card: left as it was.
-        results: of :func:`~sp_hf.hub.card_results.read_results`.
+        results: of :func:`~sp_hf.cards.results.read_results`.
         name: of the model, where its card has none yet.
     """
     results = list(results)

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..views import ViewSpec
+from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
 from .validation import check_at_least
 from .what.dino import DINO
@@ -24,7 +24,7 @@ from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder
+    from ..encoders.encoder import Encoder
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dino": DINO,

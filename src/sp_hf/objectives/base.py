@@ -6,7 +6,7 @@ A training run is a weighted sum of objectives over one shared encoder.  One ste
 
 1. every objective has said, once, which views it wants (:meth:`Objective.view_specs`);
 2. it says which of them it wants encoded, by which tower, under which mask (:meth:`Objective.requests`);
-3. :class:`~sp_hf.modeling_sp.SPForPreTraining` encodes each distinct (tower, resolution, mask) once;
+3. :class:`~sp_hf.model.modeling.SPForPreTraining` encodes each distinct (tower, resolution, mask) once;
 4. the objective turns its encodings into a loss (:meth:`Objective.forward`).
 
 Nothing outside an objective's file may depend on its name.
@@ -21,15 +21,17 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder, Encoding
-    from ..views import Views, ViewSpec
+    from ..encoders.encoder import Encoder, Encoding
+    from ..views.sampler import Views
+    from ..views.spec import ViewSpec
+    from .diagnosis import Finding, LogHistory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenMask:
     """Which patch tokens of each view the encoder sees, and which of them keep their position.
 
-    Only :class:`~sp_hf.modeling_sp_vit.SPViTModel` can obey one. Compared by identity: the same object
+    Only :class:`~sp_hf.encoders.modeling_sp_vit.SPViTModel` can obey one. Compared by identity: the same object
     asked for twice is encoded once.
 
     Args:
@@ -55,19 +57,25 @@ class Encode:
         positions: ``"view"``: positional embeddings laid over the view, as usual. ``"crop"``: sampled from
             the image's position field at the view's box (SPViTModel only; gives the box away, so never
             for an objective that predicts it).
+        gradient: ``False``: the student as it is, without gradient. (A teacher never has any.)
     """
 
     view: str
     tower: Literal["student", "teacher"] = "student"
     mask: TokenMask | None = None
     positions: Literal["view", "crop"] = "view"
+    gradient: bool = True
+
+    @property
+    def receives_gradient(self) -> bool:
+        return self.gradient and self.tower == "student"
 
 
 class Batch(NamedTuple):
     """What an objective sees of a batch: its own view sets, under its own names."""
 
     views: dict[str, Views]
-    keys: Tensor  # int64 [B], one random key an image: see sp_hf.keyed_random
+    keys: Tensor  # int64 [B], one random key an image: see sp_hf.views.keyed_random
     labels: Tensor | None = None  # int64 [B], -1 for none; only for an objective with needs_labels
 
 
@@ -103,7 +111,7 @@ class ObjectiveConfig:
     """Base of every objective's options. Subclasses add fields; all must survive a trip through JSON.
 
     ``ViewSpec`` fields are declared as ``ViewSpec | dict`` (or ``| str``, a reference ``"dino/local"`` to
-    another objective's view set) and made whole by :func:`sp_hf.views.as_view_spec`.
+    another objective's view set) and made whole by :func:`sp_hf.views.spec.as_view_spec`.
     """
 
     weight: float = 1.0
@@ -155,7 +163,7 @@ class Objective(nn.Module):
         return []
 
     def prepare_encoder(self, encoder: Encoder) -> None:
-        """Called once on the student after it is built or loaded (e.g. to freeze its patch projection)."""
+        """Called on the student after it is built, and again after weights are loaded (e.g. to freeze a layer)."""
 
     def set_progress(self, progress: Progress) -> None:
         """Called before each optimizer step's first forward: move temperatures and other schedules."""
@@ -166,3 +174,10 @@ class Objective(nn.Module):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Called once per optimizer step, never per forward: move centres and other running statistics."""
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        """What is amiss by its own log lines so far (names without its prefix); called at every log line.
+
+        A finding is reported once, so it may be found again. Say nothing before ``history.settled``.
+        """
+        return []

@@ -1,4 +1,4 @@
-"""Sums and concatenations across processes; each is the identity in a run of one process.
+"""Sums, maxima and concatenations across processes; each is the identity in a run of one process.
 
 Letters: B items of this process, M items of all processes.
 """
@@ -45,6 +45,12 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def all_reduce_max(x: Tensor) -> Tensor:
+    """Elementwise maximum of ``x`` over all processes, without gradient."""
+    return x.detach() if world_size() == 1 else _communicate(_max, x)
+
+
+@torch.no_grad()
 def concat_all_gather(x: Tensor) -> tuple[Tensor, int]:
     """Concatenate ``x`` of all processes in rank order, without gradient; their lengths may differ.
 
@@ -63,6 +69,12 @@ def concat_all_gather(x: Tensor) -> tuple[Tensor, int]:
 def _communicate(function: Callable[[Tensor], Any], x: Tensor) -> Any:
     """Keep collectives out of compiled graphs; a run of one process has no break in its graph."""
     return function(x)
+
+
+def _max(x: Tensor) -> Tensor:
+    largest = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
 
 
 def _gather(x: Tensor) -> tuple[Tensor, int]:

@@ -2,7 +2,8 @@
 
 Letters: B items, D features in, K prototypes (outputs of a DINO head).
 
-All of them draw their initial weights from PyTorch's global generator, in the order in which they are built.
+All of them draw their initial weights from PyTorch's global generator, in the order in which they are built: DINO's
+head by the package's scheme for linear layers, the others as PyTorch does (as MoCo v3's own are).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoder_initialisation import xavier_
+from ..encoders.initialisation import xavier_
 from .gather import all_reduce_sum, world_size
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..data.part_scenes import render_scene
+from ..data.part_scenes.dataset import render_scene
 from .shelf import SCENES, Shelf, ShelfOptions
 
 EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import PreTrainedConfig
 
-from ..encoder_facts import facts_of, model_class_of
+from ..encoders.facts import facts_of, model_class_of
 
 _ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 _CONFIG_BYTES = 2**20

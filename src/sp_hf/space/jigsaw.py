@@ -1,6 +1,6 @@
 """The Jigsaw tab: an image cut and shuffled, put back by a model and by the visitor, and classified before and after.
 
-The puzzles are those of :mod:`sp_hf.evaluation.where.jigsaw`, the image seen whole. A puzzle is a pure function of
+The puzzles are those of :mod:`sp_hf.evaluation.where.jigsaw.task`, the image seen whole. A puzzle is a pure function of
 (grid, seed), so nothing is kept between requests: the visitor's arrangement is checked by cutting the image again.
 
 **Confidence.** The probe's score s of tile i in cell j is, but for what no assignment can use, a log-likelihood. The
@@ -18,15 +18,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.part_scenes_objects import CLASSES
+from ..data.part_scenes.objects import CLASSES
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.what.linear import LinearProbe
-from ..evaluation.where.jigsaw_features import patch_grid
-from ..evaluation.where.jigsaw_probe import CellProbe
-from ..evaluation.where.jigsaw_tiles import Puzzle, fill, lay, token_weights
-from ..evaluation.where.permutations import optimal_assignment
+from ..evaluation.where.jigsaw.features import patch_grid
+from ..evaluation.where.jigsaw.permutations import optimal_assignment
+from ..evaluation.where.jigsaw.probe import CellProbe
+from ..evaluation.where.jigsaw.tiles import Puzzle, fill, lay, token_weights
 from ..evaluation.whole_images import encode_pixels
-from ..keyed_random import sample_keys
+from ..views.keyed_random import sample_keys
 from .probes import puzzle as puzzle_of
 from .uploads import SHOWN, Upload
 

@@ -15,13 +15,13 @@ from ..evaluation.data import EvaluationData
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.source import DataSource
 from ..evaluation.what.linear import LinearProbe, fit_linear
-from ..evaluation.where.jigsaw import Jigsaw
-from ..evaluation.where.jigsaw_probe import CellProbe
-from ..evaluation.where.jigsaw_solving import shuffled_images
-from ..evaluation.where.jigsaw_tiles import Puzzle
-from ..evaluation.where.relation_probe import RelationProbe, embedding
-from ..evaluation.where.relation_protocol import RelativeGeometryProtocol
-from ..views import ViewSpec
+from ..evaluation.where.jigsaw.probe import CellProbe
+from ..evaluation.where.jigsaw.solving import shuffled_images
+from ..evaluation.where.jigsaw.task import Jigsaw
+from ..evaluation.where.jigsaw.tiles import Puzzle
+from ..evaluation.where.relative_geometry.probe import RelationProbe, embedding
+from ..evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
+from ..views.spec import ViewSpec
 
 SCENES = 256
 _SMALL = 96  # models for images of so many px are shown crops at their own size, larger ones at half, for speed

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from ..encoder_checkpoint import read_config
-from ..encoder_presets import PRESETS
+from ..encoders.checkpoint import read_config
+from ..encoders.presets import PRESETS
 from ..evaluation.model import EvaluatedModel, Preprocess, open_model, split_name
 from .hub_models import ModelError, check_architecture, check_hub_model
 from .probes import SCENES, Probes, Say, Scenes

@@ -1,7 +1,7 @@
 """The Where tab: two crops, encoded apart, and where a model thinks the second lies, seen from the first.
 
 Only the two crops go to the model, resampled to its size and low-passed to the middle of the resolutions that the probe
-was fitted to (:mod:`sp_hf.evaluation.where.relation_protocol`): sharpness must not tell how large a box is.
+was fitted to (:mod:`sp_hf.evaluation.where.relative_geometry.protocol`): sharpness must not tell how large a box is.
 
 Letters: N side of a crop in px, S side of a canvas.
 """
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..evaluation.model import EvaluatedModel
-from ..evaluation.where.relation_probe import RelationProbe
+from ..evaluation.where.relative_geometry.probe import RelationProbe
 from ..evaluation.whole_images import encode_pixels
-from ..geometry import apply_relation, box_iou, relation, to_cxcywh
-from ..resampling import extra_variance, filter_weights, resample
-from ..views import ViewSpec
+from ..views.geometry import apply_relation, box_iou, relation, to_cxcywh
+from ..views.resampling import extra_variance, filter_weights, resample
+from ..views.spec import ViewSpec
 from .uploads import SHOWN, Upload
 
 SMALLEST = 0.1  # side of a box, in sides of the image

@@ -24,7 +24,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..hub.run_record import RunRecord
+from ..run.record import RunRecord
 from .jobs import Layout, is_trained, plan_jobs
 from .plan import Plan
 

@@ -14,7 +14,7 @@ import torch
 from ..data.datasets import EMBEDDED
 from ..data.sources import DatasetLoadError, locate
 from ..evaluation.command import parser as evaluation_parser
-from ..training.recipe import RecipeError
+from ..run.recipe import RecipeError
 from ..whole_file import write_whole
 from .collect import collect
 from .jobs import Job, Layout, plan_jobs

@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from ..training.checkpointing import last_checkpoint
-from ..training.recipe import RecipeError
+from ..run.checkpoints import last_checkpoint
+from ..run.recipe import RecipeError
 from .plan import Plan, PlannedRun, slug
 
 

@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.recipe import RecipeError, read_recipe
+from ..run.recipe import RecipeError, read_recipe
 
 FROM_RUN = "run:"
 _NEEDED = {"seeds", "runs", "evaluate", "evaluations", "measures"}

@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..teacher import cosine_schedule
+from ..model.teacher import cosine_schedule
 
 if TYPE_CHECKING:
     from .trainer import PretrainingTrainer
@@ -96,7 +96,10 @@ class MetricsFile(TrainerCallback):
 
 
 class CollapseWatch(TrainerCallback):
-    """Warns loudly, or stops, when embeddings become the same for every image, or the loss is no number."""
+    """Ends a run whose loss is no number and, if asked, one whose embeddings became the same for every image.
+
+    The warning of those embeddings is :class:`~sp_hf.training.diagnosis.Diagnosis`'s.
+    """
 
     def __init__(self, bound: float, stop: bool) -> None:
         self.bound, self.stop = bound, stop
@@ -114,16 +117,13 @@ class CollapseWatch(TrainerCallback):
             raise FloatingPointError(
                 f"the loss is {logs['loss']} at step {state.global_step}: lower --learning_rate (now"
                 f" {args.learning_rate:g}), lengthen --warmup_steps, or train without --fp16. Checkpoints are kept."
+                " See docs/troubleshooting.md#loss-is-nan."
             )
         std = logs.get("embedding_std")
-        if std is None or std >= self.bound or state.global_step <= args.get_warmup_steps(state.max_steps):
+        if not self.stop or std is None or std >= self.bound:
             return
-        logger.warning(
-            "COLLAPSE? step %d: embedding_std is %.4f, under --collapse_std %g: the encoder gives nearly the same"
-            " embedding for every image.%s",
-            *(state.global_step, std, self.bound, " Stopping." if self.stop else ""),
-        )
-        if self.stop:
+        if state.global_step > args.get_warmup_steps(state.max_steps):
+            logger.warning("COLLAPSE: stopping at step %d (--stop_on_collapse).", state.global_step)
             control.should_save = control.should_training_stop = True
 
 
@@ -211,14 +211,22 @@ class ProgressBar(TrainerCallback):
 
 
 class OnlineProbe(TrainerCallback):
-    """Runs a probe of the encoder every so many steps and logs its figures."""
+    """Runs a probe of the encoder before training, every so many steps and at the end, and logs its figures."""
 
     def __init__(self, trainer: PretrainingTrainer, every: int, probe: Callable[[], dict[str, float]]) -> None:
         self.trainer, self.every, self.probe = trainer, every, probe
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:  # what training is measured against; a resumed run has it
+            self._log(state, control)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every and state.global_step != state.max_steps:
-            return
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._log(state, control)
+
+    def _log(self, state: TrainerState, control: TrainerControl) -> None:
         figures = self.probe() if state.is_world_process_zero else {}
         self.trainer.accelerator.wait_for_everyone()
         if figures:

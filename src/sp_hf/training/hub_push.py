@@ -20,12 +20,12 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
 
-from ..hub.card_snippets import SnippetError
+from ..cards.snippets import SnippetError
 from ..hub.failures import PushError
 from ..hub.layout import files_to_push, with_card
 from ..hub.push import Destination, PushResult, connect, push
-from .arguments import PretrainingArguments
-from .checkpointing import STAGING_PREFIX
+from ..run.arguments import PretrainingArguments
+from ..run.checkpoints import STAGING_PREFIX
 
 logger = logging.getLogger(__name__)
 

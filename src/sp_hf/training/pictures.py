@@ -18,8 +18,9 @@ from matplotlib.patches import Rectangle
 
 from ..data.canvas import UnreadableImage, make_canvas
 from ..data.datasets import LoadedImages
-from ..keyed_random import sample_keys
-from ..views import ViewSampler, ViewSpec
+from ..views.keyed_random import sample_keys
+from ..views.sampler import ViewSampler
+from ..views.spec import ViewSpec
 
 COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#f26ca7")
 MOST_VIEWS = len(COLOURS)  # drawn of each set

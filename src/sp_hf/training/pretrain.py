@@ -10,6 +10,7 @@ Run folder::
     environment.json      versions and hardware
     views.png             sample views with their boxes on their images
     curves.png            every loss over the run
+    diagnosis.json        warnings of a run that does not learn, if there were any
     skipped_images.json   unreadable images, if there were any
 """
 
@@ -23,22 +24,23 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..configuration_sp import SPConfig
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
-from ..encoder import Encoder
-from ..encoder_loading import loaded_commit, resolve_encoder
+from ..encoders.encoder import Encoder
+from ..encoders.loading import loaded_commit, resolve_encoder
 from ..hub.failures import PushError
-from ..modeling_sp import SPForPreTraining
+from ..model.configuration import SPConfig
+from ..model.modeling import SPForPreTraining
 from ..objectives import parse_entry
+from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
+from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from ..run.folder import write_environment, write_recipe
 from . import callbacks
-from .arguments import DataArguments, ModelArguments, PretrainingArguments
-from .checkpointing import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
-from .run_folder import write_environment, write_recipe
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
@@ -150,7 +152,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     """The model that the arguments describe, its encoder fresh or loaded.
 
     Raises:
-        ValueError: see :class:`~sp_hf.modeling_sp.SPForPreTraining`.
+        ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
     token_control = any(parse_entry(entry)[0].needs_token_control for entry in args.objectives)
     encoder: Encoder = resolve_encoder(
@@ -205,11 +207,18 @@ def build_trainer(
     trainer.add_callback(callbacks.MetricsFile(output / "metrics.jsonl"))
     trainer.add_callback(callbacks.ProgressBar(per_step))
     trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
         trainer.add_callback(callbacks.WeightDecaySchedule(args.weight_decay_end))
     if args.probe_steps > 0:
         trainer.add_callback(callbacks.OnlineProbe(trainer, args.probe_steps, _online_probe(model, data_args, args)))
     return trainer
+
+
+def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
+    path = Path(args.output_dir) / "diagnosis.json"
+    images = args.train_batch_size * args.world_size
+    return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 
 
 def _default(field: dataclasses.Field) -> Any:

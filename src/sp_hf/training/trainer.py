@@ -1,4 +1,4 @@
-"""transformers' Trainer, made to feed views to :class:`~sp_hf.modeling_sp.SPForPreTraining`.
+"""transformers' Trainer, made to feed views to :class:`~sp_hf.model.modeling.SPForPreTraining`.
 
 What it adds: views sampled on the device from keys that depend only on (seed, running number of the sample); the
 objectives' hooks around the optimizer step; per-objective losses in the log; checkpoints that are whole or absent and
@@ -20,11 +20,11 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
-from ..keyed_random import sample_keys
-from ..modeling_sp import SPForPreTraining
+from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
-from ..views import ViewSampler
-from .checkpointing import STAGING_PREFIX, as_disk_full, publish
+from ..run.checkpoints import STAGING_PREFIX, as_disk_full, publish
+from ..views.keyed_random import sample_keys
+from ..views.sampler import ViewSampler
 from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
 from .optimizer_state import complete_state

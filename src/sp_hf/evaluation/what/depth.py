@@ -1,12 +1,12 @@
 """Monocular depth by a linear regression of patch tokens.
 
-Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense`, figures those of
-:mod:`sp_hf.evaluation.what.dense_metrics`. A token's target is the mean natural log of the depths (metres) of its
+Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`, figures those of
+:mod:`sp_hf.evaluation.what.dense.metrics`. A token's target is the mean natural log of the depths (metres) of its
 pixels, its weight w the fraction of them that are valid: 0 < depth <= ``max``.
 
     min over W, b of   sum over tokens of w (W x + b - target)^2  +  penalty |W|^2
 
-in closed form (:mod:`sp_hf.evaluation.ridge`); the penalty is chosen on the held-out images, and the fit then
+in closed form (:mod:`sp_hf.evaluation.probes.ridge`); the penalty is chosen on the held-out images, and the fit then
 repeated on all. Predicted logs are upsampled bilinearly to the annotation's own resolution, exponentiated, and
 clipped to the range of valid depths (0.001 m to ``max``). Only valid pixels count. Chance is what one depth
 everywhere gets: the geometric mean of the training tokens'.
@@ -33,12 +33,21 @@ from tqdm.auto import tqdm
 
 from ...data.annotations import AnnotationError
 from ..model import EvaluatedModel
-from ..ridge import fit_ridge
+from ..probes.ridge import fit_ridge
 from ..task import Picture, TaskResult, option
-from .dense import DenseSide, DenseTask, Tokens, TrainingTokens, check_count, patch_tokens, readable, training_tokens
-from .dense_metrics import depth_measures, depth_sums, scale_aligned
-from .dense_pictures import Panel, draw_depth, shown, thumbnail
-from .patch_targets import token_means, upsampled
+from .dense.dense_task import (
+    DenseSide,
+    DenseTask,
+    Tokens,
+    TrainingTokens,
+    check_count,
+    patch_tokens,
+    readable,
+    training_tokens,
+)
+from .dense.metrics import depth_measures, depth_sums, scale_aligned
+from .dense.patch_targets import token_means, upsampled
+from .dense.pictures import Panel, draw_depth, shown, thumbnail
 
 if TYPE_CHECKING:
     from ..data import EvaluationData

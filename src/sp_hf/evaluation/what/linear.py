@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..model import EvaluatedModel
+from ..probes.softmax_regression import train_softmax
 from ..task import Task, TaskResult
 from .accuracy import accuracy_measures, check_labels
-from .softmax_regression import train_softmax
 
 if TYPE_CHECKING:
     from ..data import EvaluationData

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlencode
 
 from ...data.datasets import EMBEDDED
-from ...data.part_scenes import SPLITS
+from ...data.part_scenes.dataset import SPLITS
 from ..source import DataSource
 
 

@@ -28,8 +28,8 @@ from ...data.annotations import upright_size
 from ..measure import Measure
 from ..model import EvaluatedModel
 from ..task import Picture, Task, TaskResult, TaskSkipped, option
-from .dense import ROUNDING, Tokens, patch_tokens, squash
-from .dense_pictures import Panel, draw_maps, shown, thumbnail
+from .dense.dense_task import ROUNDING, Tokens, patch_tokens, squash
+from .dense.pictures import Panel, draw_maps, shown, thumbnail
 
 if TYPE_CHECKING:
     from ..data import EvaluationData

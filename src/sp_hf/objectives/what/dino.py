@@ -9,30 +9,41 @@ Letters: B images, G global views, V global and local views, D hidden size, K pr
 Citation: Caron et al. 2021, "Emerging properties in self-supervised vision transformers", arXiv:2104.14294, section 3.1
 (loss, centring and sharpening, momentum teacher, multi-crop, head) and appendices B, C; algorithm 1.
 
+Two options of DINOv2's (Oquab et al. 2023, arXiv:2304.07193, section 4), which keep small batches from going flat:
+Sinkhorn-Knopp in place of the centre, over all global views of all processes together (:mod:`..centring`), and KoLeo on
+the student's class tokens, before the head, summed over the global views (:mod:`..koleo`).
+
 Deviations: the teacher temperature is warmed up step by step, not epoch by epoch. With gradient accumulation the centre
-moves once, by the mean over the whole effective batch. The defaults are the paper's for ViT-S/16 at 224 px.
+moves once, by the mean over the whole effective batch; Sinkhorn-Knopp and KoLeo see one forward's images. The defaults
+are the paper's for ViT-S/16 at 224 px. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress
+from ..centring import sinkhorn
 from ..gather import all_reduce_sum
 from ..heads import DINOHead
+from ..koleo import koleo_loss
 from ..precision import in_float32
-from ..validation import check_at_least, check_fraction, check_positive, pair
+from ..teacher_entropy import entropy_findings
+from ..validation import check_at_least, check_choice, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
+    from ..diagnosis import Finding, LogHistory
+
+Centring = Literal["mean", "sinkhorn"]
 
 
 def _default_global() -> ViewSpec:
@@ -52,12 +63,15 @@ class DINOConfig(ObjectiveConfig):
         local_views: seen by the student only; ``None`` for none.
         prototypes: K, outputs of the head.
         head_width, head_bottleneck: of the projection head.
-        norm_last_layer: keep the head's last layer at norm 1.
+        norm_last_layer: keep the head's last layer at norm 1. The paper's ViT-B needs it to be stable; its released
+            ViT-S learns the norm (``false``), which is a little better there.
         student_temperature: tau_s.
         teacher_temperature: (start, end) of tau_t's linear warm-up.
         warmup_epochs: of the teacher temperature.
         freeze_last_layer_epochs: epochs in which the head's last layer is not trained.
-        centre_momentum: m, of the centre.
+        centring: ``"mean"``, a running mean of the teacher's outputs, or ``"sinkhorn"``, Sinkhorn-Knopp of each batch.
+        centre_momentum: m, of the running mean.
+        koleo_weight: of KoLeo in this loss, 0 for none (DINOv2: 0.1). It needs two images or more a process.
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
@@ -71,7 +85,9 @@ class DINOConfig(ObjectiveConfig):
     teacher_temperature: tuple[float, float] = (0.04, 0.07)
     warmup_epochs: float = 30
     freeze_last_layer_epochs: float = 1
+    centring: Centring = "mean"
     centre_momentum: float = 0.9
+    koleo_weight: float = 0.0
     momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
@@ -90,7 +106,9 @@ class DINOConfig(ObjectiveConfig):
         self.momentum = pair("momentum", self.momentum)
         for momentum in self.momentum:
             check_fraction("momentum", momentum)
+        check_choice("centring", self.centring, get_args(Centring))
         check_fraction("centre_momentum", self.centre_momentum)
+        check_at_least("koleo_weight", self.koleo_weight, 0)
 
 
 @in_float32
@@ -134,7 +152,8 @@ class DINO(Objective):
             encoder.hidden_size, config.prototypes, config.head_width, config.head_bottleneck, config.norm_last_layer
         )
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
-        self.register_buffer("centre", torch.zeros(config.prototypes))
+        if config.centring == "mean":
+            self.register_buffer("centre", torch.zeros(config.prototypes))
         self.register_buffer("teacher_temperature", torch.tensor(config.teacher_temperature[0]))
         self.last_layer_frozen = config.freeze_last_layer_epochs > 0
         # Of the forwards since the last optimizer step. No buffers: DDP would overwrite them by those of rank 0.
@@ -154,12 +173,23 @@ class DINO(Objective):
         logits = self.head(student)  # [B, V, K]
         with torch.no_grad():
             teacher_logits = self.teacher_head(encodings["teacher"].cls)  # [B, G, K]
-            targets = teacher_probabilities(teacher_logits, self.centre, self.teacher_temperature)
+            targets = self._targets(teacher_logits)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
+        loss = dino_loss(logits, targets, self.config.student_temperature)
+        logs = {"teacher_entropy": entropy, "divergence": loss.detach() - entropy}
+        if self.config.koleo_weight:
+            koleo = torch.stack([koleo_loss(view) for view in encodings["student_global"].cls.unbind(1)])  # [G]
+            loss = loss + self.config.koleo_weight * koleo.sum()
+            logs["koleo"] = koleo.detach().mean()
+        return ObjectiveOutput(loss, logs)
+
+    def _targets(self, teacher_logits: Tensor) -> Tensor:
+        """[B, G, K] to probabilities [B, G, K]."""
+        if self.config.centring == "sinkhorn":
+            return sinkhorn(teacher_logits.flatten(0, 1), self.teacher_temperature).view_as(teacher_logits)
         if self.training:
             self._accumulate(teacher_logits.flatten(0, 1))
-        loss = dino_loss(logits, targets, self.config.student_temperature)
-        return ObjectiveOutput(loss, {"teacher_entropy": entropy, "divergence": loss.detach() - entropy})
+        return teacher_probabilities(teacher_logits, self.centre, self.teacher_temperature)
 
     def _accumulate(self, teacher_logits: Tensor) -> None:
         total = teacher_logits.sum(dim=0, dtype=torch.promote_types(torch.float32, teacher_logits.dtype))
@@ -191,3 +221,6 @@ class DINO(Objective):
         mean = (statistics[:-1] / statistics[-1]).to(self.centre.dtype)
         self.centre.lerp_(mean, 1 - self.config.centre_momentum)
         self._sum, self._count = None, 0
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        return entropy_findings(history, self.config.prototypes)

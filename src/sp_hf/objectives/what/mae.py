@@ -9,8 +9,10 @@ P numbers a patch (3 channels x patch size squared).
 Citation: He et al. 2021, "Masked autoencoders are scalable vision learners", arXiv:2111.06377, section 3 (masking,
 encoder, decoder, reconstruction target), section 4.1 (ratio, decoder size), appendix A.1.
 
-Deviations: positional embeddings of the encoder are its own; those of the decoder are fixed sine-cosine ones, as in
-the paper. Targets are made from pixels in [0, 1], not from pixels normalised by the data set's statistics.
+The positions of the decoder are fixed sines and cosines, and so are those of an encoder that starts fresh.
+
+Deviations: an encoder that brings learned positions goes on learning them. Targets are made from pixels in [0, 1], not
+from pixels normalised by the data set's statistics. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
 """
 
 from __future__ import annotations
@@ -21,17 +23,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...keyed_random import uniform
-from ...photometric import Photometric
-from ...sincos_positions import sincos_positions
-from ...views import ViewSpec, as_view_spec
+from ...encoders.sincos_positions import sincos_positions
+from ...views.keyed_random import uniform
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:
@@ -47,6 +49,8 @@ class MAEConfig(ObjectiveConfig):
         mask_ratio: share of the patches that the encoder does not see.
         decoder_width, decoder_depth, decoder_heads: of the decoder.
         normalise_pixels: reconstruct each patch at mean 0 and variance 1.
+        fixed_positions: keep the encoder's sine-cosine positions as they are, for every objective of the run. Positions
+            that have been learned, or were drawn at random, are learned on.
     """
 
     views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
@@ -55,6 +59,7 @@ class MAEConfig(ObjectiveConfig):
     decoder_depth: int = 8
     decoder_heads: int = 16
     normalise_pixels: bool = True
+    fixed_positions: bool = True
 
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views)
@@ -116,6 +121,10 @@ class MAE(Objective):
         scores = uniform(batch.keys, "mae/patches", (count, patches))  # [B, V, N]
         visible = min(max(1, int(patches * (1 - self.config.mask_ratio))), patches - 1)
         return scores.argsort(dim=-1, stable=True)[..., :visible]
+
+    def prepare_encoder(self, encoder: Encoder) -> None:
+        if self.config.fixed_positions:
+            encoder.fix_sincos_positions()
 
     def requests(self, batch: Batch) -> dict[str, Encode]:
         return {"image": Encode("image", mask=TokenMask(visible=self.visible_patches(batch)))}

@@ -11,10 +11,12 @@ Keys are gathered from all processes, and receive no gradient.
 Citation: Chen, Xie, He 2021, "An empirical study of training self-supervised vision transformers", arXiv:2104.02057,
 section 3 and algorithm 1 (loss), section 4 (heads; the patch projection is frozen at random initialisation).
 
-Deviations: positional embeddings are the encoder's, not fixed sine-cosine ones. The teacher moves after each step,
+The positions of an encoder that starts fresh are sines and cosines, and stay as they are.
+
+Deviations: an encoder that brings learned positions goes on learning them. The teacher moves after each step,
 not before the next one's keys. Batch norm in the heads keeps no running statistics, as none is ever used. With gradient
 accumulation, negatives come from one forward's images. A frozen patch projection is frozen for every objective of the
-run; ``freeze_patch_projection: false`` suits continued pretraining.
+run, and so are its positions; ``freeze_patch_projection: false`` suits continued pretraining.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..gather import concat_all_gather
 from ..heads import batch_norm_mlp
@@ -36,7 +38,7 @@ from ..precision import in_float32
 from ..validation import check_at_least, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:
@@ -53,6 +55,8 @@ class MoCoV3Config(ObjectiveConfig):
         head_width: hidden width of projector (3 layers) and predictor (2 layers).
         embedding_size: E.
         freeze_patch_projection: keep the encoder's patch projection as it is.
+        fixed_positions: keep the encoder's sine-cosine positions as they are, for every objective of the run. Positions
+            that have been learned, or were drawn at random, are learned on.
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
@@ -61,6 +65,7 @@ class MoCoV3Config(ObjectiveConfig):
     head_width: int = 4096
     embedding_size: int = 256
     freeze_patch_projection: bool = True
+    fixed_positions: bool = True
     momentum: tuple[float, float] = (0.99, 1.0)
 
     def __post_init__(self) -> None:
@@ -135,6 +140,8 @@ class MoCoV3(Objective):
     def prepare_encoder(self, encoder: Encoder) -> None:
         if self.config.freeze_patch_projection:
             encoder.patch_projection().requires_grad_(False)
+        if self.config.fixed_positions:
+            encoder.fix_sincos_positions()
 
     def teacher_momentum(self) -> tuple[float, float]:
         return self.config.momentum

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..precision import in_float32
 from ..validation import check_at_least, check_fraction
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 UNLABELLED = -1
 

@@ -6,14 +6,19 @@ position, D hidden size.
     visible   n = 25 % of the patches; of these m = 75 % have one learned token in place of their positional embedding
     o         = Linear(Decoder(encoder(visible patches)))                          [n, N]; the decoder has no positions
     y_ij      = exp(-d_ij^2 / sigma^2) / sum_j exp(-d_ij^2 / sigma^2)              d in patches, sigma from 1 to 0
-    A_i       = softmax_i(cos(class token, patch_i) / 0.1)                         no gradient
+    A_i       = softmax_i(cos(class token, patch_i) / 0.1)                         of the encoder on the whole view,
+                                                                                   all positions kept, no gradient
     loss      = - sum over the m dropped patches i of  A_i sum_j y_ij log softmax(o_i)_j
 
 Citation: Wang et al. 2023, "DropPos: pre-training vision transformers by reconstructing dropped positions",
 arXiv:2309.03576, sections 3.1 (masks), 3.2 (position smoothing, attentive reconstruction).
 
+The forward of the whole view, without gradient, costs about as much again as the rest of a step. The positions of an
+encoder that starts fresh are sines and cosines, and stay as they are.
+
 Deviations: the attentive weights are normalised over the patches whose positions were dropped, so that the scale
-of the loss does not depend on how many there are. The class token takes part in the decoder's attention.
+of the loss does not depend on how many there are. The class token takes part in the decoder's attention. An encoder
+that brings learned positions goes on learning them. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
 """
 
 from __future__ import annotations
@@ -25,16 +30,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...keyed_random import uniform
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.keyed_random import uniform
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_at_least, check_decoder, check_fraction, check_positive, pair
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:
@@ -52,6 +57,8 @@ class DropPosConfig(ObjectiveConfig):
         decoder_width, decoder_depth, decoder_heads: of the position-free decoder.
         sigma: (start, end) of the width of the soft targets in patches, linear over the run.
         attention_temperature: of the attentive weights.
+        fixed_positions: keep the encoder's sine-cosine positions as they are, for every objective of the run. Positions
+            that have been learned, or were drawn at random, are learned on.
     """
 
     views: ViewSpec | dict = dataclasses.field(default_factory=_default_views)
@@ -62,6 +69,7 @@ class DropPosConfig(ObjectiveConfig):
     decoder_heads: int = 16
     sigma: tuple[float, float] = (1.0, 0.0)
     attention_temperature: float = 0.1
+    fixed_positions: bool = True
 
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views)
@@ -154,7 +162,8 @@ class DropPos(Objective):
         visible = self.visible_patches(batch)
         dropped = torch.zeros(*visible.shape[:2], self.patches, dtype=torch.bool, device=visible.device)
         dropped = dropped.scatter(-1, visible[..., : self.dropped], True)
-        return {"image": Encode("image", mask=TokenMask(visible, dropped, self.position_token))}
+        mask = TokenMask(visible, dropped, self.position_token)
+        return {"image": Encode("image", mask=mask), "whole": Encode("image", gradient=False)}
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         cls, patches = encodings["image"].cls, encodings["image"].patches  # [B, V, D], [B, V, n, D]
@@ -163,9 +172,15 @@ class DropPos(Objective):
         decoded = self.decoder(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         logits = self.classifier(decoded[:, :, 1 : 1 + self.dropped])  # [B, V, m, N]
         targets = soft_targets(true, squared_distances(*self.grid, logits.device), self.sigma)
-        weights = attentive_weights(cls, patches[:, :, : self.dropped], self.config.attention_temperature)
+        whole = encodings["whole"]  # patches [B, V, N, D]
+        seen = whole.patches.gather(2, true[..., None].expand(-1, -1, -1, whole.patches.shape[-1]))  # [B, V, m, D]
+        weights = attentive_weights(whole.cls, seen, self.config.attention_temperature)
         accuracy = (logits.detach().argmax(dim=-1) == true).float().mean()
         return ObjectiveOutput(position_loss(logits, targets, weights), {"accuracy": accuracy})
+
+    def prepare_encoder(self, encoder: Encoder) -> None:
+        if self.config.fixed_positions:
+            encoder.fix_sincos_positions()
 
     def set_progress(self, progress: Progress) -> None:
         start, end = self.config.sigma

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...photometric import Photometric
-from ...views import ViewSpec, as_view_spec
+from ...views.pairs import check_view_count, ordered_pairs, pair_relations, relation_std
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..precision import in_float32
 from ..validation import check_at_least, check_choice, check_fraction, pair
-from .pairs import check_view_count, ordered_pairs, pair_relations, relation_std
 
 if TYPE_CHECKING:
-    from ...encoder import Encoder, Encoding
+    from ...encoders.encoder import Encoder, Encoding
 
 
 def _default_views() -> ViewSpec:

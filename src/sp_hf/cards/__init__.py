@@ -1,0 +1,1 @@
+"""Model cards, made of what a run recorded and what was measured."""

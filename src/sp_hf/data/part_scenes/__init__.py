@@ -1,0 +1,1 @@
+"""PartScenes, the embedded dataset: procedural scenes with classes, parts and depth."""

@@ -1,0 +1,33 @@
+"""Configuration of :class:`~sp_hf.encoders.modeling_sp_vit.SPViTModel`: a ``ViTConfig`` under a name of its own."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, PreTrainedConfig, ViTConfig
+
+
+class SPViTConfig(ViTConfig):
+    """Same fields and defaults as ``ViTConfig``; ``model_type`` is ``"sp_vit"``."""
+
+    model_type = "sp_vit"
+
+    @classmethod
+    def from_vit(cls, config: PreTrainedConfig) -> SPViTConfig:
+        """The configuration with which an ``SPViTModel`` takes the weights of a ``ViTModel``."""
+        return convert_config(config, cls)
+
+    def to_vit(self) -> ViTConfig:
+        """The configuration of the stock ``ViTModel`` with the same parameters."""
+        return convert_config(self, ViTConfig)
+
+
+def convert_config(config: PreTrainedConfig, config_class: type[ViTConfig]) -> ViTConfig:
+    """Copy a ViT-like configuration into ``config_class``, field by field; fields it does not know are left out.
+
+    What this package records in a configuration (its names begin with ``sp_hf_``) goes along.
+    """
+    known = config_class().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
+    fields = config.to_dict().items()
+    return config_class(**{name: value for name, value in fields if name in known or name.startswith("sp_hf_")})
+
+
+AutoConfig.register(SPViTConfig.model_type, SPViTConfig, exist_ok=True)

@@ -1,0 +1,320 @@
+"""One face for every Hugging Face vision model: an image embedding, patch tokens, and their grid.
+
+Letters: B images, N patch tokens (n of them visible), D hidden size, H x W pixels.
+
+The differences between models are rows of a table (:mod:`sp_hf.encoders.facts`); this module reads them.  What is
+yielded, per kind of model:
+
+- ``cls``: the class token after the final norm.  SigLIP has none: its attention-pooling head's output.  BEiT fine-tuned
+  with mean pooling: its normalised mean of patch tokens.  I-JEPA and conv nets: the mean of patch tokens (ConvNeXt's
+  is normalised).
+- ``patches``: patch tokens, row by row, after the final norm; registers and distillation tokens are left out.
+  CLIP, BEiT with mean pooling and ConvNeXt apply their final norm to the pooled output alone; here the same norm is
+  applied to the patch tokens too.
+
+What timm's models yield: :mod:`sp_hf.encoders.timm_wrapper`.
+
+ViT-MAE becomes the ``ViTModel`` that its encoder is (same parameters, no random masking); its fixed sine-cosine
+positions become the initial value of learned ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .checkpoint import load_verified, plain_vit, with_token_control
+from .export import save_stock
+from .facts import describe, facts_of, find, model_class_of, vision_config
+from .initialisation import initialise, position_table, recorded_initialisation, starts_at_sincos
+from .modeling_sp_vit import SPViTModel
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Encoding(NamedTuple):
+    """Features of a batch. Leading dimensions may be split ([B, V, ...]) by the caller."""
+
+    cls: Tensor  # [..., D]
+    patches: Tensor  # [..., N, D], row-major; with ``visible``, [..., n, D] in the order asked for
+    grid: tuple[int, int]  # (rows, columns) of the whole view, N = rows * columns
+
+
+class Encoder(nn.Module):
+    """A Hugging Face vision model as an encoder of views.
+
+    Args:
+        model: an instance of a supported class (``ViTMAEModel`` is converted, the others are used as they are).
+        image_mean, image_std: per channel, for pixels in [0, 1].
+
+    Attributes:
+        model, config: the model inside, and its configuration.
+        hidden_size: D. patch_size: pixels a side. num_hidden_layers: transformer layers (blocks of a conv net).
+        num_prefix_tokens: tokens before the patches in ``last_hidden_state``.
+        supports_token_control: can hide tokens and move positions (``SPViTModel``).
+        image_mean, image_std: tuples of floats.
+
+    Raises:
+        ValueError: unsupported model type, patches that are not square, or channels other than 3.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        if model.config.model_type == "vit_mae":
+            model = plain_vit(model)
+        if not isinstance(model, model_class_of(model.config)):
+            raise ValueError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
+        self.facts, self.dimensions = describe(model)
+        self.model = model
+        self.image_mean = tuple(float(value) for value in image_mean)
+        self.image_std = tuple(float(value) for value in image_std)
+        _ = self.patch_size  # raises where patches are not square
+        channels = {self.dimensions.num_channels, len(self.image_mean), len(self.image_std)}
+        if channels != {3}:
+            raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
+        for name in self.facts.unreached:
+            parameter = find(model, name)
+            if parameter is not None:
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: PreTrainedConfig,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+    ) -> Encoder:
+        """A freshly initialised encoder; its weights depend on torch's global seed alone.
+
+        The scheme is the one that the configuration records (:mod:`sp_hf.encoders.initialisation`), else the stock one.
+        """
+        config = vision_config(config)
+        model = model_class_of(config)(config, **facts_of(config).init_kwargs)
+        initialise(model, recorded_initialisation(config))
+        return cls(model, image_mean, image_std)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, revision: str | None = None, token_control: bool = False) -> Encoder:
+        """An encoder with the weights of a Hub repository or folder: all of them, or an error.
+
+        See :func:`sp_hf.encoders.checkpoint.load_verified`.
+
+        Args:
+            name_or_path: ``owner/name`` on the Hub, or a folder.
+            revision: branch, tag or commit of the repository.
+            token_control: load a ViT's weights (also ViT-MAE's) as ``SPViTModel``.
+        """
+        model, image_mean, image_std = load_verified(name_or_path, revision)
+        if token_control:
+            model = with_token_control(model)
+        return cls(model, image_mean or IMAGENET_MEAN, image_std or IMAGENET_STD)
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        return self.model.config
+
+    @property
+    def supports_token_control(self) -> bool:
+        return isinstance(self.model, SPViTModel)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.dimensions.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.dimensions.num_hidden_layers
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return self.dimensions.num_prefix_tokens
+
+    @property
+    def patch_size(self) -> int:
+        height, width = self.dimensions.patch_size
+        if height != width:
+            raise ValueError(f"patches of {height} x {width} pixels: only square patches are supported")
+        return height
+
+    def patches_of(self, size: int) -> tuple[int, int]:
+        """(rows, columns) of patch tokens of a square view of ``size`` pixels a side.
+
+        Raises:
+            ValueError: the patch size does not divide ``size``.
+        """
+        return self._grid(size, size)
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        patch = self.patch_size
+        for size in (height, width):
+            if size < patch or size % patch:
+                below = max(size // patch, 1) * patch
+                raise ValueError(
+                    f"a view of {size} pixels is not divisible into patches of {patch}; use {below} or {below + patch}"
+                )
+        return height // patch, width // patch
+
+    def patch_projection(self) -> nn.Module:
+        """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
+        return self.model.get_submodule(self.facts.patch_projection)
+
+    def fix_sincos_positions(self) -> bool:
+        """Take the table of positions out of training, if it is the one a fresh encoder starts from.
+
+        One that has been learned, or was drawn at random (``stock``), stays learnable: to stop it would change what
+        the encoder's checkpoint was.
+
+        Returns:
+            Whether the positions are fixed.
+        """
+        fixed = starts_at_sincos(self.model)
+        if fixed:
+            position_table(self.model).requires_grad_(False)
+        return fixed
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose how attention is computed; the same function up to rounding.
+
+        Args:
+            implementation: a name that transformers knows (``"eager"``, ``"sdpa"``, ``"flash_attention_2"``, ...).
+
+        Raises:
+            ValueError: no such implementation, one that is not installed, or one that the model does not support.
+        """
+        try:
+            self.model.set_attn_implementation(implementation)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
+
+    @property
+    def layer_classes(self) -> set[str]:
+        """Class names of the repeated layers, such as ``{"ViTLayer"}``: what FSDP shards one by one."""
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
+        repeated = {type(layer).__name__ for layers in lists for layer in layers}
+        return repeated & set(getattr(self.model, "_no_split_modules", None) or ())
+
+    def describe(self) -> str:
+        """One line: class, parameters, patch, size."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        return (
+            f"{self._name()}, {parameters:.1f} M parameters, {self.num_hidden_layers} layers, "
+            f"{self.hidden_size} wide, patches of {self.patch_size} px"
+        )
+
+    def _name(self) -> str:
+        """Class of the model; timm's is one for all, so its architecture."""
+        return getattr(self.config, "architecture", type(self.model).__name__)
+
+    def forward(
+        self,
+        pixels: Tensor,
+        *,
+        visible: Tensor | None = None,
+        dropped: Tensor | None = None,
+        position_token: Tensor | None = None,
+        position_boxes: Tensor | None = None,
+        position_flips: Tensor | None = None,
+    ) -> Encoding:
+        """Encode views.
+
+        Args:
+            pixels: [B, 3, H, W] in [0, 1]; any size that the patch size divides (positions are interpolated).
+            visible, dropped, position_token, position_boxes, position_flips: token control; see
+                :meth:`sp_hf.encoders.modeling_sp_vit.SPViTModel.forward`. Only where ``supports_token_control``.
+
+        Raises:
+            ValueError: indivisible size; token control of a model that has none.
+        """
+        grid = self._grid(*pixels.shape[-2:])
+        control = {
+            "visible": visible,
+            "dropped": dropped,
+            "position_token": position_token,
+            "position_boxes": position_boxes,
+            "position_flips": position_flips,
+        }
+        control = {name: value for name, value in control.items() if value is not None}
+        if control and not self.supports_token_control:
+            raise ValueError(
+                f"{type(self.model).__name__} cannot take {', '.join(control)}: "
+                "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
+            )
+        outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
+        return self._read(outputs, grid)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """``(pixels - image_mean) / image_std`` per channel, in the model's dtype. [B, 3, H, W]"""
+        channels = zip(pixels.float().unbind(1), self.image_mean, self.image_std, strict=True)
+        normalised = torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
+        return normalised.to(self.patch_projection().weight.dtype)
+
+    def size_kwargs(self, height: int, width: int) -> dict[str, bool]:
+        """Arguments of the model's ``forward`` for views of this size: interpolated positions, where it must be asked.
+
+        Raises:
+            ValueError: it cannot take this size.
+        """
+        native = self.dimensions.image_size
+        if (height, width) == native:
+            return {}
+        if self.facts.fixed_size:
+            raise ValueError(
+                f"a view of {height} x {width} pixels: {self._name()} takes {native[0]} x {native[1]} pixels alone"
+            )
+        if self.facts.square_positions and native[0] != native[1]:
+            raise ValueError(
+                f"a view of {height} x {width} pixels: the positions of an encoder made for {native[0]} x {native[1]} "
+                "cannot be interpolated, only square ones can"
+            )
+        return {"interpolate_pos_encoding": True} if self.facts.resizes_on_request else {}
+
+    def _read(self, outputs: ModelOutput, grid: tuple[int, int]) -> Encoding:
+        tokens = outputs.last_hidden_state
+        norm = find(self.model, self.facts.final_norm) if self.facts.final_norm else None
+        if norm is not None and self.facts.norm_of_map:
+            tokens = norm(tokens)
+        if self.facts.feature_map:
+            tokens = tokens.flatten(2).transpose(1, 2) if self.facts.feature_map == "NCHW" else tokens.flatten(1, 2)
+        if norm is not None and not self.facts.norm_of_map:
+            tokens = norm(tokens)  # [B, prefix + N, D]
+        patches = tokens[:, self.num_prefix_tokens :]
+        if not self.facts.pooled:
+            return Encoding(tokens[:, 0], patches, grid)
+        pooled = getattr(outputs, "pooler_output", None)
+        return Encoding(patches.mean(1) if pooled is None else pooled, patches, grid)
+
+    def gradient_checkpointing_enable(self, **kwargs: object) -> None:
+        """Trade compute for memory, as ``PreTrainedModel.gradient_checkpointing_enable``."""
+        self.model.gradient_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.model.gradient_checkpointing_disable()
+
+    def save_stock(
+        self,
+        directory: str | Path,
+        image_size: int | None = None,
+        state_dict: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write the stock class and its image processor; see :func:`sp_hf.encoders.export.save_stock`.
+
+        Args:
+            directory: made if need be.
+            image_size: pixels a side that the image processor resizes to; ``None``: the configuration's.
+            state_dict: the gathered weights of ``self.model``, where its own are sharded.
+        """
+        save_stock(
+            self.model, self.image_mean, self.image_std, directory, image_size or self.dimensions.image_size, state_dict
+        )

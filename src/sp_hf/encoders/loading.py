@@ -1,0 +1,113 @@
+"""From what a user types after ``--encoder`` to an :class:`~sp_hf.encoders.encoder.Encoder`.
+
+===============================  =======================================================
+``vit-small-16``                 a fresh ViT (:data:`sp_hf.encoders.presets.PRESETS`)
+``config.json``, ``folder``      fresh, where the folder holds a configuration and no weights
+``folder``, ``owner/name``       the weights of a folder or of a Hub repository, verified
+===============================  =======================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from transformers import PreTrainedConfig
+
+from .checkpoint import read_config
+from .configuration_sp_vit import SPViTConfig
+from .encoder import Encoder
+from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation
+from .presets import PRESETS, SIZES, build_preset
+
+__all__ = ["PRESETS", "build_preset", "resolve_encoder"]
+
+logger = logging.getLogger(__name__)
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+
+
+def resolve_encoder(
+    name: str | Path,
+    *,
+    image_size: int | None = None,
+    revision: str | None = None,
+    token_control: bool = False,
+    initialisation: str | None = None,
+) -> Encoder:
+    """Build or load the encoder that ``name`` stands for.
+
+    Args:
+        name: preset, ``config.json``, folder, or Hub id.
+        image_size: pixels a side for which a preset's table of positions is made (224 where ``None``); not for others.
+        revision: branch, tag or commit of a Hub repository.
+        token_control: make it an ``SPViTModel`` (ViT and ViT-MAE only).
+        initialisation: of a fresh encoder, see :mod:`sp_hf.encoders.initialisation`; ``None``: what its configuration
+            records, else ``"xavier"``.
+
+    Raises:
+        ValueError: an unknown preset, an unsupported model type, a checkpoint that is not whole, or an initialisation
+            for one that brings its weights.
+        FileNotFoundError: a path that does not exist, or a folder without ``config.json``.
+    """
+    if name in PRESETS:
+        return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
+    if image_size is not None:
+        raise ValueError(f"image_size={image_size} is for presets; {name} brings its own")
+    path = Path(name).expanduser()
+    if path.suffix == ".json" or (path.is_dir() and not _has_weights(path)):
+        logger.info("%s: a configuration without weights, the encoder starts fresh", name)
+        return _fresh(_read_config(path), token_control, initialisation)
+    if initialisation is not None:
+        raise ValueError(
+            f"initialisation={initialisation!r} is for fresh encoders; {name} brings its weights: leave it out"
+        )
+    if not path.is_dir():
+        _check_hub_id(str(name))
+    return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
+
+
+def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
+    """The commit that ``revision`` of a Hub repository stood for when it was loaded: a branch may move on.
+
+    Returns:
+        The commit, by the local cache; ``revision`` itself for anything that is not on the Hub.
+    """
+    if name in PRESETS or Path(name).expanduser().exists():
+        return revision
+    folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    return folder.name if folder.parent.name == "snapshots" else revision
+
+
+def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | None) -> Encoder:
+    if token_control and config.model_type != SPViTConfig.model_type:
+        if config.model_type not in ("vit", "vit_mae"):
+            raise ValueError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
+        config = SPViTConfig.from_vit(config)
+    scheme = initialisation or getattr(config, RECORDED_AS, INITIALISATIONS[0])
+    setattr(config, RECORDED_AS, check_initialisation(scheme))
+    return Encoder.from_config(config)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(file.suffix in WEIGHT_SUFFIXES for file in folder.iterdir())
+
+
+def _read_config(path: Path) -> PreTrainedConfig:
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        inside = path / "encoder"
+        hint = f"; did you mean {inside}?" if inside.is_dir() else ""
+        raise FileNotFoundError(f"no configuration at {file}{hint}")
+    return read_config(str(file))
+
+
+def _check_hub_id(name: str) -> None:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"no folder {name}")
+    if "/" not in name:
+        raise ValueError(
+            f"unknown encoder {name!r}: neither a folder, nor a Hub id (owner/name), nor a preset "
+            f"(vit-<{'|'.join(SIZES)}>-<patch>, e.g. {', '.join(PRESETS[1:20:5])})"
+        )

@@ -1,0 +1,119 @@
+"""Pictures of relative geometry: predicted boxes over true ones, and figures by distance and by overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+
+from ....views.geometry import apply_relation, box_iou
+
+COLOURS = ("#8d99ae", "#b08968", "#e4572e", "#2e86ab", "#f26ca7", "#5a9367", "#ffc914", "#6a4c93")
+
+
+def colour_of(index: int) -> str:
+    """One a model, in the order of the table."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def draw_predictions(path: Path, artifacts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    """A row a model, a column an image: the pair of its first two crops, the second as it is and as predicted.
+
+    Args:
+        path: of the PNG.
+        artifacts: by model: ``canvases`` uint8 [n, 3, S, S], ``aspects`` [n], ``boxes`` [n, V, 4] and ``predicted``
+            [n, P, 4], relations of all ordered pairs.
+    """
+    columns = max(len(found["boxes"]) for found in artifacts.values())
+    figure = Figure(figsize=(1.5 * columns, 1.55 * len(artifacts) + 0.1), layout="constrained")
+    axes = figure.subplots(len(artifacts), columns, squeeze=False)
+    for row, (name, found) in enumerate(artifacts.items()):
+        first, second = found["boxes"][:, 0].double(), found["boxes"][:, 1].double()
+        answer = apply_relation(first, found["predicted"][:, 0].double())  # pair (0, 1) is the first of all
+        overlaps = box_iou(answer, second).tolist()
+        for column, panel in enumerate(axes[row]):
+            if column >= len(overlaps):
+                panel.set_visible(False)
+                continue
+            _draw_image(panel, found["canvases"][column], float(found["aspects"][column]))
+            _draw_box(panel, first[column].tolist(), "white", "-", 1.2)
+            _draw_box(panel, second[column].tolist(), "white", (0, (2, 1.5)), 1.2)
+            _draw_box(panel, answer[column].tolist(), colour_of(row), "-", 1.8)
+            panel.set_title(f"IoU {overlaps[column]:.2f}", fontsize=6, pad=2)
+        at = {"x": -0.06, "y": 0.5, "rotation": 90, "va": "center", "ha": "right"}
+        axes[row][0].text(s=name, fontsize=7, color=colour_of(row), transform=axes[row][0].transAxes, **at)
+    _save(figure, path)
+
+
+def _draw_image(axes: Axes, canvas: torch.Tensor, aspect: float) -> None:
+    axes.imshow(canvas.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=1 / aspect)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(1.02, -0.02)
+    axes.set_axis_off()
+
+
+def _draw_box(axes: Axes, box: Sequence[float], colour: str, style: Any, width: float) -> None:
+    cx, cy, w, h = box
+    patch = Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=colour, linestyle=style, linewidth=width)
+    patch.set_path_effects([Stroke(linewidth=width + 1, foreground="black", alpha=0.6), Normal()])
+    axes.add_patch(patch)
+
+
+_PANELS = (
+    ("distance", "r2_position", "R2 of position"),
+    ("distance", "r2_scale", "R2 of scale"),
+    ("overlap", "r2_position", "R2 of position"),
+    ("overlap", "r2_scale", "R2 of scale"),
+)
+
+
+def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """R2 of position and of scale by distance and by overlap, a line a model.
+
+    Args:
+        path: of the PNG.
+        bins: by model, as :func:`~sp_hf.evaluation.where.relative_geometry.measures.binned_figures` makes them.
+    """
+    figure = Figure(figsize=(12.5, 3.1), layout="constrained")
+    for panel, (quantity, key, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        for index, (name, found) in enumerate(bins.items()):
+            _draw_line(panel, found[quantity], key, name, index, len(bins))
+        some = next(iter(bins.values()))[quantity]
+        panel.set_xticks(range(len(some)), [f"{_named(b)}\n{b['pairs']} pairs" for b in some], fontsize=6.5)
+        panel.axhline(0, color="black", linewidth=0.6)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlabel({"distance": "distance of centres", "overlap": "IoU of the two crops"}[quantity], fontsize=8)
+        panel.tick_params(axis="y", labelsize=7)
+        panel.grid(axis="y", alpha=0.25)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def _draw_line(axes: Axes, bins: Sequence[Mapping[str, Any]], key: str, name: str, index: int, models: int) -> None:
+    shift = 0.06 * (index - (models - 1) / 2)  # lest bars of one bin hide each other
+    points = [(place + shift, found[key]) for place, found in enumerate(bins) if key in found]
+    values = [figure["value"] for _, figure in points]
+    below = [figure["value"] - figure["low"] for _, figure in points]
+    above = [figure["high"] - figure["value"] for _, figure in points]
+    axes.errorbar(
+        [place for place, _ in points], values, yerr=[below, above], color=colour_of(index), label=name,
+        marker="o", markersize=3.5, linewidth=1.3, elinewidth=0.9, capsize=1.5,
+    )  # fmt: skip
+
+
+def _named(found: Mapping[str, Any]) -> str:
+    if found["low"] == found["high"]:
+        return "none"
+    return f"> {found['low']:g}" if found["high"] is None else f"{found['low']:g} to {found['high']:g}"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=130)

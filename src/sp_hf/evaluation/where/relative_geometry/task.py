@@ -1,0 +1,171 @@
+"""Relative position and scale of crops, read from frozen features: the first of the two where-probes.
+
+Task (Shen et al. 2026, arXiv:2605.09963): two crops of one image are encoded apart; predict where the second lies and
+how large it is, seen from the first. Protocol of this implementation (the paper's details are not public):
+
+- **Crops.** V = 4 boxes an image, area 5 to 30 % of the image, aspect ratio 3/4 to 4/3, overlap allowed, never flipped;
+  drawn from fixed keys, so every model sees the same. All V (V - 1) ordered pairs count.
+- **Countermeasures** against shortcuts: own effective resolution and photometric jitter for every crop, and a margin
+  (:mod:`.protocol`). What an image lacks itself cannot be hidden: images should have
+  twice the crops' output size in pixels, or more.
+- **Targets.** (dx, dy) between the centres in image widths and heights, and the natural logs of the ratios of widths
+  and of heights (:func:`~sp_hf.views.geometry.relation`). Scale is their mean, the log ratio of the square roots of the
+  areas.
+- **Features.** Class token and mean patch token, concatenated and standardised by the training crops.
+- **Probes** on the concatenated features of the pair: ridge regression, the headline
+  (:mod:`.probe`), and a small MLP (:mod:`.mlp`; figures
+  named ``..._mlp``). Whatever they choose is chosen on 20 % of the training images, whole images, never on those
+  reported.
+- **Figures**, on the validation images: R2 (pooled over pairs), mean absolute error, IoU of the predicted second box
+  with the true one, and all of these by distance and by overlap
+  (:mod:`.measures`); 95 % intervals by the bootstrap over images.
+
+Letters: n images, V crops of an image, P = V (V - 1) pairs, D feature size, T = 4 targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ....views.pairs import ordered_pairs
+from ....views.spec import ViewSpec
+from ...controls.low_level_cues import SMALLEST
+from ...features import Features
+from ...measure import Measure
+from ...model import EvaluatedModel, Role
+from ...task import Picture, Task, TaskResult, TaskSkipped, option
+from .measures import binned_figures, relation_measures
+from .mlp import RelationMLP
+from .pictures import draw_bins, draw_predictions
+from .probe import MIN_IMAGES, RelationProbe, embedding
+from .protocol import CANVAS, RelativeGeometryProtocol
+
+if TYPE_CHECKING:
+    from ...data import EvaluationData
+
+_SHOWN = 8  # images in the picture
+_OF_MLP = ("r2_position", "r2_scale", "iou")
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeGeometry(Task):
+    """Relative position and scale of two crops."""
+
+    name: ClassVar[str] = "relative-geometry"
+    kind: ClassVar[Literal["what", "where"]] = "where"
+    headline: ClassVar[tuple[str, ...]] = ("r2_position", "r2_scale", "iou")
+    controls: ClassVar[tuple[Role, ...]] = ("pixels", "cues", "random")
+
+    crop_size: int | None = option(None, "side in px of crops; default: the model's own size")
+    canvas_size: int | None = option(None, "side in px at which images are kept; default: three times crop_size")
+    images: int | None = option(1000, "images of each side; 0 for all")
+    mlp: bool = True
+    protocol: RelativeGeometryProtocol = dataclasses.field(default_factory=RelativeGeometryProtocol)
+
+    def __post_init__(self) -> None:
+        check_sizes(self.crop_size, self.canvas_size, self.images)
+
+    def spec_for(self, model: EvaluatedModel) -> ViewSpec:
+        """The crops this model is shown."""
+        return self.protocol.view_spec(self.crop_size or model.size)
+
+    def prepare(self, data: EvaluationData) -> None:
+        check_enough_images(data, self.images)
+
+    def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
+        if model.role != "cues":
+            model.encoder.patches_of(self.spec_for(model).size)
+
+    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
+        spec = self.spec_for(model)
+        if model.role == "cues" and spec.size < SMALLEST:
+            raise TaskSkipped(f"crops of {spec.size} px are too small for their statistics; they need {SMALLEST}")
+        canvas = self.canvas_size or CANVAS * spec.size
+        train, validation = (
+            data.crops(model, sample, spec, canvas, self.images or None) for sample in (data.train, data.validation)
+        )
+        measures, details, predicted = probe_relations(train, validation, seed=data.seed, mlp=self.mlp)
+        details = {"crop_size": spec.size, "canvas_size": canvas} | details
+        images = data.canvases(data.validation, canvas, self.images or None)
+        shown = torch.arange(min(_SHOWN, len(images))) * len(images) // min(_SHOWN, len(images))
+        artifacts = {
+            "canvases": images.canvases[shown],
+            "aspects": images.aspects[shown],
+            "boxes": validation.boxes[shown],
+            "predicted": predicted[shown],
+        }
+        return TaskResult(measures, details, artifacts)
+
+    def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
+        if not results:
+            return []
+        sheet, bins = folder / "relative-geometry.png", folder / "relative-geometry-bins.png"
+        draw_predictions(sheet, {name: result.artifacts for name, result in results.items()})
+        draw_bins(bins, {name: result.details["bins"] for name, result in results.items()})
+        return [
+            Picture(
+                sheet,
+                "Where the second crop lies, seen from the first (white): the truth dashed, the ridge probe's answer in"
+                " colour, with its IoU. Pairs of validation images, evenly spaced.",
+            ),
+            Picture(
+                bins,
+                "By distance of the crops' centres (in image widths and heights) and by their overlap; R2 within each"
+                " bin (below 0: worse than answering that nothing differs); bars: 95 % intervals over images.",
+            ),
+        ]
+
+
+def check_sizes(crop_size: int | None, canvas_size: int | None, images: int | None) -> None:
+    """Raise ValueError for a number out of range."""
+    for name, value, least in (("crop_size", crop_size, 1), ("canvas_size", canvas_size, 1), ("images", images, 0)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_enough_images(data: EvaluationData, images: int | None) -> None:
+    """Raise ValueError if there are too few training images for a probe that holds some of them out."""
+    count = min(len(data.train.rows), images or len(data.train.rows))
+    if count < MIN_IMAGES:
+        raise ValueError(f"{count} training images are too few for the where-probe; it needs {MIN_IMAGES} or more")
+
+
+def probe_relations(
+    train: Features, validation: Features, *, seed: int = 0, mlp: bool = True
+) -> tuple[dict[str, Measure], dict[str, Any], Tensor]:
+    """Fit both probes to the training crops and measure them on the validation crops.
+
+    Args:
+        train, validation: features and boxes of V crops an image.
+        seed: of the held-out images, the MLP's weights and the intervals of the bins.
+        mlp: train the MLP, too.
+
+    Returns:
+        The figures; details for the report; and the ridge probe's relations of all ordered pairs [n, P, 4].
+
+    Raises:
+        ValueError: too few training images.
+    """
+    first, second = ordered_pairs(validation.boxes.shape[1])
+    inputs, boxes = embedding(validation), validation.boxes.double()
+    ridge = RelationProbe.fit(embedding(train), train.boxes, seed=seed)
+    predicted = ridge.predict(inputs[:, first], inputs[:, second])
+    measures = relation_measures(boxes[:, first], boxes[:, second], predicted)
+    details: dict[str, Any] = {
+        "train_images": len(train.boxes),
+        "pairs": len(boxes) * len(first),
+        "penalties": ridge.penalties.tolist(),
+    }
+    if mlp:
+        network = RelationMLP.fit(embedding(train), train.boxes, seed=seed)
+        found = relation_measures(boxes[:, first], boxes[:, second], network.predict_pairs(inputs))
+        measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
+        details["mlp_epochs"] = network.epochs
+    details["bins"] = binned_figures(boxes[:, first], boxes[:, second], predicted, seed)
+    return measures, details, predicted

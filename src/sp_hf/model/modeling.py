@@ -1,0 +1,298 @@
+"""The pretraining model: encode once, ask each objective, sum.
+
+    loss = sum_k  weight_k * loss_k(views, encodings)
+
+Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
+
+The encoder runs once for each distinct (tower, resolution, mask, with or without gradient): all unmasked view sets of
+one size go through it as one batch, however many objectives asked for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..encoders.encoder import Encoder, Encoding
+from ..objectives import build_objective, to_entry
+from ..objectives.base import Batch, Encode, Progress
+from ..views.sampler import Views
+from ..views.spec import ViewSpec, as_view_spec
+from .configuration import SPConfig
+from .teacher import cosine_schedule, make_teacher, update_teacher
+
+
+@dataclasses.dataclass
+class SPOutput(ModelOutput):
+    """What :class:`SPForPreTraining` returns.
+
+    Attributes:
+        loss: scalar, the weighted sum.
+        losses: {objective: scalar}, unweighted and detached.
+        logs: {"objective/what": scalar}, detached.
+        embeddings: [B, D], the student's class token of each image's first view, detached: for monitoring.
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    logs: dict[str, Tensor] | None = None
+    embeddings: Tensor | None = None
+
+
+class SPForPreTraining(PreTrainedModel):
+    """One encoder and the objectives that train it.
+
+    Args:
+        config: see :class:`~sp_hf.model.configuration.SPConfig`.
+        encoder: a ready encoder to continue from; built fresh from the configuration when ``None``.
+
+    Raises:
+        ValueError: no objectives, an unknown one, an encoder that an objective cannot use, a view size that the
+            patch size does not divide, or a reference to a view set that nobody asks for.
+    """
+
+    config_class = SPConfig
+    base_model_prefix = "encoder"
+    main_input_name = "views"
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: SPConfig, encoder: Encoder | None = None) -> None:
+        super().__init__(config)
+        if not config.objectives:
+            raise ValueError("SPConfig.objectives is empty: name at least one, e.g. [{'name': 'dino'}].")
+        if encoder is None:
+            encoder = Encoder.from_config(config.build_encoder_config(), config.image_mean, config.image_std)
+        self.encoder = encoder
+        self.objectives = nn.ModuleDict()
+        for entry in config.objectives:
+            if entry.get("name") in self.objectives:
+                raise ValueError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
+            objective = build_objective(entry, self.encoder)
+            if objective.needs_token_control and not self.encoder.supports_token_control:
+                raise ValueError(
+                    f"objective {entry['name']!r} hides tokens or positions, which {self.encoder.config.model_type!r}"
+                    " cannot do; use a ViT (a vit-* preset, or a ViT checkpoint), which is then built as SPViTModel."
+                )
+            self.objectives[entry["name"]] = objective
+        config.objectives = self.resolved_objectives()  # defaults included: later versions may have others
+        self._resolve_views()
+        self.momentum_schedule = self._resolve_momentum()
+        self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
+        self._prepare_encoder()
+        self.post_init()
+        self._no_split_modules = self.encoder.layer_classes
+
+    def _prepare_encoder(self) -> None:
+        for objective in self.objectives.values():
+            objective.prepare_encoder(self.encoder)
+        self._frozen = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
+
+    def init_weights(self) -> None:
+        """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
+
+    def get_input_embeddings(self) -> None:
+        """None: there is no vocabulary. FSDP asks, to keep tied embeddings together."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether an objective learns from labels."""
+        return any(objective.needs_labels for objective in self.objectives.values())
+
+    # Views -----------------------------------------------------------------------------------------------------
+
+    def _resolve_views(self) -> None:
+        """Give every view set one global name ("dino/local") and check the sizes against the encoder."""
+        self.view_specs: dict[str, ViewSpec] = {}
+        self._names: dict[str, dict[str, str]] = {}  # objective -> its own name -> global name
+        references = []
+        for name, objective in self.objectives.items():
+            self._names[name] = {}
+            for local, spec in objective.view_specs().items():
+                spec = as_view_spec(spec)
+                if isinstance(spec, str):
+                    references.append((name, local, spec))
+                    self._names[name][local] = spec
+                else:
+                    self.encoder.patches_of(spec.size)
+                    self.view_specs[f"{name}/{local}"] = spec
+                    self._names[name][local] = f"{name}/{local}"
+        for name, local, target in references:
+            if target not in self.view_specs:
+                raise ValueError(
+                    f"objective {name!r} shares the views {target!r} as its {local!r}, but there are only"
+                    f" {sorted(self.view_specs)}."
+                )
+
+    # Teacher and schedules ---------------------------------------------------------------------------------------
+
+    def _resolve_momentum(self) -> tuple[float, float] | None:
+        asked = {n: o.teacher_momentum() for n, o in self.objectives.items() if o.teacher_momentum() is not None}
+        if not asked:
+            return None
+        if self.config.teacher_momentum is not None:
+            start, end = self.config.teacher_momentum
+            return float(start), float(end)
+        if len({tuple(m) for m in asked.values()}) > 1:
+            raise ValueError(
+                f"the objectives share one EMA teacher but ask for different momenta {asked};"
+                " set teacher_momentum: [start, end] to choose."
+            )
+        return tuple(next(iter(asked.values())))
+
+    def train(self, mode: bool = True) -> SPForPreTraining:
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def set_progress(self, progress: Progress) -> None:
+        """Before each optimizer step: move every schedule to where the run stands."""
+        for objective in self.objectives.values():
+            objective.set_progress(progress)
+
+    def before_optimizer_step(self) -> None:
+        """After clipping, before the optimizer."""
+        for objective in self.objectives.values():
+            objective.before_optimizer_step()
+
+    @torch.no_grad()
+    def after_optimizer_step(self, progress: Progress) -> float | None:
+        """Once per optimizer step: move centres, the teacher and the teachers of heads.
+
+        Returns:
+            The momentum used, or ``None`` without a teacher.
+        """
+        for objective in self.objectives.values():
+            objective.after_optimizer_step()
+        if self.teacher is None:
+            return None
+        momentum = cosine_schedule(*self.momentum_schedule, progress.fraction)
+        update_teacher(self.encoder, self.teacher, momentum)
+        for objective in self.objectives.values():
+            for student, teacher in objective.ema_heads():
+                update_teacher(student, teacher, momentum)
+        return momentum
+
+    # Saving and loading ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', and what takes no gradient (teachers, frozen layers) stays so."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in model._frozen)
+        model._prepare_encoder()  # again, as what is frozen may depend on the weights
+        return loaded
+
+    def resolved_objectives(self) -> list[dict[str, Any]]:
+        """Every objective with all of its options, as ``SPConfig.objectives`` takes them."""
+        return [to_entry(name, objective.config) for name, objective in self.objectives.items()]
+
+    def load_checkpoint(self, folder: str | Path) -> None:
+        """Load every weight and buffer that ``save_pretrained`` wrote into ``folder``.
+
+        Raises:
+            RuntimeError: a weight is missing, left over or of another shape.
+        """
+        loaded = type(self).from_pretrained(folder)
+        self.load_state_dict(loaded.state_dict(), strict=True)
+
+    # One step ----------------------------------------------------------------------------------------------------
+
+    def forward(self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None) -> SPOutput:
+        """Loss of one batch.
+
+        Args:
+            views: {"objective/name": Views}, everything :attr:`view_specs` names, from
+                :class:`~sp_hf.views.sampler.ViewSampler`. Pixels [B, V, 3, H, H] in [0, 1].
+            keys: int64 [B], one random key an image, for masks.
+            labels: int64 [B], -1 for none, if an objective needs them; the others never see them.
+        """
+        batches = {
+            name: Batch(
+                {local: views[target] for local, target in self._names[name].items()},
+                keys,
+                labels if objective.needs_labels else None,
+            )
+            for name, objective in self.objectives.items()
+        }
+        requests: dict[str, dict[str, tuple[Encode, str]]] = {}
+        for name, objective in self.objectives.items():
+            wanted = objective.requests(batches[name])
+            requests[name] = {key: (request, self._names[name][request.view]) for key, request in wanted.items()}
+        encoded = self._encode([pair for pairs in requests.values() for pair in pairs.values()], views)
+
+        loss, losses, logs = None, {}, {}
+        for name, objective in self.objectives.items():
+            encodings = {key: encoded[_identity(*pair)] for key, pair in requests[name].items()}
+            output = objective(batches[name], encodings)
+            weighted = objective.config.weight * output.loss
+            loss = weighted if loss is None else loss + weighted
+            losses[name] = output.loss.detach()
+            logs.update({f"{name}/{key}": value.detach() for key, value in output.logs.items()})
+        return SPOutput(loss=loss, losses=losses, logs=logs, embeddings=_monitored(encoded))
+
+    def _encode(self, pairs: list[tuple[Encode, str]], views: Mapping[str, Views]) -> dict[tuple, Encoding]:
+        """Encode each distinct request once; unmasked ones of one tower and size share one forward."""
+        groups: dict[tuple, dict[tuple, tuple[Encode, str]]] = defaultdict(dict)
+        for request, name in pairs:
+            size = views[name].pixels.shape[-1]
+            alone = _identity(request, name) if request.mask is not None else None
+            group = (request.tower, size, request.positions, request.gradient, alone)
+            groups[group][_identity(request, name)] = (request, name)
+        encoded: dict[tuple, Encoding] = {}
+        for members in groups.values():
+            sets = [views[name] for _, name in members.values()]
+            encoding = self._run_tower(_first(members), sets)
+            counts = [s.pixels.shape[0] * s.pixels.shape[1] for s in sets]
+            for key, s, cls, patches in zip(
+                members, sets, encoding.cls.split(counts), encoding.patches.split(counts), strict=True
+            ):
+                lead = s.pixels.shape[:2]
+                encoded[key] = Encoding(cls.unflatten(0, lead), patches.unflatten(0, lead), encoding.grid)
+        return encoded
+
+    def _run_tower(self, request: Encode, sets: list[Views]) -> Encoding:
+        """Encode view sets of one size as ``request`` says."""
+        mask = request.mask
+        pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
+        options: dict[str, Tensor] = {}
+        if request.positions == "crop":
+            options["position_boxes"] = torch.cat([s.boxes.flatten(0, 1) for s in sets])
+            options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
+        if mask is not None:
+            if mask.visible is not None:
+                options["visible"] = mask.visible.flatten(0, 1)
+            if mask.dropped is not None:
+                options["dropped"] = mask.dropped.flatten(0, 1)
+                options["position_token"] = mask.position_token
+        tower = self.encoder if request.tower == "student" else self.teacher
+        if tower is None:
+            raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
+            return tower(pixels, **options)
+
+
+def _first(members: Mapping[tuple, tuple[Encode, str]]) -> Encode:
+    """A request of a group; in what the encoder is to do, they are all alike."""
+    return next(iter(members.values()))[0]
+
+
+def _identity(request: Encode, name: str) -> tuple:
+    """What makes two requests the same: tower, view set, positions, gradient, and the very same mask object."""
+    mask = None if request.mask is None else id(request.mask)
+    return (request.tower, name, request.positions, request.gradient, mask)
+
+
+def _monitored(encoded: dict[tuple, Encoding]) -> Tensor:
+    """[B, D]: the first view of the first view set that the student encoded."""
+    return next(e for key, e in encoded.items() if key[0] == "student").cls[:, 0].detach()

@@ -1,0 +1,1 @@
+"""A run on disk: its arguments and recipe, its folder, its checkpoints, its record."""

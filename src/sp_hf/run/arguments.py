@@ -1,0 +1,152 @@
+"""The flags of a pretraining run: encoder and objectives, data, and transformers' own TrainingArguments."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
+
+
+@dataclass
+class ModelArguments:
+    """What is trained, and how it is taught."""
+
+    encoder: str = field(
+        default="vit-small-16",
+        metadata={"help": "Preset (vit-tiny-16, ...), Hub id or local folder of any Hugging Face vision model."},
+    )
+    encoder_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the encoder on the Hub."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels that a fresh encoder's position table is made for; default: the preset's, 224."
+        },
+    )
+    initialisation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a fresh encoder's weights are drawn: xavier (the default; sine-cosine initial positions), or"
+            " stock, as transformers does."
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How the encoder computes attention (eager, sdpa, flash_attention_2, ...); default: transformers'"
+            " choice. On a CPU in bf16 eager is the fast one for views of some dozen tokens."
+        },
+    )
+    objectives: list[str] = field(
+        default_factory=lambda: ["dino", "spatial_prediction"],
+        metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
+    )
+    teacher_momentum: list[float] = field(
+        default_factory=list,
+        metadata={"help": "The EMA teacher's momentum, start and end; default: the objectives'."},
+    )
+
+
+@dataclass
+class DataArguments:
+    """Where the images come from."""
+
+    dataset: str = field(
+        default="part-scenes",
+        metadata={"help": "Hub id, image folder, parquet/arrow glob, WebDataset tars, or part-scenes (embedded)."},
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of a Hub dataset."})
+    dataset_split: str | None = field(default=None, metadata={"help": "Split to train on; default: train."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
+    image_column: str | None = field(default=None, metadata={"help": "Column with the images; default: found by type."})
+    label_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with the labels, for an objective that learns from them; default: found by type."},
+    )
+    streaming: bool = field(default=False, metadata={"help": "Read the dataset as a stream (needs --max_steps)."})
+    shuffle_block: int = field(default=2048, metadata={"help": "Rows that a stream shuffles at a time."})
+    images_per_epoch: int | None = field(
+        default=None, metadata={"help": "Length of an epoch of a stream, for schedules counted in epochs."}
+    )
+    canvas_size: int | None = field(
+        default=None,
+        metadata={"help": "Side in pixels of the square that images are squashed onto; default: what the views need."},
+    )
+    max_skipped: int = field(
+        default=100, metadata={"help": "Unreadable images after which the run stops with their list."}
+    )
+    validation_dataset: str | None = field(
+        default=None, metadata={"help": "Dataset of the online probes' validation side; default: --dataset."}
+    )
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Split of the online probes' validation side; default: validation or test."}
+    )
+
+
+@dataclass
+class PretrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with defaults for self-supervised vision, and a few flags of our own."""
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "The run folder; default: runs/ and the recipe's name."}
+    )
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Images a device and forward."})
+    num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs to train."})
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
+    lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Learning-rate schedule."})
+    lr_scheduler_kwargs: dict | str | None = field(
+        default_factory=lambda: {"min_lr": 1e-6}, metadata={"help": "Options of the schedule."}
+    )
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps, or below 1 their share of the run."})
+    weight_decay: float = field(default=0.04, metadata={"help": "Weight decay at the start."})
+    weight_decay_end: float | None = field(
+        default=None, metadata={"help": "Weight decay at the end of its cosine; default: constant."}
+    )
+    max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
+    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or below 1 their share."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an epoch's last, smaller batch."})
+    dataloader_num_workers: int = field(
+        default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
+    )
+    dataloader_pin_memory: bool = field(
+        default=torch.accelerator.is_available(),  # without one torch warns at every epoch
+        metadata={"help": "Batches in pinned memory; default: where there is an accelerator."},
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Not needed; off is faster."})
+    ddp_broadcast_buffers: bool | None = field(
+        default=False, metadata={"help": "Must stay off: each rank gathers its own statistics between steps."}
+    )
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "Trackers: wandb, tensorboard, ..."})
+    probe_steps: int = field(
+        default=0,
+        metadata={"help": "Run the kNN and where-probe before training and every so many steps; 0: never."},
+    )
+    probe_images: int = field(default=1000, metadata={"help": "Images a side of the online probes."})
+    collapse_std: float = field(
+        default=0.02,
+        metadata={"help": "Embedding standard deviation (1 is isotropic, 0 is collapse) under which a run warns."},
+    )
+    hub_license: str | None = field(
+        default=None, metadata={"help": "For the model card that is pushed (apache-2.0); default: the base model's."}
+    )
+    hub_card: bool = field(default=True, metadata={"help": "Push a model card with the finished run."})
+    stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.remove_unused_columns:
+            raise ValueError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
+        if self.ddp_broadcast_buffers:
+            raise ValueError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
+        if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+            raise ValueError(
+                f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
+                " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
+            )

@@ -1,0 +1,115 @@
+"""What a run folder says about its run: the facts that a model card is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..encoders.presets import PRESETS
+from ..objectives import OBJECTIVES
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Args:
+        folder: the run folder.
+        recipe: every option, resolved.
+        environment: versions and hardware.
+        metrics: the logged lines, in order.
+        encoder_config: of the stock encoder.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    encoder_config: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> RunRecord:
+        """Raises FileNotFoundError where a file that every finished run has is missing; names it."""
+        folder = Path(folder)
+        needed = ("recipe.yaml", "environment.json", "metrics.jsonl", "encoder/config.json")
+        missing = [name for name in needed if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} is not the folder of a finished run: it lacks {', '.join(missing)}. Name the --output_dir of"
+                " sp-hf pretrain."
+            )
+        return cls(
+            folder=folder,
+            recipe=yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")),
+            environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+            metrics=[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()],
+            encoder_config=json.loads((folder / "encoder" / "config.json").read_text(encoding="utf-8")),
+        )
+
+    @property
+    def objectives(self) -> dict[str, dict[str, Any]]:
+        """Options of each objective, by name."""
+        return {entry["name"]: entry for entry in self.recipe["objectives"]}
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether an objective learnt from the dataset's labels."""
+        return any(OBJECTIVES[name].needs_labels for name in self.objectives)
+
+    @property
+    def model_class(self) -> str:
+        return self.encoder_config["architectures"][0]
+
+    @property
+    def base_model(self) -> str | None:
+        """The Hub id that training started from; ``None`` if it started fresh or from a folder."""
+        name = str(self.recipe["encoder"])
+        is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).exists()
+        return name if is_hub_id and name not in PRESETS else None
+
+    @property
+    def started_fresh(self) -> bool:
+        """Whether the encoder was randomly initialised."""
+        return self.recipe["encoder"] in PRESETS
+
+    @property
+    def dataset(self) -> str:
+        """The dataset as others would name it: of local files only the name, never the path."""
+        name = str(self.recipe.get("dataset", "part-scenes"))
+        is_local = name.startswith((".", "~", "/")) or Path(name.partition("*")[0]).exists() or name.count("/") > 1
+        return Path(name.rstrip("/*")).name if is_local and "://" not in name else name
+
+    @property
+    def hub_dataset(self) -> str | None:
+        """The Hub id of the dataset, where it has one."""
+        name = self.dataset
+        return name if name == str(self.recipe.get("dataset")) and _looks_like_hub_id(name) else None
+
+    @property
+    def summary_line(self) -> dict[str, Any]:
+        """What the Trainer logged at the end; empty if the run was stopped."""
+        return next((line for line in reversed(self.metrics) if "train_runtime" in line), {})
+
+    @property
+    def steps(self) -> int:
+        return max((line.get("step", 0) for line in self.metrics), default=0)
+
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        """What was amiss during training, in order (:class:`~sp_hf.objectives.diagnosis.Finding` and its step)."""
+        path = self.folder / "diagnosis.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    def citations(self) -> list[str]:
+        """BibTeX of every objective, Spatial Prediction's first."""
+        names = sorted(self.objectives, key=lambda name: name != "spatial_prediction")
+        return [OBJECTIVES[name].citation.strip() for name in names]
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    plain = name.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
+    return name.count("/") <= 1 and plain.isalnum() and not name.startswith("part-scenes") and "." not in name[-9:]
