@@ -38,12 +38,12 @@ from sp_hf.data.part_scenes.objects import (
 from sp_hf.data.part_scenes.paints import PAINTS, TONES
 from sp_hf.data.part_scenes.posed_object import OUTLINES, piece_masks, plane_coordinates, pose_object, project_boxes
 from sp_hf.data.part_scenes.raster import MATERIALS, NEW_TEXTURES, TEXTURES, signed_distance
-from sp_hf.data.part_scenes.stage import MEAN, paint_stage
+from sp_hf.data.part_scenes.stage import CLEAREST, MEAN, VEIL, paint_stage, veil
+from sp_hf.evaluation.controls.low_level_cues import LowLevelCues
 from sp_hf.evaluation.features import ProbeImages, extract_features
-from sp_hf.evaluation.where.low_level_cues import LowLevelCues
-from sp_hf.evaluation.where.relation_protocol import RelativeGeometryProtocol
-from sp_hf.evaluation.where.shortcut_audit import audit
-from sp_hf.keyed_random import sample_keys
+from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
+from sp_hf.evaluation.where.shortcut_audit.task import audit
+from sp_hf.views.keyed_random import sample_keys
 
 
 def _same(first: Scene, second: Scene) -> bool:
@@ -305,6 +305,19 @@ def test_the_easy_wall_is_alike_everywhere_and_its_colours_vary_as_the_parts_do(
     assert spread[0] == pytest.approx(spread[1], rel=0.5)
 
 
+def test_a_veil_leaves_a_part_of_the_contrast_and_a_mean_within_its_range() -> None:
+    left = []
+    for seed in range(40):
+        picture = np.stack([np.linspace(0.0, 1.0, 16, dtype=np.float32).reshape(4, 4)] * 3)
+        veil(picture, np.random.default_rng(seed))
+        clear = np.ptp(picture, axis=(1, 2))
+        assert np.ptp(clear) < 1e-6 and CLEAREST[0] - 1e-6 < clear[0] < CLEAREST[1]
+        shade = (picture[:, 0, 0]) / (1 - clear)
+        assert VEIL[0] - 1e-4 < shade.min() and shade.max() < VEIL[1] + 1e-4
+        left.append(float(clear[0]))
+    assert min(left) < 0.35 and max(left) > 0.8
+
+
 def test_low_level_cues_hardly_tell_where_a_crop_of_an_easy_scene_is() -> None:
     sides = []
     for split, seed in (("train", 0), ("validation", 1)):
@@ -514,12 +527,13 @@ def _layout(scene: Scene) -> np.ndarray:
     return np.concatenate([np.abs(difference[..., 0][upper]), difference[..., 1][upper]])
 
 
-def test_a_bag_of_patches_is_not_enough() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_a_bag_of_patches_is_not_enough(difficulty: str) -> None:
     """Order-free patch and colour statistics stay near chance (10 %), where the places of the parts tell all."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
-    train = [render_scene(0, index, 64, difficulty="hard") for index in range(700)]
-    test = [render_scene(0, index, 64, split="test", difficulty="hard") for index in range(400)]
+    train = [render_scene(0, index, 64, difficulty=difficulty) for index in range(700)]
+    test = [render_scene(0, index, 64, split="test", difficulty=difficulty) for index in range(400)]
     whole = [[s for s in scenes if len(s.part_ids) == len(PART_ORDER)] for scenes in (train, test)]
 
     def accuracy(features: list[np.ndarray], scenes: list[list], strength: float) -> float:
@@ -552,9 +566,10 @@ def test_patches_tell_the_texture_of_a_conflict_and_not_its_shape() -> None:
     assert (found == [s.label for s in test]).mean() < 0.15
 
 
-def test_the_parts_seen_tell_little_about_the_class() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_the_parts_seen_tell_little_about_the_class(difficulty: str) -> None:
     """The oracle bag: visible area of every part. Its class means differ by little beside its spread."""
-    scenes = [render_scene(0, index, 48, difficulty="hard") for index in range(400)]
+    scenes = [render_scene(0, index, 48, difficulty=difficulty) for index in range(400)]
     areas = np.array([[(s.segmentation == part).mean() for part in range(1, len(PARTS) + 1)] for s in scenes])
     labels = np.array([s.label for s in scenes])
     means = np.stack([areas[labels == label].mean(0) for label in range(len(CLASSES))])

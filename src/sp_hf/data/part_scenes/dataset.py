@@ -4,7 +4,15 @@ Objects of toy blocks stand in lit, perspective scenes. All classes use the same
 (`objects.py`), so only where the pieces are tells the class; pose, size, textures, colours, surroundings and
 occlusion are random. Scenes have the spatial structure of photos: a horizon, ground and walls in perspective, light
 from one side, near things large and low (`backgrounds`, `render`). Everything is drawn on the
-fly, offline, and a scene depends on (seed, split, index, size, variant) alone.
+fly, offline, and a scene depends on (seed, split, index, size, variant, difficulty) alone.
+
+Difficulties; classes, pieces, labels and what the columns mean are the same in all (`difficulty`, `stage`, `paints`):
+    easy          the default: learnt within minutes by a small model. One large object near the middle, each kind of
+                  part in a colour of its own, before a mottled wall that looks the same everywhere, seen through a veil
+                  of any colour and density, so that comparing pixels does not do
+    medium        the scenes of "hard" with each kind of part in a colour of its own
+    hard          any texture and colour on any part, any pose, perspective scenes with props and occluders; as
+                  described above
 
 A row:
     image         datasets.Image, PNG (lossless: JPEG blocks would betray alignment), RGB, size x size
@@ -52,7 +60,7 @@ from .raster import MATERIALS, NEW, STANDARD, Material
 from .render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 2
+VERSION = 106
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",

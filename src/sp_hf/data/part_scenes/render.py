@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backgrounds import paint_outdoors, paint_room
+from .backgrounds import Backdrop, Camera, paint_outdoors, paint_room
 from .difficulty import Difficulty
 from .posed_object import (
+    Pose,
     paint_object,
     paint_shadow,
     paint_silhouette,
@@ -26,7 +27,7 @@ from .posed_object import (
 )
 from .props import paint_occluder, paint_props
 from .raster import Material
-from .stage import BEHIND, light_tint, paint_stage
+from .stage import BEHIND, paint_stage, veil
 
 
 class Rendering(NamedTuple):
@@ -46,6 +47,15 @@ class Streams(NamedTuple):
     looks: np.random.Generator
     surroundings: np.random.Generator
     occluder: np.random.Generator
+
+
+def _paint_surroundings(
+    pose: Pose, camera: Camera, light: float, indoors: bool, new: bool, rng: np.random.Generator
+) -> Backdrop:
+    if not indoors:
+        return paint_outdoors(camera, light, new, rng)
+    clear = np.abs(pose.x0 + pose.outlines()[..., 0] * math.cos(pose.yaw)).max() + 0.1
+    return paint_room(camera, light, 1.35 * pose.z0, float(clear), new, rng)
 
 
 def render(
@@ -73,27 +83,23 @@ def render(
     light, elevation, towards, indoors, strength = rng.random(5).tolist()
     light = 2 * light - 1
     if level.staged:
-        tint = light_tint(rng)
         backdrop = paint_stage(camera, BEHIND * pose.z0, new_background, rng)
-    elif indoors < 0.4:
-        clear = np.abs(pose.x0 + pose.outlines()[..., 0] * math.cos(pose.yaw)).max() + 0.1
-        backdrop = paint_room(camera, light, 1.35 * pose.z0, float(clear), new_background, rng)
     else:
-        backdrop = paint_outdoors(camera, light, new_background, rng)
-    if not (silhouette or level.staged):
-        paint_props(backdrop, camera, pose.z0, rng)
+        backdrop = _paint_surroundings(pose, camera, light, indoors < 0.4, new_background, rng)
+        if not silhouette:
+            paint_props(backdrop, camera, pose.z0, rng)
     boxes = project_boxes(pose, camera)
     plane = plane_coordinates(pose, camera)
     masks = piece_masks(pose, plane, boxes)
-    sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
     if not level.staged:
+        sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
         paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
     segmentation = np.zeros((size, size), np.uint8)
     paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks)
     if silhouette:
         paint_silhouette(backdrop.image, masks)
     elif level.staged:
-        backdrop.image[:] *= tint
+        veil(backdrop.image, streams.occluder)
     else:
         paint_occluder(backdrop, segmentation, camera, pose.z0, streams.occluder)
     image = np.clip(backdrop.image * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)

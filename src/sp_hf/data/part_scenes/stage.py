@@ -1,4 +1,4 @@
-"""PartScenes' easy surroundings: a flat wall without perspective, under a tinted light.
+"""PartScenes' easy surroundings: a flat wall without perspective, seen through a veil of one colour.
 
 The standard wall is mottled with noise of equal contrast at every octave (1/f), the same everywhere: neither a place on
 it nor the size of a view of it can be told from how it looks. Its mean and its contrast, in brightness and in colour,
@@ -16,14 +16,17 @@ from .backgrounds import NEW_WALLS, Backdrop, Camera, colour, pixel_centres, wal
 from .raster import noise
 
 OCTAVES = (4.0, 8.0, 16.0, 32.0, 64.0)  # noise cells along a side of the image
-MEAN, BRIGHTNESS, COLOUR = 0.38, 0.22, 0.38  # of the mottle: its mean, and the contrasts of an octave
-TINT = 0.4  # each channel's gain by the light is within this of 1
+MEAN, BRIGHTNESS, COLOUR = 0.38, 0.2, 0.36  # of the mottle: its mean, and the contrasts of an octave
+CLEAREST = (0.25, 1.0)  # what is left of the contrast under the veil, log-uniform
+VEIL = (0.1, 0.7)  # its channels
 BEHIND = 1.5  # times the object's distance: where the wall stands
 
 
-def light_tint(rng: np.random.Generator) -> np.ndarray:
-    """Gains of the channels, float32 [3, 1, 1]."""
-    return (1 + TINT * (2 * rng.random((3, 1, 1)) - 1)).astype(np.float32)
+def veil(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a veil of one colour over a planar picture [3, S, S], in place: less contrast, and a cast."""
+    clear = CLEAREST[0] * (CLEAREST[1] / CLEAREST[0]) ** rng.random()
+    shade = rng.uniform(*VEIL, (3, 1, 1)).astype(np.float32)
+    image += (1 - clear) * (shade - image)
 
 
 def paint_stage(camera: Camera, distance: float, new: bool, rng: np.random.Generator) -> Backdrop:
