@@ -10,24 +10,23 @@ Same data, budget, seed and DINO views for both runs: the recipe is one, and ``-
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import sp_hf
 from sp_hf.cli import run
-from sp_hf.evaluation.command import evaluate_models
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.run.checkpoints import last_checkpoint
-from sp_hf.run.recipe import parse_run
-from sp_hf.training.pretrain import pretrain
+from sp_hf.run.folder import RunFolder
+from sp_hf.run.recipe import read_flags, read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 RUNS = {"DINO": ["dino"], "DINO + SP": ["dino", "spatial_prediction"]}
 TASKS = ("relative-geometry", "knn")
-FIGURES = {  # title: task, measure
+METRICS = {  # title: task, metric
     "kNN (what)": ("knn", "accuracy"),
     "R2 of position (where)": ("relative-geometry", "r2_position"),
     "R2 of scale (where)": ("relative-geometry", "r2_scale"),
@@ -35,21 +34,25 @@ FIGURES = {  # title: task, measure
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
+    options = read_flags(flags)  # any other is one of sp-hf pretrain
     started = time.perf_counter()
-    results = {}
+    found = {}
     for seed in args.seeds:
         folders = {name: args.output_dir / f"{'-'.join(which)}-seed{seed}" for name, which in RUNS.items()}
         for name, folder in folders.items():
-            train(RUNS[name], seed, folder, flags)
+            train(RUNS[name], seed, folder, options)
         print(f"\nWhat do they know? sp-hf evaluate {' '.join(map(str, folders.values()))}\n")
-        results[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, flags)
-    if len(results) > 1:
-        table = spread_table(results)
+        found[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, options)
+        print(found[seed])
+    if len(found) > 1:
+        table = spread_table(found)
         (args.output_dir / "table.txt").write_text(table + "\n")
         print(f"\n{table}")
     print(f"\n{time.perf_counter() - started:.0f} s. Look at views.png and curves.png in {args.output_dir}/*.")
@@ -58,42 +61,44 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def train(objectives: list[str], seed: int, folder: Path, flags: list[str]) -> None:
+def train(objectives: list[str], seed: int, folder: Path, options: dict[str, Any]) -> None:
     """One run of the recipe; nothing if it is finished, the rest of it if it was interrupted."""
-    if (folder / "encoder").is_dir():
+    if RunFolder(folder).finished:
         print(f"{folder} is finished; remove it to run it again.")
         return
-    argv = ["--recipe", str(RECIPE), "--objectives", *objectives, "--seed", str(seed), "--output_dir", str(folder)]
-    resume = ["--resume_from_checkpoint", "last"] if last_checkpoint(folder) else []
     print(f"\n{folder}: {' + '.join(objectives)}")
-    result = pretrain(*parse_run(argv + resume + flags))
+    run_of = {"recipe": RECIPE, "objectives": objectives, "seed": seed, "output_dir": folder}
+    result = sp_hf.pretrain(**{**run_of, **options}, resume=last_checkpoint(folder))
     if result.stopped_by is not None:
         raise KeyboardInterrupt
 
 
-def measure(seed: int, folders: dict[str, Path], output: Path, images: int, flags: list[str]) -> dict[str, Any]:
-    """``sp-hf evaluate`` on the runs of a seed, beside their random initialisation; what its results.json holds."""
-    _, data_args, _ = parse_run(["--recipe", str(RECIPE), *flags])
-    models = [f"{name}={folder}" for name, folder in folders.items()]
-    options = ["--tasks", *TASKS, "--dataset", data_args.dataset, "--seed", str(seed), "--output_dir", str(output)]
-    options += ["--max_images", str(images), "--relative_geometry_crop_size", "32"]
-    evaluate_models([*models, *options])
-    return json.loads((output / "results.json").read_text())
+def measure(seed: int, folders: dict[str, Path], output: Path, images: int, options: dict[str, Any]) -> sp_hf.Results:
+    """What and where the runs of a seed know, beside their random initialisation."""
+    dataset = options.get("dataset", read_recipe(RECIPE)["dataset"])
+    return sp_hf.evaluate(
+        folders,
+        tasks=TASKS,
+        dataset=dataset,
+        seed=seed,
+        output_dir=output,
+        max_images=images,
+        relative_geometry_crop_size=32,
+    )
 
 
-def spread_table(results: dict[int, dict[str, Any]]) -> str:
+def spread_table(found: dict[int, sp_hf.Results]) -> str:
     """Mean and standard deviation over seeds."""
 
-    def figure(seed: int, model: str, title: str) -> float:
-        task, name = FIGURES[title]
-        return results[seed]["tasks"][task]["results"][model]["measures"][name]["value"]
+    def value(seed: int, model: str, title: str) -> float:
+        return found[seed].metric(*METRICS[title], model).value
 
-    seeds, (without, with_sp) = list(results), RUNS
-    lines = [" " * 24 + "".join(f"{title:>26}" for title in FIGURES)]
+    seeds, (without, with_sp) = list(found), RUNS
+    lines = [" " * 24 + "".join(f"{title:>26}" for title in METRICS)]
     for model in (RANDOM, *RUNS):
-        cells = [_spread([figure(seed, model, title) for seed in seeds]) for title in FIGURES]
+        cells = [_spread([value(seed, model, title) for seed in seeds]) for title in METRICS]
         lines.append(f"{model:24}" + "".join(f"{cell:>26}" for cell in cells))
-    gains = [[figure(s, with_sp, title) - figure(s, without, title) for s in seeds] for title in FIGURES]
+    gains = [[value(s, with_sp, title) - value(s, without, title) for s in seeds] for title in METRICS]
     lines.append(f"{'gain by SP, paired':24}" + "".join(f"{_spread(gain, '+'):>26}" for gain in gains))
     return "\n".join([*lines, f"mean +- standard deviation over seeds {', '.join(map(str, seeds))}"])
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
-from sp_hf.sweep.answer import answer, lead
-from sp_hf.sweep.figures import Figures
-from sp_hf.sweep.plan import Plan, read_plan
-from sp_hf.sweep.plots import draw_pairs
-from sp_hf.sweep.report import section
+from sp_hf.sweeps.answer import answer, lead
+from sp_hf.sweeps.figures import Figures
+from sp_hf.sweeps.plan import Plan, read_plan
+from sp_hf.sweeps.plots import draw_pairs
+from sp_hf.sweeps.report import section
 from sp_hf.whole_file import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,8 @@ def paired(sweeps: list[tuple[Plan, dict[str, Any]]]) -> list[tuple[Plan, Figure
 
 def page(sweeps: list[tuple[Plan, dict[str, Any]]], folder: Path) -> str:
     """The whole of docs/results.md; its pictures are drawn in ``folder``."""
-    lines = ["# Results: does SP make encoders see where?", ""]
+    notice = (NUMBERS / "notice.md").read_text().strip()  # what has changed since the numbers were measured
+    lines = ["# Results: does SP make encoders see where?", "", notice, "", "## From the stock initialisation", ""]
     if paired(sweeps):
         lines += [lead(paired(sweeps)), "", "![Each framework without and with SP](images/results.png)", ""]
     lines += [

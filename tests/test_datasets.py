@@ -310,12 +310,13 @@ def test_batches(tmp_path, workers):
     batches = list(loader)
     assert [len(batch["canvases"]) for batch in batches] == [4, 4, 2]
     for batch in batches:
-        assert set(batch) == {"canvases", "aspects", "labels", "skipped"} and batch["skipped"] == []
+        assert set(batch) == {"canvases", "aspects", "labels", "ids", "skipped"} and batch["skipped"] == []
         assert batch["canvases"].dtype == torch.uint8 and batch["canvases"].shape[1:] == (3, 8, 8)
         assert batch["aspects"].dtype == torch.float32 and (batch["aspects"] == 1.5).all()
         assert batch["labels"].dtype == torch.int64
     assert [number_of(canvas) for batch in batches for canvas in batch["canvases"]] == list(range(10))
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == [0, 1] * 5
+    assert torch.cat([batch["ids"] for batch in batches]).tolist() == list(range(10))
 
 
 def test_unreadable_images_are_replaced_and_reported(tmp_path):
@@ -324,6 +325,7 @@ def test_unreadable_images_are_replaced_and_reported(tmp_path):
     samples = [dataset[i] for i in range(6)]
     assert [number_of(sample["canvas"]) for sample in samples] == [0, 1, 4, 4, 4, 0]  # the last wraps around
     assert [sample["label"] for sample in samples] == [0, 1, 0, 0, 0, 0]
+    assert [sample["id"] for sample in samples] == [0, 1, 4, 4, 4, 0]  # of the image that is shown
     assert [len(sample["skipped"]) for sample in samples] == [0, 0, 2, 1, 0, 1]
     for report, row in zip(samples[2]["skipped"], (2, 3), strict=True):
         assert report.startswith(f"row {row} of file ") and f"{row}.png" in report and "cannot identify" in report

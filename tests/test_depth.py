@@ -7,6 +7,7 @@ from dense_samples import GRID, GridMeans, blocks, constant, encoded, evaluation
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_percentage_error, root_mean_squared_error
 
+from sp_hf.evaluation.probes.standardise import Standardisation
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.what.dense.dense_task import TrainingTokens
 from sp_hf.evaluation.what.dense.metrics import depth_measures, depth_sums, scale_aligned
@@ -57,7 +58,7 @@ def test_regression_is_scikit_learns_weighted_ridge():
     y = 0.1 * x @ torch.randn(60, 1, generator=generator) + 2 + 3 * torch.randn(300, 1, generator=generator)
     weights = torch.rand(300, generator=generator) + 0.01
     held_out = torch.arange(300) % 5 == 0
-    head = fit_depth(TrainingTokens(x, y, weights, torch.zeros(60), torch.ones(60), held_out))
+    head = fit_depth(TrainingTokens(x, y, weights, Standardisation(torch.zeros(60), torch.ones(60)), held_out))
     reference = Ridge(alpha=head.penalty * 300).fit(x.numpy(), y[:, 0].numpy(), sample_weight=weights.numpy())
     np.testing.assert_allclose(head.log_depth(x).numpy(), reference.predict(x.numpy()), atol=1e-4)
     assert head.penalty > 1e-3  # a penalty that matters, or the comparison says little

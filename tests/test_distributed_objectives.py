@@ -21,7 +21,7 @@ from sp_hf.objectives.gather import all_reduce_sum, concat_all_gather
 from sp_hf.objectives.heads import SyncBatchNorm
 
 PROCESSES, IMAGES = 2, 6
-VARIANTS = {"dino/sinkhorn": {"centring": "sinkhorn"}}
+VARIANTS = {"dino/sinkhorn": {"centring": "sinkhorn"}, "pirl/queue": {"memory": "queue"}}
 
 
 def build(name):
@@ -106,6 +106,13 @@ def test_loss_gradients_and_statistics_equal_those_of_one_process(name, processe
 def test_the_centre_has_moved(processes):
     assert processes[0]["dino"]["centre"].abs().sum() > 0
     assert torch.equal(processes[0]["dino"]["centre"], processes[1]["dino"]["centre"])
+
+
+def test_a_memory_is_alike_on_all_processes_and_has_moved(processes):
+    for name in ("pirl", "pirl/queue"):
+        ours, theirs = (found[name]["memory.entries"] for found in processes)
+        assert torch.equal(ours, theirs)
+        assert not torch.equal(ours, build(name)[0].objective.memory.entries)
 
 
 def test_batch_norm_of_unequal_parts_equals_that_of_the_whole(processes):

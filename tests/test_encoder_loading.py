@@ -131,6 +131,7 @@ def test_missing_folders(name: str):
 
 def test_folder_without_configuration_points_to_the_encoder_inside(tmp_path):
     (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="did you mean .*encoder"):
         resolve_encoder(tmp_path)
 

@@ -15,6 +15,7 @@ from transformers import ViTConfig
 
 from sp_hf.cli import main
 from sp_hf.encoders.encoder import Encoder, Encoding
+from sp_hf.evaluation.accuracy import LabelError
 from sp_hf.evaluation.cache import FeatureCache
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import choose_images, evaluating
@@ -24,7 +25,6 @@ from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite, with_controls
 from sp_hf.evaluation.task import Task, TaskResult, TaskSkipped
 from sp_hf.evaluation.tasks import TASKS, build_tasks
-from sp_hf.evaluation.what.accuracy import LabelError
 from sp_hf.evaluation.what.knn import KNN
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]])

@@ -11,10 +11,10 @@ from sklearn.metrics import recall_score
 from transformers import ViTConfig
 
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.evaluation.accuracy import LabelError
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.what.accuracy import LabelError
 from sp_hf.evaluation.what.fine_grained import FineGrained
 from sp_hf.evaluation.what.linear import Linear
 

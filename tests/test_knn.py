@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from sp_hf.evaluation.what.accuracy import LabelError, check_labels
-from sp_hf.evaluation.what.knn import KNN, evaluate_knn, knn_votes
+from sp_hf.evaluation.accuracy import LabelError, check_labels
+from sp_hf.evaluation.probes.knn import evaluate_knn, knn_votes
+from sp_hf.evaluation.what.knn import KNN
 
 
 def clusters(n, classes, *, noise, seed):

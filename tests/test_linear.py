@@ -5,8 +5,8 @@ import torch
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.preprocessing import StandardScaler
 
-from sp_hf.evaluation.what.accuracy import LabelError, accuracy_measures
-from sp_hf.evaluation.what.linear import fit_linear
+from sp_hf.evaluation.accuracy import LabelError, accuracy_measures
+from sp_hf.evaluation.probes.linear import fit_linear
 
 
 def features(n, classes, *, noise, seed, width=40):

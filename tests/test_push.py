@@ -21,7 +21,7 @@ from transformers import TrainerState
 
 from sp_hf.cli import main
 from sp_hf.encoders.encoder import Encoder
-from sp_hf.hub import command, failures
+from sp_hf.hub import failures, push_run
 from sp_hf.hub.push import Destination
 from sp_hf.training import hub_push
 from sp_hf.training.hub_push import HubPush, set_aside
@@ -244,7 +244,7 @@ def test_data_and_encoder_from_the_hub_and_back(hub: LoopbackHub, run: Path, tmp
 import sys, torch
 from sp_hf.cli import main
 from sp_hf.data.datasets import load_images
-from sp_hf.modeling_sp import SPForPreTraining
+from sp_hf.model.modeling import SPForPreTraining
 table, stream = load_images("lab/images"), load_images("lab/images", streaming=True)
 assert table.num_images == 16 and table.label_names == ["a", "b"]
 assert list(table.dataset) == list(stream.dataset)
@@ -407,7 +407,7 @@ def test_a_mistake_is_one_clear_line_before_any_work(
 ) -> None:
     hub.store.create("model", "lab/there", private=False, author="ann")
     hub.store.create("model", "museum/there", private=False, author="curator")
-    monkeypatch.setattr(command, "files_to_push", no_export)
+    monkeypatch.setattr(push_run, "files_to_push", no_export)
     assert push(run, repo, *flags) == 1
     error = one_error(capsys)
     for word in words:
@@ -426,7 +426,7 @@ def test_login_is_checked_first(
     monkeypatch.delenv("HF_TOKEN")
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setattr(command, "files_to_push", no_export)
+    monkeypatch.setattr(push_run, "files_to_push", no_export)
     assert push(run, "lab/model") == 1
     error = one_error(capsys)
     assert "hf auth login" in error and "hf_wrong" not in error

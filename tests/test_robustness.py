@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 from sp_hf.encoders.encoder import Encoding
+from sp_hf.evaluation.accuracy import LabelError
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import RANDOM, EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite
-from sp_hf.evaluation.what.accuracy import LabelError
 from sp_hf.evaluation.what.label_mapping import MappingError, map_names, read_mapping
 from sp_hf.evaluation.what.part_scenes_variants import variant_of, variant_of_run
 from sp_hf.evaluation.what.robustness import task as robustness
@@ -115,6 +115,7 @@ def test_the_task_by_hand(data: EvaluationData, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(robustness, "corrupt", all_red_from_severity_four)
     blind, sees = model("blind", Blind()), model("sees", Colour())
     (report,) = run_suite([model("floor", Blind(), "random"), blind, sees], [Robustness()], data)
+    assert report.task.settings() == Robustness().settings() and "models" not in report.task.settings()
     found = report.results["sees"]
     values = {name: measure.value for name, measure in found.measures.items()}
     assert values == pytest.approx({"clean_accuracy": 1, "unnormalised_mce": 2 / 5 * 2 / 3, "mce": 2 / 5})
@@ -222,13 +223,15 @@ def test_part_scenes_brings_its_own_variants(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_variant_keeps_the_runs_scenes() -> None:
-    source = DataSource("part-scenes?size=48&seed=4&variant=jumbled&difficulty=hard", split="test", max_images=70)
+    source = DataSource(
+        "part-scenes?size=48&seed=4&variant=jumbled&difficulty=hard", dataset_split="test", max_images=70
+    )
     train = variant_of(source, "train", "silhouettes", 1000, "fine_label")
     assert train.dataset == "part-scenes?size=48&seed=4&variant=silhouettes&difficulty=hard&num_images=70"
-    assert (train.split, train.label_column) == ("test", "fine_label")
+    assert (train.dataset_split, train.label_column) == ("test", "fine_label")
     other = DataSource("part-scenes?seed=4", validation_dataset="part-scenes?seed=9&variant=silhouettes")
     assert variant_of(other, "validation", "jumbled", 50).dataset.startswith("part-scenes?seed=9&variant=jumbled")
-    assert variant_of(other, "validation", "jumbled", 50).split == "validation"
+    assert variant_of(other, "validation", "jumbled", 50).dataset_split == "validation"
     assert variant_of_run(other) == "silhouettes" and variant_of_run(DataSource()) == "standard"
 
 
@@ -275,3 +278,8 @@ def test_what_cannot_work_is_refused_before_any_work(data, tmp_path: Path, monke
     one = write(tmp_path / "one.parquet", [0, 0], list(COLOURS), ["red", "red"])
     with pytest.raises(LabelError, match="two classes"):
         run_suite([sees], [Robustness()], EvaluationData(DataSource(one, validation_dataset=one)))
+
+
+def test_a_control_that_is_not_in_the_run_is_no_baseline(data):
+    with pytest.raises(ValueError, match=f"{RANDOM} is not in this run: sees"):
+        run_suite([model("sees", Colour())], [Robustness(baseline=RANDOM)], data)

@@ -15,6 +15,7 @@ from sp_hf.data.annotations import AnnotationError, decode_annotation, upright_s
 from sp_hf.data.canvas import UnreadableImage
 from sp_hf.evaluation.cache import FeatureCache
 from sp_hf.evaluation.probes.softmax_regression import shuffled_batches, train_softmax
+from sp_hf.evaluation.probes.standardise import Standardisation
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.what.dense import patch_targets
 from sp_hf.evaluation.what.dense.dense_task import Tokens, TrainingTokens, training_tokens
@@ -193,7 +194,7 @@ def test_adjustment_takes_out_frequencies_where_features_say_little():
     x = (torch.randn(4000, 1, generator=generator) + 1.2 * labels[:, None]).float()
     held_out = torch.arange(4000) % 5 == 0
     targets = F.one_hot(labels, 2).float()
-    training = TrainingTokens(x, targets, torch.ones(4000), torch.zeros(1), torch.ones(1), held_out)
+    training = TrainingTokens(x, targets, torch.ones(4000), Standardisation(torch.zeros(1), torch.ones(1)), held_out)
     head = fit_segmentation(training, seed=0)
     torch.testing.assert_close(head.prior, targets.mean(0))
     plain, adjusted = head.logits(x), head.logits(x) + head.adjustment()
@@ -220,7 +221,7 @@ def test_drawn_tokens_have_targets_and_whole_images_are_held_out():
     held_out = {int(row) for row in rows[training.held_out]}
     assert len(held_out) == 4
     assert not held_out & {int(row) for row in rows[~training.held_out]}
-    back = (training.x * training.scale + training.mean).round()
+    back = (training.x * training.standardise.scale + training.standardise.mean).round()
     expected = torch.from_numpy(values[:, [1, 2, 4, 5]].reshape(-1, 2).astype(np.float32))
     torch.testing.assert_close(back, expected)
     few = training_tokens(tokens, target, seed=0, max_tokens=50)

@@ -326,8 +326,12 @@ def test_encoder_passes_control_through():
         ({"position_token": torch.zeros(WIDTH)}, "dropped and position_token go together"),
         ({"position_flips": torch.zeros(3, dtype=torch.bool)}, "position_flips without position_boxes"),
         (
-            {"visible": torch.zeros(3, 2, dtype=torch.int64), "bool_masked_pos": torch.zeros(3, N)},
-            "bool_masked_pos cannot be combined",
+            {"visible": torch.zeros(3, 2, dtype=torch.int64), "attention_mask": torch.zeros(3, N)},
+            "attention_mask cannot be combined",
+        ),
+        (
+            {"visible": torch.zeros(3, 2, dtype=torch.int64), "bool_masked_pos": torch.zeros(3, N, dtype=torch.bool)},
+            "built without a mask token",
         ),
     ],
 )
@@ -356,3 +360,95 @@ def test_masked_autoencoder_weights_take_token_control():
 def test_token_control_of_other_types_is_refused():
     with pytest.raises(ValueError, match="Dinov2Model is none"):
         with_token_control(TINY["dinov2"].build())
+
+
+# Content masks, context, a field of its own
+
+
+def test_a_mask_goes_together_with_token_control():
+    """Masked content at all patches in order, by the controlled path, is the stock class's."""
+    vit = ViTModel(pair()[0].config, add_pooling_layer=False, use_mask_token=True).eval()
+    vit.load_state_dict(pair()[0].state_dict(), strict=False)
+    model = pair()[1]
+    model.embeddings.mask_token = torch.nn.Parameter(torch.linspace(-1, 1, WIDTH).view(1, 1, -1))
+    vit.embeddings.mask_token = model.embeddings.mask_token
+    masked = torch.rand(3, N, generator=torch.Generator().manual_seed(0)) < 0.5
+    expected = vit(pixels(), bool_masked_pos=masked).last_hidden_state
+    torch.testing.assert_close(model(pixels(), bool_masked_pos=masked).last_hidden_state, expected)
+    everything = torch.arange(N).expand(3, -1)
+    found = model(pixels(), bool_masked_pos=masked, visible=everything).last_hidden_state
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_keys_and_values_come_from_the_context_alone(attention: str):
+    """What is not in the context asks, and is asked by nobody: other tokens do not know what it holds."""
+    model = pair()[1]
+    model.set_attn_implementation(attention)
+    context = torch.zeros(3, N, dtype=torch.bool)
+    context[:, ::3] = True
+    images = pixels()
+    found = model(images, context=context).last_hidden_state
+    changed = images.clone()
+    changed[:, :, :PATCH, PATCH : 2 * PATCH] += 1.0  # patch 1, not in the context
+    other = model(changed, context=context).last_hidden_state
+    same = [token for token in range(1 + N) if token != 2]
+    torch.testing.assert_close(found[:, same], other[:, same])
+    assert not torch.allclose(found[:, 2], other[:, 2])
+    changed = images.clone()
+    changed[:, :, :PATCH, :PATCH] += 1.0  # patch 0, in it
+    assert not torch.allclose(found[:, 5], model(changed, context=context).last_hidden_state[:, 5])
+    whole = model(images, context=torch.ones_like(context)).last_hidden_state
+    torch.testing.assert_close(whole, model(images).last_hidden_state)
+
+
+def test_context_among_visible_patches_is_theirs():
+    model = pair()[1]
+    context = torch.rand(3, N, generator=torch.Generator().manual_seed(0)) < 0.5
+    alone = [context[b].nonzero()[:, 0] for b in range(3)]
+    count = min(map(len, alone))
+    visible = torch.stack([patches[:count] for patches in alone])
+    found = model(pixels(), visible=visible, context=context).last_hidden_state
+    torch.testing.assert_close(found, model(pixels(), visible=visible).last_hidden_state)
+
+
+@pytest.mark.parametrize("side", [3, 9])
+def test_a_field_of_its_own_gives_every_view_its_positions(side: int):
+    model = without_layers()
+    model.add_position_field(side)
+    with torch.no_grad():
+        model.position_field.normal_(generator=torch.Generator().manual_seed(0))
+    field = model.position_field[0].unflatten(0, (side, side))
+    images, boxes = pixels(), torch.tensor([[0.4, 0.5, 0.6, 0.4]]).expand(3, -1)
+    patches = content(model, images)
+    cropped = model(images, position_boxes=boxes).last_hidden_state[:, 1:] - patches
+    torch.testing.assert_close(cropped, sample_position_field(field, boxes, (GRID, GRID)), atol=1e-5, rtol=1e-5)
+    laid = model(images).last_hidden_state[:, 1:] - patches
+    expected = sample_position_field(field, FULL, (GRID, GRID)).expand(3, -1, -1)
+    torch.testing.assert_close(laid, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_field_begins_as_the_table_and_is_exported_as_one(tmp_path):
+    encoder = Encoder(pair()[1])
+    before = encoder(pixels()).patches
+    encoder.add_position_field(GRID)
+    torch.testing.assert_close(encoder(pixels()).patches, before)
+    encoder.add_position_field(50)
+    with torch.no_grad():
+        encoder.model.position_field.add_(torch.randn(2500, WIDTH, generator=torch.Generator().manual_seed(0)))
+    encoder.save_stock(tmp_path)
+    stock, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(stock) is ViTModel and not report["missing_keys"] and not report["unexpected_keys"]
+    assert stock.config.image_size == SIZE
+    exported = Encoder.load(tmp_path)(pixels()).patches
+    torch.testing.assert_close(exported, encoder(pixels()).patches, atol=1e-5, rtol=1e-4)
+    again = Encoder.from_config(encoder.config)
+    again.load_state_dict(encoder.state_dict())  # its configuration is enough to build it
+    assert torch.equal(again(pixels()).patches, encoder(pixels()).patches)
+
+
+def test_only_a_vit_of_ours_has_a_field():
+    with pytest.raises(ValueError, match="has no position field"):
+        Encoder(pair()[0]).add_position_field(50)
+    with pytest.raises(ValueError, match="position_field is 0"):
+        pair()[1].add_position_field(0)

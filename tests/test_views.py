@@ -182,7 +182,7 @@ def batch(images: int = 9) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def same(a: views_module.Views, b: views_module.Views) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(x is y is None or torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_shapes_and_ranges():
@@ -213,7 +213,7 @@ def test_views_do_not_depend_on_the_batch_or_on_chunks(monkeypatch):
     monkeypatch.setattr(views_module, "_CPU_FLOATS", 1)
     one_by_one = ViewSampler(FULL)(canvases, aspects, keys)
     for name in FULL:
-        for a, b, c in zip(together[name], apart[name], one_by_one[name], strict=True):
+        for a, b, c in zip(together[name][:3], apart[name][:3], one_by_one[name][:3], strict=True):
             torch.testing.assert_close(a[order].float(), b.float(), rtol=0, atol=1e-6)
             torch.testing.assert_close(a.float(), c.float(), rtol=0, atol=1e-6)
 
@@ -328,7 +328,7 @@ def test_specs_from_recipes():
         ({"margin": -0.1}, "margin is -0.1; it must be a fraction of the image's side, 0 <= margin < 0.5"),
         ({"margin": 0.5}, "margin is 0.5"),
         ({"margin": 0.2}, "area goes up to 0.5, but a margin of 0.2 leaves 0.36 of the image"),
-        ({"flip": "both"}, "flip is 'both'; it must be one of own, shared, none"),
+        ({"flip": "both"}, "flip is 'both'; it must be one of own, shared, parent, none"),
         ({"effective_resolution": (0.5, 1.5)}, "effective_resolution"),
         ({"photometric": "simclr"}, "'simclr' is not known; the presets are none, byol"),
         ({"photometric": 3}, "photometric is 3"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .flags import FlagParser
+
+if TYPE_CHECKING:
+    from .training.pretrain import PretrainingResult
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
@@ -34,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(version("sp-hf"))
         return 0
+    if argv[0] == "job":  # of sweeps, not of people
+        return run(job_command, argv[1:])
     if argv[0] not in COMMANDS:
         print(f"sp-hf: unknown command {argv[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
@@ -80,12 +88,19 @@ def _is_ours(error: BaseException) -> bool:
 
 def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
+    from .api import pretrain
+    from .run.recipe import read_flags
+
+    options = read_flags(argv)
+    return report_run(pretrain(recipe=options.pop("recipe", None), **options))
+
+
+def report_run(result: PretrainingResult) -> int:
+    """Say what a run came to; returns the exit status."""
     import torch.distributed
 
-    from .run.recipe import parse_run
-    from .training.pretrain import pretrain
+    from .run.folder import RunFolder
 
-    result = pretrain(*parse_run(argv))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
     if result.stopped_by is not None:
@@ -97,7 +112,7 @@ def pretrain_command(argv: list[str]) -> int:
     if not _speaks():
         return 0
     print(f"{result.output_dir}: {result.step} steps.")
-    print(f'Load it:   AutoModel.from_pretrained("{result.output_dir / "encoder"}")')
+    print(f'Load it:   AutoModel.from_pretrained("{RunFolder(result.output_dir).encoder}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     if result.pushed is not None:
         print(f"Pushed:    {result.pushed}")
@@ -109,23 +124,51 @@ def pretrain_command(argv: list[str]) -> int:
 
 def evaluate_command(argv: list[str]) -> int:
     """``sp-hf evaluate``."""
-    from .evaluation.command import evaluate_models
+    from .evaluation.command import parser
+    from .evaluation.evaluate import evaluate
+    from .hub.push_results import destination, push_results
 
-    return evaluate_models(argv)
+    options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
+    repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
+    output = options.get("output_dir")
+    if repo is not None:
+        if output is None:
+            raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+        destination(repo, create_pr)  # refused now, not after hours of measuring
+    print(evaluate(options.pop("models"), **options, command=shlex.join(["sp-hf", "evaluate", *argv])))
+    if output is not None:
+        report, numbers = Path(output) / "report.md", Path(output) / "results.json"
+        print(f"\nAll metrics, differences and pictures: {report}; the numbers: {numbers}")
+    if repo is not None:
+        result = push_results(output, repo, create_pr=create_pr)
+        print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
+    return 0
 
 
 def sweep_command(argv: list[str]) -> int:
     """``sp-hf sweep FILE``."""
-    from .sweep.command import sweep_command as run_sweep
+    from .sweeps.command import sweep_command as run_sweep
 
     return run_sweep(argv)
+
+
+def job_command(argv: list[str]) -> int:
+    """One process of a sweep: ``python -m sp_hf.cli job FILE``; people say ``sp-hf sweep``."""
+    from .sweeps.job import run_job
+    from .training.pretrain import PretrainingResult
+
+    result = run_job(*argv)
+    if isinstance(result, PretrainingResult):
+        return report_run(result)
+    print(result)
+    return 0
 
 
 def export_command(argv: list[str]) -> int:
     """``sp-hf export RUN DIRECTORY``."""
     from .run.export import export
 
-    parser = argparse.ArgumentParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
+    parser = FlagParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
     parser.add_argument("run", help="run folder, or one checkpoint of it")
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")

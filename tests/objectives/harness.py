@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sp_hf.model.encoding import mask_options
 from sp_hf.objectives.base import Batch, Encode, Objective, ObjectiveOutput
 from sp_hf.views.keyed_random import sample_keys
-from sp_hf.views.sampler import Views, ViewSampler
+from sp_hf.views.sampler import ViewSampler
 
 PATCH = 8
 
@@ -26,7 +27,7 @@ class TinyEncoder(nn.Module):
     """One transformer block over patches of 8 pixels; positions are linear in the patch's coordinates."""
 
     patch_size = PATCH
-    supports_token_control = True
+    supports_token_control = supports_content_mask = True
 
     def __init__(self, hidden_size: int = 16) -> None:
         super().__init__()
@@ -36,6 +37,10 @@ class TinyEncoder(nn.Module):
         self.class_token = nn.Parameter(torch.randn(hidden_size))
         self.block = nn.TransformerEncoderLayer(hidden_size, 2, 32, dropout=0.0, batch_first=True, norm_first=True)
         self.norm = nn.LayerNorm(hidden_size)
+        self.mask_token = nn.Parameter(torch.linspace(-1, 1, hidden_size), requires_grad=False)
+
+    def train_mask_token(self) -> None:
+        self.mask_token.requires_grad_(True)
 
     def patches_of(self, size: int) -> tuple[int, int]:
         if size % PATCH:
@@ -48,10 +53,14 @@ class TinyEncoder(nn.Module):
     def fix_sincos_positions(self) -> bool:
         return False  # they are learned
 
-    def forward(self, pixels, *, visible=None, dropped=None, position_token=None) -> TinyEncoding:
+    def forward(
+        self, pixels, *, visible=None, dropped=None, position_token=None, masked=None, context=None
+    ) -> TinyEncoding:
         grid = self.patches_of(pixels.shape[-1])
         blocks = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # [B, 3, rows, columns, p, p]
         content = self.projection(blocks.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))  # [B, N, D]
+        if masked is not None:
+            content = torch.where(masked[..., None], self.mask_token, content)
         coordinates = torch.stack(
             torch.meshgrid(*(torch.linspace(-1, 1, side, dtype=pixels.dtype) for side in grid), indexing="ij"), -1
         )
@@ -62,7 +71,11 @@ class TinyEncoder(nn.Module):
         if visible is not None:
             tokens = tokens.gather(1, visible[..., None].expand(-1, -1, tokens.shape[-1]))
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
-        tokens = self.norm(self.block(tokens))
+        hidden = None
+        if context is not None:
+            assert visible is None
+            hidden = torch.cat([torch.zeros_like(context[:, :1]), ~context], dim=1)  # True: no key
+        tokens = self.norm(self.block(tokens, src_key_padding_mask=hidden))
         return TinyEncoding(tokens[:, 0], tokens[:, 1:], grid)
 
 
@@ -72,25 +85,21 @@ class Step(nn.Module):
     def __init__(self, objective: Objective, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+        if objective.needs_content_mask:
+            encoder.train_mask_token()
         self.teacher = copy.deepcopy(encoder).requires_grad_(False)
         self.objective = objective
         objective.prepare_encoder(encoder)
 
     def forward(self, batch: Batch) -> ObjectiveOutput:
-        requests = self.objective.requests(batch)
+        batch, requests = self.objective.prepared(batch)
         return self.objective(batch, {name: self._encode(batch, request) for name, request in requests.items()})
 
     def _encode(self, batch: Batch, request: Encode) -> TinyEncoding:
         tower = self.encoder if request.tower == "student" else self.teacher
         pixels = batch.views[request.view].pixels  # [B, V, 3, H, H]
-        mask = {}
-        if request.mask is not None:
-            flat = {"visible": request.mask.visible, "dropped": request.mask.dropped}
-            mask = {name: value.flatten(0, 1) for name, value in flat.items() if value is not None}
-            if request.mask.position_token is not None:
-                mask["position_token"] = request.mask.position_token
         with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
-            encoding = tower(pixels.flatten(0, 1), **mask)
+            encoding = tower(pixels.flatten(0, 1), **mask_options(request.mask))
         lead = pixels.shape[:2]
         return TinyEncoding(encoding.cls.unflatten(0, lead), encoding.patches.unflatten(0, lead), encoding.grid)
 
@@ -105,12 +114,13 @@ def make_batch(objective: Objective, images: int = 4, canvas: int = 48, start: i
     aspects = torch.linspace(0.8, 1.5, 8)[(start + torch.arange(images)) % 8]
     sampler = ViewSampler({f"test/{name}": spec for name, spec in objective.view_specs().items()})
     views = sampler((canvases * 255).to(torch.uint8), aspects, keys)
-    labels = (start + torch.arange(images)) % 3 if objective.needs_labels else None
-    return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys, labels)
+    ids = start + torch.arange(images)
+    labels = ids % 3 if objective.needs_labels else None
+    return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys, labels, ids)
 
 
 def part_of(batch: Batch, images: slice) -> Batch:
     """Some of a batch's images."""
     labels = None if batch.labels is None else batch.labels[images]
-    views = {name: Views(*(x[images] for x in views)) for name, views in batch.views.items()}
-    return Batch(views, batch.keys[images], labels)
+    views = {name: views.each(lambda x: x[images]) for name, views in batch.views.items()}
+    return Batch(views, batch.keys[images], labels, batch.ids[images])

@@ -51,7 +51,7 @@ def test_weights_have_no_gradient():
 def test_a_quarter_is_visible_and_three_quarters_of_it_lose_their_position():
     step = build()
     batch = make_batch(step.objective, images=3)
-    mask = step.objective.requests(batch)["image"].mask
+    mask = step.objective.requests(batch).encodes["image"].mask
     assert mask.visible.shape == (3, 1, 9)  # of 36
     assert mask.dropped.shape == (3, 1, 36)
     assert (mask.dropped.sum(dim=-1) == 6).all()
@@ -76,7 +76,7 @@ def test_dropped_positions_reach_the_decoder_by_content_only():
 def test_weights_come_from_the_whole_view_with_all_positions_and_without_gradient():
     step = build()
     batch = make_batch(step.objective, images=2)
-    request = step.objective.requests(batch)["whole"]
+    request = step.objective.requests(batch).encodes["whole"]
     assert request.mask is None and not request.receives_gradient
     whole = step.encoder(batch.views["image"].pixels.flatten(0, 1))  # all 36 patches
     true = step.objective.visible_patches(batch)[..., : step.objective.dropped][:, 0]  # [B, m]
@@ -96,7 +96,7 @@ def test_classifier_is_asked_about_the_dropped_patches():
     step = build()
     objective = step.objective
     batch = make_batch(objective, images=2)
-    dropped = objective.requests(batch)["image"].mask.dropped
+    dropped = objective.requests(batch).encodes["image"].mask.dropped
     true = objective.visible_patches(batch)[..., : objective.dropped]
     assert (dropped.gather(-1, true)).all()
     objective.classifier.forward = lambda x: 50 * torch.nn.functional.one_hot(true, 36).float()

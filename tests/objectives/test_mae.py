@@ -70,7 +70,7 @@ def test_encoder_does_not_see_masked_patches():
     step = build()
     batch = make_batch(step.objective, images=2)
     visible = step.objective.visible_patches(batch)
-    before = step.objective.decode(step._encode(batch, step.objective.requests(batch)["image"]), visible)
+    before = step.objective.decode(step._encode(batch, step.objective.requests(batch).encodes["image"]), visible)
     patches = patchify(batch.views["image"].pixels, PATCH)
     hidden = torch.ones(2, 1, 16, dtype=torch.bool).scatter(-1, visible, False)
     pixels = batch.views["image"].pixels
@@ -78,7 +78,7 @@ def test_encoder_does_not_see_masked_patches():
         row, column = divmod(n, 4)
         pixels[b, 0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 0.123
     assert not torch.equal(patches, patchify(pixels, PATCH))
-    after = step.objective.decode(step._encode(batch, step.objective.requests(batch)["image"]), visible)
+    after = step.objective.decode(step._encode(batch, step.objective.requests(batch).encodes["image"]), visible)
     torch.testing.assert_close(before, after)
 
 
@@ -89,7 +89,7 @@ def test_visible_tokens_land_where_they_came_from():
     batch = make_batch(objective, images=2)
     visible = objective.visible_patches(batch)
     objective.decoder = torch.nn.Identity()
-    encoding = step._encode(batch, objective.requests(batch)["image"])
+    encoding = step._encode(batch, objective.requests(batch).encodes["image"])
     decoded = objective.decode(encoding, visible)
     positions = sincos_positions(4, 4, 16)
     for k, n in enumerate(visible[1, 0].tolist()):

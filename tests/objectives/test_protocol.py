@@ -48,7 +48,7 @@ def test_class_says_what_it_is(name):
     assert kind.kind in ("what", "where")
     assert kind.__module__.split(".")[-2] == kind.kind
     assert kind.citation.startswith("@")
-    assert kind.config_class().weight == (3.0 if name == "spatial_prediction" else 1.0)
+    assert kind.config_class().weight == {"spatial_prediction": 3.0, "lorot": 0.1}.get(name, 1.0)
 
 
 @every_objective
@@ -76,7 +76,7 @@ def test_every_trainable_parameter_gets_gradient_and_no_teacher_does(name):
 @every_objective
 def test_who_asks_for_a_teacher_says_how_it_moves(name):
     step, batch = build(name)
-    asks = any(request.tower == "teacher" for request in step.objective.requests(batch).values())
+    asks = any(request.tower == "teacher" for request in step.objective.prepared(batch)[1].values())
     assert asks == (step.objective.teacher_momentum() is not None)
 
 
@@ -88,20 +88,31 @@ def test_nothing_is_random_but_by_key(name):
     assert torch.equal(first, step(batch).loss)
     assert torch.equal(torch.get_rng_state(), state)
     other = batch._replace(keys=batch.keys.flip(0))
-    masked = any(request.mask is not None for request in step.objective.requests(batch).values())
-    assert torch.equal(step(other).loss, first) != masked
+    draws = name in ("mae", "drop_pos", "ibot", "lorot", "pirl")  # more than its views
+    assert torch.equal(step(other).loss, first) != draws
 
 
 @every_objective
-def test_masks_of_an_image_do_not_depend_on_the_rest_of_the_batch(name):
+def test_masks_and_pixels_of_an_image_do_not_depend_on_the_rest_of_the_batch(name):
     step, batch = build(name)
-    whole, part = (step.objective.requests(b) for b in (batch, part_of(batch, slice(1, 3))))
-    assert whole.keys() == part.keys()
-    for request in whole:
-        mask, alone = whole[request].mask or TokenMask(), part[request].mask or TokenMask()
-        for field in ("visible", "dropped"):
-            of_all, of_some = getattr(mask, field), getattr(alone, field)
+    (whole, asked), (part, alone) = (step.objective.prepared(b) for b in (batch, part_of(batch, slice(1, 3))))
+    assert asked.keys() == alone.keys() and whole.views.keys() == part.views.keys()
+    for request in asked:
+        mask, of_part = asked[request].mask or TokenMask(), alone[request].mask or TokenMask()
+        for field in ("visible", "dropped", "masked", "context"):
+            of_all, of_some = getattr(mask, field), getattr(of_part, field)
             assert of_all is of_some is None or torch.equal(of_all[1:3], of_some)
+    for view in whole.views:
+        assert torch.equal(whole.views[view].pixels[1:3], part.views[view].pixels)
+
+
+@every_objective
+def test_shared_views_stay_as_they_are(name):
+    step, batch = build(name)
+    before = {view: copy.deepcopy(views) for view, views in batch.views.items()}
+    step(batch).loss.backward()
+    for view, views in before.items():
+        assert all(torch.equal(a, b) for a, b in zip(views, batch.views[view], strict=True) if a is not None)
 
 
 @every_objective

@@ -43,7 +43,8 @@ def together():
 def sample(model, images=4):
     keys = torch.arange(images)
     canvases = torch.randint(0, 256, (images, 3, 48, 48), dtype=torch.uint8)
-    return ViewSampler(model.view_specs)(canvases, torch.ones(images), keys), keys, torch.arange(images) % 3
+    ids = torch.arange(images)
+    return ViewSampler(model.view_specs)(canvases, torch.ones(images), keys), keys, ids % 3, ids
 
 
 def test_all_of_them_in_one_weighted_sum(together):

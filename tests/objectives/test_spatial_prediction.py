@@ -9,7 +9,7 @@ from sp_hf.objectives.where.spatial_prediction import PairHead, SpatialPredictio
 from sp_hf.views.geometry import invert
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.pairs import ordered_pairs, pair_relations, relation_std
-from sp_hf.views.sampler import Views, ViewSampler
+from sp_hf.views.sampler import ViewSampler
 from sp_hf.views.spec import ViewSpec
 
 from .harness import Step, TinyEncoder, TinyEncoding, make_batch
@@ -95,7 +95,7 @@ def test_permuting_views_permutes_pairs_and_leaves_the_loss():
     batch = make_batch(step.objective)
     views = batch.views["local"]
     order = [2, 0, 1]
-    permuted = batch._replace(views={"local": Views(*(x[:, order] for x in views))})
+    permuted = batch._replace(views={"local": views.each(lambda x: x[:, order])})
     torch.testing.assert_close(step(batch).loss, step(permuted).loss)
     embeddings = torch.randn(2, 3, 16)
     pairs = list(zip(*(index.tolist() for index in ordered_pairs(3)), strict=True))

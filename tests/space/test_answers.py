@@ -10,7 +10,8 @@ from PIL import Image
 from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.controls.raw_pixels import RawPixels
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.what.linear import LinearProbe
+from sp_hf.evaluation.probes.linear import LinearProbe
+from sp_hf.evaluation.probes.standardise import Standardisation
 from sp_hf.evaluation.where.jigsaw.probe import CellProbe
 from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
 from sp_hf.space.drawing import data_url, draw_components, draw_located, draw_similarity, draw_solved
@@ -43,7 +44,9 @@ def knows_cells(grid: int) -> CellProbe:
 
 def knows_nothing(features: int) -> LinearProbe:
     zeros = torch.zeros(features)
-    return LinearProbe(zeros, zeros + 1, torch.zeros(features, 3), torch.zeros(3), torch.tensor([1, 4, 7]), 1, 1, 1, 3)
+    return LinearProbe(
+        Standardisation(zeros, zeros + 1), torch.zeros(features, 3), torch.zeros(3), torch.tensor([1, 4, 7]), 1, 1, 1, 3
+    )
 
 
 @pytest.mark.parametrize("grid", [2, 3, 4])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sp_hf.sweep.tables import OWN
+from sp_hf.sweeps.tables import OWN
 
 RECIPE = {
     "encoder": "vit-micro-8",

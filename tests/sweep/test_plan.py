@@ -8,12 +8,10 @@ import pytest
 import yaml
 
 from sp_hf.cli import main
-from sp_hf.evaluation.command import parser
-from sp_hf.evaluation.tasks import build_tasks
-from sp_hf.run.recipe import RecipeError, parse_run
-from sp_hf.sweep.command import chosen
-from sp_hf.sweep.jobs import Layout, plan_jobs, write_recipe_of
-from sp_hf.sweep.plan import merged, read_plan, slug
+from sp_hf.run.recipe import RecipeError, merged, parse_run, resolve_run
+from sp_hf.sweeps.jobs import Layout, plan_jobs
+from sp_hf.sweeps.plan import read_plan, slug
+from sp_hf.sweeps.sweep import chosen
 
 SWEEPS = sorted((Path(__file__).parents[2] / "recipes" / "sweeps").glob("*.yaml"))
 
@@ -127,17 +125,14 @@ def test_slug():
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_sweeps_of_the_repository_are_ready_to_run(path, tmp_path):
-    """Every run's recipe is one that sp-hf pretrain reads, every evaluation a command that sp-hf evaluate takes."""
+    """Every run's recipe is one that sp_hf.pretrain reads, every evaluation has options that sp_hf.evaluate takes."""
     plan = chosen(read_plan(path), [0], None)  # seeds differ in nothing else
     options = {"dataset": "images.parquet", "validation_dataset": "others.parquet"}
     for job in plan_jobs(plan, Layout.of(plan, tmp_path), options):
         if job.is_training:
-            write_recipe_of(job)
-            parse_run([*job.argv[1:], "--use_cpu"])  # bf16 without a GPU needs it
-            continue
-        args = parser("sp-hf evaluate").parse_args(job.argv[1:])
-        tasks = {task.name for task in build_tasks(args.tasks, vars(args))}
-        assert {key.split("/")[0] for key in plan.measures} <= tasks
+            resolve_run({"seed": 0, "use_cpu": True}, job.recipe)  # bf16 without a GPU needs it
+        else:
+            assert {key.split("/")[0] for key in plan.measures} <= {task.name for task in job.resolved().tasks}
 
 
 def test_the_example_of_the_documentation_is_one(tmp_path):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_hf.sweep.answer import answer, lead
-from sp_hf.sweep.figures import Figures
-from sp_hf.sweep.plan import read_plan
-from sp_hf.sweep.plots import draw_pairs
-from sp_hf.sweep.report import write_report
-from sp_hf.sweep.tables import cost_table, differences_table, expectations_table, figures_table, verdict
+from sp_hf.sweeps.answer import answer, lead
+from sp_hf.sweeps.figures import Figures
+from sp_hf.sweeps.plan import read_plan
+from sp_hf.sweeps.plots import draw_pairs
+from sp_hf.sweeps.report import write_report
+from sp_hf.sweeps.tables import cost_table, differences_table, expectations_table, figures_table, verdict
 
 from .conftest import evaluation
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sp_hf.run.arguments import PretrainingArguments
-from sp_hf.sweep.plan import read_plan
+from sp_hf.sweeps.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = sorted((ROOT / "docs" / "results").glob("*.json"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sp_hf.sweep.spread import Difference, Spread, combined_difference
+from sp_hf.sweeps.spread import Difference, Spread, combined_difference
 
 
 def test_without_spread_over_images_it_is_students_paired_interval():

@@ -13,7 +13,7 @@ from sp_hf.encoders.initialisation import RECORDED_AS
 from sp_hf.encoders.modeling_sp_vit import SPViTModel  # noqa: F401  (registers its configuration)
 from sp_hf.model.configuration import SPConfig
 from sp_hf.model.modeling import SPForPreTraining
-from sp_hf.objectives.base import Progress
+from sp_hf.objectives.base import Batch, Progress
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.sampler import ViewSampler
 
@@ -245,8 +245,9 @@ def test_autocast_does_not_take_the_gradient_of_a_weight_that_both_forwards_use(
     """Autocast caches a weight's cast; in old releases of torch, one made without gradient served the other forward."""
     model = build(DROP_POS, model_type="sp_vit")
     objective = model.objectives["drop_pos"]
-    requests = objective.requests
-    monkeypatch.setattr(objective, "requests", lambda batch: dict(reversed(requests(batch).items())))
+    wanted = objective.requests(Batch({"image": batch(model)["views"]["drop_pos/image"]}, batch(model)["keys"]))
+    reverse = wanted._replace(encodes=dict(reversed(wanted.encodes.items())))
+    monkeypatch.setattr(objective, "requests", lambda batch: reverse)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(**batch(model)).loss
     loss.backward()

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sp_hf.objectives import OBJECTIVES, build_objective
-from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run
+from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run, read_recipe, resolve_run
+from sp_hf.sweeps.plan import read_plan
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -83,19 +84,126 @@ def test_a_wrong_flag_is_refused(recipe: Path) -> None:
         parse_run(["--recipe", str(recipe), "--max_steps", "many"])
 
 
+# Recipes that extend others ---------------------------------------------------------------------------------------
+
+BASE = """
+learning_rate: 0.1
+lr_scheduler_kwargs: {min_lr: 0.01, num_cycles: 2}
+adam_beta2: 0.95
+objectives:
+  - {name: dino, prototypes: 128, local_views: {count: 2, size: 16, area: [0.1, 0.4]}}
+  - {name: spatial_prediction, weight: 0.5}
+"""
+
+
+def write(folder: Path, **recipes: str) -> Path:
+    """Recipes by name; returns the last one."""
+    for name, text in recipes.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    child = """
+        extends: base.yaml
+        learning_rate: 0.2
+        lr_scheduler_kwargs: {num_cycles: null}
+        adam_beta2: null
+        objectives:
+          - spatial_prediction
+          - {name: dino, local_views: {size: 24}}
+          - moco_v3
+    """
+    assert read_recipe(write(tmp_path, base=BASE, child=child)) == {
+        "learning_rate": 0.2,
+        "lr_scheduler_kwargs": {"min_lr": 0.01},
+        "objectives": [
+            {"name": "spatial_prediction", "weight": 0.5},
+            {"name": "dino", "prototypes": 128, "local_views": {"count": 2, "size": 24, "area": [0.1, 0.4]}},
+            {"name": "moco_v3"},
+        ],
+    }
+
+
+def test_one_that_changes_no_objective_has_those_of_the_other_and_may_be_extended_itself(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    middle = write(tmp_path, base=BASE, middle="extends: base.yaml\nseed: 1\n")
+    last = write(tmp_path / "below", last="extends: ../middle.yaml\nobjectives: [dino=2]\n")
+    assert read_recipe(middle)["objectives"] == yaml.safe_load(BASE)["objectives"]
+    found = read_recipe(last)
+    assert found["seed"] == 1 and found["objectives"] == [{**yaml.safe_load(BASE)["objectives"][0], "weight": 2.0}]
+    model, _, training = parse_run(["--recipe", str(last), "--use_cpu"])
+    assert (model.objectives[0]["prototypes"], training.learning_rate) == (128, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"),
+    [
+        ({"a": "extends: a.yaml"}, r"in a circle: a.yaml -> a.yaml"),
+        ({"b": "extends: a.yaml", "a": "extends: b.yaml"}, r"in a circle: a.yaml -> b.yaml -> a.yaml"),
+        ({"a": "extends: gone.yaml"}, "no recipe at .*gone.yaml"),
+        ({"b": "seed: 1", "a": "extends: [b.yaml]"}, "must name one file"),
+        ({"b": "seed: 1", "a": "extends: b.yaml\nobjectives: [dino=x]"}, "not a number"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path: Path, recipes: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(write(tmp_path, **recipes))
+
+
+def test_a_sweep_changes_recipes_that_extend_others(tmp_path: Path) -> None:
+    """A sweep's runs name recipes that extend others; what a run changes lies on top of all of them."""
+    sweep = """
+        seeds: [0]
+        runs: {one: {recipe: middle.yaml, objectives: [{name: dino, prototypes: 8}]}}
+        evaluate: {tasks: [knn]}
+        evaluations: [[one]]
+        measures: {knn/accuracy: kNN}
+    """
+    path = write(tmp_path, base=BASE, middle="extends: base.yaml\nseed: null\n", sweep=sweep)
+    (entry,) = read_plan(path).runs["one"].options["objectives"]
+    assert (entry["prototypes"], entry["local_views"]["count"]) == (8, 2)
+
+
+# Options as Python gives them ---------------------------------------------------------------------------------------
+
+
+def test_options_given_in_python_win_over_a_recipe_file_or_mapping(recipe: Path) -> None:
+    options = {"objectives": "dino", "learning_rate": 0.1}
+    for base in (recipe, yaml.safe_load(recipe.read_text())):
+        model, _, training = resolve_run(options, base)
+        assert model.objectives == [{"name": "dino", "prototypes": 128}]
+        assert (model.encoder, training.learning_rate) == ("vit-tiny-16", 0.1)
+    with pytest.raises(RecipeError, match="unknown option 'learnin_rate'; did you mean 'learning_rate'"):
+        resolve_run({"learnin_rate": 1})
+    with pytest.raises(RecipeError, match="max_steps.*many"):
+        resolve_run({"max_steps": "many"}, recipe)
+
+
+def test_flags_with_hyphens_and_old_names(recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["--validation-dataset-config=a", "--image-column", "b", "--no-hub-card"]
+    _, data, training = parse_run(["--recipe", str(recipe), *flags])
+    assert (data.validation_dataset_config, data.image_column, training.hub_card) == ("a", "b", False)
+    for old in ("--validation_split", "--validation-split"):
+        _, data, _ = parse_run([old, "test", "--use_cpu"])
+        assert data.validation_dataset_split == "test"
+    assert "--validation_split is now called --validation_dataset_split" in caplog.text
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
     """It parses, and all of its objectives can be built on its kind of encoder."""
 
+    model, _, _ = parse_run(["--recipe", str(path), "--use_cpu"])
+
     class Sizes:
         hidden_size, num_hidden_layers, supports_token_control = 32, 2, True
-        patch_size = 14 if "dinov2" in path.stem else 8 if "micro-8" in path.read_text() else 16
+        patch_size = 14 if "dinov2" in path.stem else int(model.encoder.rsplit("-", 1)[1])
 
         def patches_of(self, size: int) -> tuple[int, int]:
             assert size % self.patch_size == 0
             return size // self.patch_size, size // self.patch_size
 
-    model, _, _ = parse_run(["--recipe", str(path), "--use_cpu"])
     for entry in model.objectives:
         small = {"prototypes": 8, "head_width": 8, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
         small |= {"num_labels": 3}  # read from the dataset where a recipe leaves it open

@@ -19,7 +19,7 @@ from sp_hf.cli import main
 from sp_hf.encoders.encoder import Encoder
 from sp_hf.run import checkpoints as checkpointing
 from sp_hf.run.checkpoints import last_checkpoint
-from sp_hf.run.folder import processor_name
+from sp_hf.run.environment import processor_name
 
 
 def pretrain(recipe: Path, output: Path, *flags: str) -> int:

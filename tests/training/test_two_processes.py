@@ -101,3 +101,15 @@ def test_two_processes_share_the_weights(recipe: Path, tmp_path: Path) -> None:
     whole, again = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("two", "again"))
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
+
+
+def test_rates_and_clipping_of_shared_weights(recipe: Path, tmp_path: Path) -> None:
+    """FSDP: each parameter's rate, and its gradient's norm over all processes, are those of one process."""
+    flags = ["--layer_decay", "0.5", "--patch_embedding_factor", "0.2", "--grad_clipping", "per_parameter"]
+    flags += ["--max_grad_norm", "0.01", "--learning_rate", "0.2", "--save_steps", "9"]
+    assert main(["pretrain", "--recipe", str(recipe), "--output_dir", str(tmp_path / "one"), *flags]) == 0
+    shared = (*flags, "--per_device_train_batch_size", "2", "--fsdp", "full_shard")
+    launch(recipe, tmp_path / "two", *shared, script=FSDP)
+    one, two = (load_file(tmp_path / name / "pretraining" / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")

@@ -19,13 +19,12 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..access_tokens import holds_token
 from ..evaluation.model import open_model
+from ..markdown import table
 from ..run.record import RunRecord
 from .results import eval_results, read_results, results_tables
 from .snippets import execute, snippets_for
-
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}")
-_CURVES = {"curves.png": "What was logged during training.", "views.png": "Sample views with their boxes."}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +68,11 @@ def write_card(
         ValueError: a token in what would be published.
     """
     record, folder = RunRecord.read(run), Path(folder)
-    encoder = Path(encoder or record.folder / "encoder")
+    encoder = Path(encoder or record.folder.encoder)
     results = read_results(evaluations, encoder)
-    found = _figures(record, results)
+    found = _pictures_of_results(results)
     picture = next((figure for figure in found if "pca" in figure.name or "jigsaw" in figure.name), None)
-    curves = [figure for figure in found if figure.name in _CURVES]
+    curves = _pictures_of_run(record)
     license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
     model = open_model(str(encoder))
     snippets = snippets_for(repo_id, record.model_class, model.encoder, model.size)
@@ -176,7 +175,7 @@ def _training(record: RunRecord) -> str:
         "time": f"{hours:.2f} hours" if done else "not recorded",
         "versions": ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v),
     }
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
+    lines = table([("", ""), *facts.items()])
     losses = {k: v for line in record.metrics for k, v in line.items() if k.startswith("loss/")}
     if losses:
         last = ", ".join(f"{name.removeprefix('loss/')} {value:.4g}" for name, value in losses.items())
@@ -219,8 +218,16 @@ def _limitations(record: RunRecord, license: str | None, measured: bool) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _figures(record: RunRecord, results: list[dict[str, Any]]) -> list[Figure]:
-    found = [Figure(record.folder / name, name, caption) for name, caption in _CURVES.items()]
+def _pictures_of_run(record: RunRecord) -> list[Figure]:
+    captions = {
+        record.folder.curves: "What was logged during training.",
+        record.folder.views: "Sample views with their boxes.",
+    }
+    return [Figure(path, path.name, caption) for path, caption in captions.items() if path.is_file()]
+
+
+def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
+    found = []
     for result in results:
         for task in result["tasks"].values():
             found += [Figure(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
@@ -229,7 +236,7 @@ def _figures(record: RunRecord, results: list[dict[str, Any]]) -> list[Figure]:
 
 
 def _check_no_secret(text: str) -> None:
-    if _SECRET.search(text):
+    if holds_token(text):
         raise ValueError(
             "the card would hold something that looks like a Hub token (hf_...); remove it from the recipe"
         )

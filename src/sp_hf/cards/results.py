@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult
 
 from ..evaluation.model import open_model
 from ..evaluation.report import show, title_of
+from ..markdown import table
 
 TASK_TYPES = {
     "knn": "image-classification",
@@ -110,17 +111,14 @@ def results_tables(results: Iterable[Mapping[str, Any]], title: str) -> str:
             f" {public_name(result['data']['train']['description'])}, {result['data']['train']['images']} images; seed"
             f" {result['seed']}; brackets: 95 % intervals over images):",
             "",
-            "| | "
-            + " | ".join(f"{name} ({task['kind']}): {title_of(key, task)}" for name, key, task in columns)
-            + " |",
-            "|---|" + "---|" * len(columns),
         ]
+        rows = [["", *(f"{name} ({task['kind']}): {title_of(key, task)}" for name, key, task in columns)]]
         for model in result["models"]:
             name = model["name"]
             cells = [task["results"].get(name, {}).get("measures", {}).get(key) for _, key, task in columns]
             shown = f"**{title}**" if name == result["this"] else public_name(name)
-            lines.append(f"| {shown} | " + " | ".join("-" if c is None else show(c) for c in cells) + " |")
-        blocks.append("\n".join(lines))
+            rows.append([shown, *("-" if cell is None else show(cell) for cell in cells)])
+        blocks.append("\n".join([*lines, *table(rows)]))
     return "\n\n".join(blocks)
 
 

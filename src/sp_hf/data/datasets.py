@@ -9,6 +9,8 @@
 ``shards/*.tar``                       WebDataset tars
 ====================================  =====================================================================
 
+In place of the string Python code may give a dataset itself: see :mod:`sp_hf.data.given_images`.
+
 Nothing here runs code from a dataset: no loading scripts, no pickles.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,7 +28,10 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
+from .given_images import GivenImages
+from .image_rows import ImageRows
 from .sources import DatasetLoadError, Source, locate, reject_hub_options
 
 EMBEDDED = "part-scenes"
@@ -48,7 +54,7 @@ class LoadedImages:
         columns: all that the source has, kept or not, in one line, for messages.
     """
 
-    dataset: datasets.Dataset | datasets.IterableDataset
+    dataset: datasets.Dataset | datasets.IterableDataset | ImageRows
     image_column: str
     label_column: str | None
     label_names: list[str] | None
@@ -63,8 +69,13 @@ class LoadedImages:
         return isinstance(self.dataset, datasets.IterableDataset)
 
 
+def is_embedded(dataset: str | GivenImages | None) -> bool:
+    """Whether it is PartScenes."""
+    return isinstance(dataset, str) and dataset.partition("?")[0] == EMBEDDED
+
+
 def load_images(
-    dataset: str = EMBEDDED,
+    dataset: Any = EMBEDDED,
     *,
     config: str | None = None,
     split: str | None = None,
@@ -74,10 +85,11 @@ def load_images(
     label_column: str | None = None,
     extra_columns: Sequence[str] = (),
 ) -> LoadedImages:
-    """Load a dataset of images by one string (see the module's docstring).
+    """Load a dataset of images by one string (see the module's docstring), or take one that is an object.
 
     Args:
-        dataset: Hub id, folder, file, glob pattern, URL, or ``part-scenes`` with options.
+        dataset: Hub id, folder, file, glob pattern, URL, or ``part-scenes`` with options; or a ``datasets.Dataset``,
+            ``IterableDataset`` or dict of them by split, a map-style torch dataset or a list of images.
         config: configuration of a Hub dataset.
         split: name of a split, or (not streaming) a slice such as ``"train[:1000]"``. Default: "train", or the
             only split there is.
@@ -90,7 +102,27 @@ def load_images(
     Raises:
         DatasetLoadError: the dataset, an option of it or its split is not there.
         ColumnError: the columns asked for are not there, or the image column is ambiguous.
+        TypeError: an object that is no dataset of images.
+
+    Example:
+        >>> import numpy as np, sp_hf
+        >>> images = sp_hf.load_images("part-scenes?size=32&num_images=4", split="test")
+        >>> images.image_column, images.num_images
+        ('image', 4)
+        >>> sp_hf.load_images([np.zeros((24, 32, 3), np.uint8)] * 3).description  # images that you have
+        'list of 3 images'
     """
+    if not isinstance(dataset, (str, os.PathLike)):
+        given = GivenImages.of(dataset)
+        reject_hub_options(given.description, config, revision)
+        rows, split = given.open(split, streaming)
+        size = None if isinstance(rows, datasets.IterableDataset) else len(rows)
+        return _with_columns(rows, given.description, split, size, image_column, label_column, extra_columns)
+    dataset = os.fspath(dataset)
+    if was_given(dataset):
+        raise DatasetLoadError(
+            f"the dataset was an object that Python code had ({dataset.removeprefix(GIVEN)}): name one with --dataset"
+        )
     name, _, query = dataset.partition("?")
     if name == EMBEDDED:
         reject_hub_options(f"embedded dataset {EMBEDDED}", config, revision)
@@ -206,7 +238,7 @@ def _with_columns(
         image_column=image_column,
         label_column=label_column,
         label_names=list(label.names) if isinstance(label, datasets.ClassLabel) and label.names else None,
-        description=f"{description}, split {split}",
+        description=f"{description}, split {split}" if split else description,
         fingerprint=hashlib.sha1(identity.encode(), usedforsecurity=False).hexdigest()[:16],
         num_images=num_images,
         extra_columns=tuple(extra_columns),

@@ -32,7 +32,7 @@ update the position in ``training_step``, and save it with the random states of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ class StreamingCanvases(IterableDataset):
             order within shards.
         state: of :meth:`StreamPosition.state_dict`, to go on from there.
         max_pixels: images with more are refused.
+        box_columns: columns of boxes to read, see :func:`~sp_hf.data.canvas_dataset.read_boxes`.
 
     Raises:
         ValueError: an argument is out of range, or ``state`` belongs to a stream that is laid out differently.
@@ -84,6 +85,7 @@ class StreamingCanvases(IterableDataset):
         shuffle_block: int = 1024,
         state: Mapping[str, Any] | None = None,
         max_pixels: int = MAX_PIXELS,
+        box_columns: Sequence[str] = (),
     ) -> None:
         if not images.streaming:
             raise TypeError(f"{images.description} is not a stream; load it with streaming=True, or use CanvasDataset")
@@ -95,7 +97,7 @@ class StreamingCanvases(IterableDataset):
         self.stream = split_into_shards(images.dataset, world_size * workers)
         self.batch_size, self.canvas_size, self.max_pixels = batch_size, canvas_size, max_pixels
         self.workers, self.seed, self.shuffle_block = workers, seed, shuffle_block
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.box_columns = rank, world_size, tuple(box_columns)
         self.start = _checked_state(state, self.layout)
 
     @property
@@ -131,7 +133,7 @@ class StreamingCanvases(IterableDataset):
         unreadable_in_a_row = 0
         for row, position in self._rows(worker, state):
             try:
-                samples.append(read_canvas(row, self.images, self.canvas_size, self.max_pixels))
+                samples.append(read_canvas(row, self.images, self.canvas_size, self.max_pixels, self.box_columns))
             except UnreadableImage as error:
                 skipped.append(self._report(row, error))
                 unreadable_in_a_row += 1
@@ -213,6 +215,7 @@ def streaming_dataloader(
     shuffle_block: int = 1024,
     state: Mapping[str, Any] | None = None,
     max_pixels: int = MAX_PIXELS,
+    box_columns: Sequence[str] = (),
     pin_memory: bool = False,
     prefetch_factor: int | None = None,
 ) -> DataLoader:
@@ -228,6 +231,7 @@ def streaming_dataloader(
         shuffle_block=shuffle_block,
         state=state,
         max_pixels=max_pixels,
+        box_columns=box_columns,
     )
     return DataLoader(
         dataset,

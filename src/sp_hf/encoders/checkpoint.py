@@ -9,6 +9,7 @@ other tower of CLIP and SigLIP, the head of a stock ``...For...`` class (``class
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ def load_verified(
     _check_report(name, model, describe(model)[0], report)
     if config.model_type == TIMM:
         return model, *timm_image_statistics(config)
-    return model, *_image_statistics(name, revision)
+    return model, *image_statistics_of(name, revision)
 
 
 def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
@@ -89,6 +90,20 @@ def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     if fields.get("model_type") == TIMM:  # transformers' reader of these imports timm
         require_timm(name)
     return vision_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """SHA-256 of the safetensors in a folder, names included; ``None`` where there are none."""
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            while part := content.read(1 << 22):
+                digest.update(part)
+    return digest.hexdigest()
 
 
 def _check_report(name: str, model: PreTrainedModel, facts: ModelFacts, report: dict[str, Any]) -> None:
@@ -123,7 +138,7 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _image_statistics(name: str, revision: str | None) -> tuple[Channels | None, Channels | None]:
+def image_statistics_of(name: str, revision: str | None) -> tuple[Channels | None, Channels | None]:
     """Mean and std that the checkpoint's image processor applies to pixels in [0, 1]."""
     try:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name, revision=revision)

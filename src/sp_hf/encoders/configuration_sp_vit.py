@@ -6,9 +6,23 @@ from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 
 
 class SPViTConfig(ViTConfig):
-    """Same fields and defaults as ``ViTConfig``; ``model_type`` is ``"sp_vit"``."""
+    """Same fields and defaults as ``ViTConfig``, and one more; ``model_type`` is ``"sp_vit"``.
+
+    Args:
+        position_field: entries a side of a field of positions of its own (Content-position: 50); ``None``: the table of
+            positions is the field.
+
+    Example:
+        >>> import sp_hf
+        >>> from transformers import ViTConfig
+        >>> config = sp_hf.SPViTConfig.from_vit(ViTConfig(image_size=96))
+        >>> config.model_type, config.image_size, type(config.to_vit()).__name__
+        ('sp_vit', 96, 'ViTConfig')
+    """
 
     model_type = "sp_vit"
+
+    position_field: int | None = None
 
     @classmethod
     def from_vit(cls, config: PreTrainedConfig) -> SPViTConfig:

@@ -31,7 +31,7 @@ from transformers.utils import ModelOutput
 
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
-from .facts import describe, facts_of, find, model_class_of, vision_config
+from .facts import content_mask_types, describe, facts_of, find, model_class_of, vision_config
 from .initialisation import initialise, position_table, recorded_initialisation, starts_at_sincos
 from .modeling_sp_vit import SPViTModel
 
@@ -40,7 +40,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoding(NamedTuple):
-    """Features of a batch. Leading dimensions may be split ([B, V, ...]) by the caller."""
+    """Features of a batch. Leading dimensions may be split ([B, V, ...]) by the caller.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> encoding = sp_hf.resolve_encoder("vit-micro-8", image_size=32)(torch.rand(2, 3, 32, 32))
+        >>> isinstance(encoding, sp_hf.Encoding), encoding.cls.shape, encoding.patches.shape, encoding.grid
+        (True, torch.Size([2, 128]), torch.Size([2, 16, 128]), (4, 4))
+    """
 
     cls: Tensor  # [..., D]
     patches: Tensor  # [..., N, D], row-major; with ``visible``, [..., n, D] in the order asked for
@@ -58,11 +65,20 @@ class Encoder(nn.Module):
         model, config: the model inside, and its configuration.
         hidden_size: D. patch_size: pixels a side. num_hidden_layers: transformer layers (blocks of a conv net).
         num_prefix_tokens: tokens before the patches in ``last_hidden_state``.
+        supports_content_mask: can put a mask token in place of patches.
         supports_token_control: can hide tokens and move positions (``SPViTModel``).
         image_mean, image_std: tuples of floats.
 
     Raises:
         ValueError: unsupported model type, patches that are not square, or channels other than 3.
+
+    Example:
+        >>> import torch, sp_hf
+        >>> from transformers import ViTConfig, ViTModel
+        >>> sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        >>> encoder = sp_hf.Encoder(ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8), add_pooling_layer=False))
+        >>> encoder.patches_of(48), encoder(torch.rand(1, 3, 48, 48)).cls.shape  # pixels in [0, 1], of any size
+        ((6, 6), torch.Size([1, 24]))
     """
 
     def __init__(
@@ -103,6 +119,8 @@ class Encoder(nn.Module):
         config = vision_config(config)
         model = model_class_of(config)(config, **facts_of(config).init_kwargs)
         initialise(model, recorded_initialisation(config))
+        if getattr(config, "position_field", None) is not None:
+            model.add_position_field(config.position_field)  # of the table as it now is
         return cls(model, image_mean, image_std)
 
     @classmethod
@@ -128,6 +146,39 @@ class Encoder(nn.Module):
     @property
     def supports_token_control(self) -> bool:
         return isinstance(self.model, SPViTModel)
+
+    @property
+    def supports_content_mask(self) -> bool:
+        return self.facts.mask_token is not None
+
+    def train_mask_token(self) -> None:
+        """Make ready for masked patches: the model's own mask token takes gradient from here on.
+
+        A model that was built without gets one, at zero as its class makes it; the exported one is without again.
+
+        Raises:
+            ValueError: a model that takes no mask.
+        """
+        if not self.supports_content_mask:
+            raise ValueError(
+                f"{self._name()} cannot put a mask token in place of patches; use one of"
+                f" {', '.join(content_mask_types())}"
+            )
+        owner, _, name = self.facts.mask_token.rpartition(".")
+        if find(self.model, self.facts.mask_token) is None:
+            like = self.patch_projection().weight
+            setattr(self.model.get_submodule(owner), name, nn.Parameter(like.new_zeros(1, 1, self.hidden_size)))
+        find(self.model, self.facts.mask_token).requires_grad_(True)
+
+    def add_position_field(self, side: int) -> None:
+        """A field of ``side`` x ``side`` positions for views of any size; see ``SPViTModel.add_position_field``.
+
+        Raises:
+            ValueError: no ``SPViTModel``, or a side below 1.
+        """
+        if not self.supports_token_control:
+            raise ValueError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
+        self.model.add_position_field(side)
 
     @property
     def hidden_size(self) -> int:
@@ -224,24 +275,29 @@ class Encoder(nn.Module):
         visible: Tensor | None = None,
         dropped: Tensor | None = None,
         position_token: Tensor | None = None,
+        context: Tensor | None = None,
         position_boxes: Tensor | None = None,
         position_flips: Tensor | None = None,
+        masked: Tensor | None = None,
     ) -> Encoding:
         """Encode views.
 
         Args:
             pixels: [B, 3, H, W] in [0, 1]; any size that the patch size divides (positions are interpolated).
-            visible, dropped, position_token, position_boxes, position_flips: token control; see
+            visible, dropped, position_token, context, position_boxes, position_flips: token control; see
                 :meth:`sp_hf.encoders.modeling_sp_vit.SPViTModel.forward`. Only where ``supports_token_control``.
+            masked: bool [B, N], patches whose content the mask token replaces. Only where ``supports_content_mask``,
+                and after :meth:`train_mask_token`.
 
         Raises:
-            ValueError: indivisible size; token control of a model that has none.
+            ValueError: indivisible size; token control or masks of a model that has none.
         """
         grid = self._grid(*pixels.shape[-2:])
         control = {
             "visible": visible,
             "dropped": dropped,
             "position_token": position_token,
+            "context": context,
             "position_boxes": position_boxes,
             "position_flips": position_flips,
         }
@@ -251,6 +307,10 @@ class Encoder(nn.Module):
                 f"{type(self.model).__name__} cannot take {', '.join(control)}: "
                 "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
             )
+        if masked is not None:
+            if not self.supports_content_mask or find(self.model, self.facts.mask_token) is None:
+                raise ValueError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
+            control["bool_masked_pos"] = masked
         outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
         return self._read(outputs, grid)
 

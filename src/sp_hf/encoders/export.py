@@ -3,6 +3,9 @@
 ``SPViTModel`` is written as ``ViTModel``; every other class as itself.  ``ViTModel`` and ``DeiTModel`` build a
 pooler by default, which no objective trains; so that nothing is left to chance on loading, it is written as the
 identity (``dense`` = I, ``pooler_act`` = "linear"): ``pooler_output`` *is* the class token.
+
+A mask token that pretraining gave a class which is built without one is left out, and a field of positions of its own
+becomes the table of positions of a whole image.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTModel
 
 from .configuration_sp_vit import SPViTConfig
+from .facts import describe, find
+from .position_field import lay_over_image
 
 
 def stock_model(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | None = None) -> PreTrainedModel:
@@ -36,9 +41,25 @@ def stock_model(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | None 
     with torch.random.fork_rng(devices=[]):  # throw-away initial weights must not move the caller's random numbers
         stock = stock_class(config)
     state = {name: value.detach().cpu() for name, value in (state_dict or model.state_dict()).items()}
+    state = _without_extras(model, stock, state)
     state = {**_identity_pooler(stock, state), **state}
     stock.to(next(iter(state.values())).dtype).load_state_dict(state)
     return stock.eval()
+
+
+def _without_extras(model: PreTrainedModel, stock: PreTrainedModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without a mask token and a position field that the stock class does not have."""
+    facts, dimensions = describe(model)
+    if facts.mask_token in state and find(stock, facts.mask_token) is None:
+        del state[facts.mask_token]
+    field = state.pop("position_field", None)  # [1, side * side, D]
+    if field is not None:
+        table = state["embeddings.position_embeddings"]
+        grid = tuple(i // p for i, p in zip(dimensions.image_size, dimensions.patch_size, strict=True))
+        side = model.config.position_field
+        positions = lay_over_image(field[0].unflatten(0, (side, side)), grid)
+        state["embeddings.position_embeddings"] = torch.cat([table[:, :1], positions], dim=1)
+    return state
 
 
 def _identity_pooler(stock: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

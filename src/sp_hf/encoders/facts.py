@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import transformers
 from torch import nn
@@ -41,6 +42,8 @@ class ModelFacts:
         feature_map: ``last_hidden_state`` is [B, D, rows, columns] (``"NCHW"``) or [B, rows, columns, D]
             (``"NHWC"``) instead of tokens (``None``).
         norm_of_map: ``final_norm`` takes a feature map instead of tokens.
+        mask_token: dotted path of the token that ``forward(bool_masked_pos=...)`` puts in place of patches, also where
+            the model was built without one; ``None``: it takes no such argument.
         foreign: leading names of checkpoint entries that belong to another tower or task head of this family.
         key_mapping: renames of checkpoint entries (regular expressions), given the configuration.
     """
@@ -58,6 +61,7 @@ class ModelFacts:
     fixed_size: bool = False
     feature_map: str | None = None
     norm_of_map: bool = False
+    mask_token: str | None = None
     foreign: tuple[str, ...] = ()
     key_mapping: Callable[[PreTrainedConfig], dict[str, str]] = _no_renames
 
@@ -88,19 +92,21 @@ def _beit_final_norm(config: PreTrainedConfig) -> dict[str, str]:
 
 _NO_POOLER = {"add_pooling_layer": False}
 _MASK_TOKEN = "embeddings.mask_token"
+_MASKABLE_VIT: dict[str, Any] = {"mask_token": _MASK_TOKEN, "foreign": ("pooler", _MASK_TOKEN)}
+_MASKABLE: dict[str, Any] = {"mask_token": _MASK_TOKEN, "unreached": (_MASK_TOKEN,)}
 _OTHER_TOWER = ("text_model", "text_projection", "visual_projection", "logit_scale", "logit_bias")
 
 FACTS: dict[str, ModelFacts] = {
-    "vit": ModelFacts("ViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)),
-    "sp_vit": ModelFacts("SPViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)),
+    "vit": ModelFacts("ViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT),
+    "sp_vit": ModelFacts("SPViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT),
     # Becomes a ViTModel in Encoder: same parameters, and no random masking to switch off.
     "vit_mae": ModelFacts("ViTMAEModel"),
     # The second prefix token is the distillation token.
     "deit": ModelFacts(
-        "DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), foreign=("pooler", _MASK_TOKEN)
+        "DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT
     ),
-    "dinov2": ModelFacts("Dinov2Model", resizes_on_request=False, unreached=(_MASK_TOKEN,)),
-    "dinov2_with_registers": ModelFacts("Dinov2WithRegistersModel", resizes_on_request=False, unreached=(_MASK_TOKEN,)),
+    "dinov2": ModelFacts("Dinov2Model", resizes_on_request=False, **_MASKABLE),
+    "dinov2_with_registers": ModelFacts("Dinov2WithRegistersModel", resizes_on_request=False, **_MASKABLE),
     # Rotary positions fit any size; in training mode the stock model jitters their scale (config.pos_embed_rescale).
     "dinov3_vit": ModelFacts(
         "DINOv3ViTModel",
@@ -108,7 +114,7 @@ FACTS: dict[str, ModelFacts] = {
         positions=None,
         resizes_on_request=False,
         square_positions=False,
-        unreached=(_MASK_TOKEN,),
+        **_MASKABLE,
     ),
     # Relative position biases are interpolated by the stock model. With config.use_mean_pooling, the only final norm
     # is the pooler's, behind the mean over patches.
@@ -117,7 +123,7 @@ FACTS: dict[str, ModelFacts] = {
         pooled=True,
         resizes_on_request=False,
         final_norm="pooler.layernorm",
-        unreached=(_MASK_TOKEN,),
+        **_MASKABLE,
         key_mapping=_beit_final_norm,
     ),
     # last_hidden_state comes before post_layernorm; pooler_output is post_layernorm of the class token.
@@ -143,7 +149,7 @@ FACTS: dict[str, ModelFacts] = {
         pooled=True,
         init_kwargs=_NO_POOLER,
         unreached=("pooler",),
-        foreign=("pooler", _MASK_TOKEN),
+        **_MASKABLE_VIT,
     ),
     # Stands for every architecture; timm_wrapper.timm_facts has the facts of one.
     "timm_wrapper": ModelFacts("TimmWrapperModel"),
@@ -243,6 +249,11 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
         supported = ", ".join(sorted([*FACTS, *TWO_TOWERS]))
         raise ValueError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
     return FACTS[config.model_type]
+
+
+def content_mask_types() -> list[str]:
+    """Model types that can put a mask token in place of patches."""
+    return [name for name, facts in FACTS.items() if facts.mask_token is not None]
 
 
 def model_class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:

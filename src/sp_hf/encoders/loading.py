@@ -5,19 +5,24 @@
 ``config.json``, ``folder``      fresh, where the folder holds a configuration and no weights
 ``folder``, ``owner/name``       the weights of a folder or of a Hub repository, verified
 ===============================  =======================================================
+
+Python code may also give a model itself: :mod:`sp_hf.encoders.given`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..given import GIVEN, was_given
 from .checkpoint import read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
+from .given import encoder_of
 from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation
 from .presets import PRESETS, SIZES, build_preset
 
@@ -29,7 +34,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgp
 
 
 def resolve_encoder(
-    name: str | Path,
+    name: str | os.PathLike | PreTrainedModel | Encoder,
     *,
     image_size: int | None = None,
     revision: str | None = None,
@@ -39,7 +44,8 @@ def resolve_encoder(
     """Build or load the encoder that ``name`` stands for.
 
     Args:
-        name: preset, ``config.json``, folder, or Hub id.
+        name: preset, ``config.json``, folder, or Hub id; or a headless vision model of transformers or an ``Encoder``,
+            whose weights are copied.
         image_size: pixels a side for which a preset's table of positions is made (224 where ``None``); not for others.
         revision: branch, tag or commit of a Hub repository.
         token_control: make it an ``SPViTModel`` (ViT and ViT-MAE only).
@@ -50,7 +56,24 @@ def resolve_encoder(
         ValueError: an unknown preset, an unsupported model type, a checkpoint that is not whole, or an initialisation
             for one that brings its weights.
         FileNotFoundError: a path that does not exist, or a folder without ``config.json``.
+        TypeError: an object that is no vision model.
+
+    Example:
+        >>> import sp_hf
+        >>> sp_hf.resolve_encoder("vit-micro-8", image_size=48).describe()
+        'ViTModel, 1.2 M parameters, 6 layers, 128 wide, patches of 8 px'
     """
+    if not isinstance(name, (str, os.PathLike)):
+        options = {"image_size": image_size, "revision": revision, "initialisation": initialisation}
+        for option, value in options.items():
+            if value is not None:
+                raise ValueError(f"{option}={value!r} means nothing for a {type(name).__name__}; leave it out")
+        return encoder_of(name, token_control=token_control)
+    name = os.fspath(name)
+    if was_given(name):
+        raise ValueError(
+            f"the encoder was an object that Python code had ({name.removeprefix(GIVEN)}): name one with --encoder"
+        )
     if name in PRESETS:
         return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
@@ -68,13 +91,13 @@ def resolve_encoder(
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
 
 
-def loaded_commit(name: str | Path, revision: str | None = None) -> str | None:
+def loaded_commit(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> str | None:
     """The commit that ``revision`` of a Hub repository stood for when it was loaded: a branch may move on.
 
     Returns:
         The commit, by the local cache; ``revision`` itself for anything that is not on the Hub.
     """
-    if name in PRESETS or Path(name).expanduser().exists():
+    if not isinstance(name, (str, os.PathLike)) or name in PRESETS or Path(name).expanduser().exists():
         return revision
     folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
     return folder.name if folder.parent.name == "snapshots" else revision
@@ -97,8 +120,8 @@ def _has_weights(folder: Path) -> bool:
 def _read_config(path: Path) -> PreTrainedConfig:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
-        inside = path / "encoder"
-        hint = f"; did you mean {inside}?" if inside.is_dir() else ""
+        inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
+        hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
         raise FileNotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..views.token_maps import bilinear_weights
+
 
 def sample_position_field(field: Tensor, boxes: Tensor, grid: tuple[int, int], flips: Tensor | None = None) -> Tensor:
     """Sample the field at the token centres of views.
@@ -34,8 +36,8 @@ def sample_position_field(field: Tensor, boxes: Tensor, grid: tuple[int, int], f
     rows, columns = grid
     height, width, _ = field.shape
     boxes = boxes.float()
-    row_weights = _axis_weights(boxes[:, 1], boxes[:, 3], rows, height)  # [B, R, h]
-    column_weights = _axis_weights(boxes[:, 0], boxes[:, 2], columns, width)  # [B, C, w]
+    row_weights = bilinear_weights(boxes[:, 1], boxes[:, 3], rows, height)  # [B, R, h]
+    column_weights = bilinear_weights(boxes[:, 0], boxes[:, 2], columns, width)  # [B, C, w]
     if flips is not None:
         column_weights = torch.where(flips[:, None, None], column_weights.flip(1), column_weights)
     with torch.autocast(boxes.device.type, enabled=False):  # half precision would blur neighbouring positions
@@ -44,12 +46,6 @@ def sample_position_field(field: Tensor, boxes: Tensor, grid: tuple[int, int], f
     return sampled.flatten(1, 2).to(field.dtype)
 
 
-def _axis_weights(centres: Tensor, extents: Tensor, tokens: int, cells: int) -> Tensor:
-    """Bilinear weights of ``cells`` field entries for ``tokens`` tokens along one axis: [B, tokens, cells]."""
-    steps = torch.arange(tokens, device=centres.device, dtype=centres.dtype) + 0.5
-    # Written so that a full box at the native grid lands on whole numbers without rounding.
-    start = (centres - extents / 2) * cells  # [B]
-    coordinates = start[:, None] + extents[:, None] * (cells / tokens) * steps - 0.5  # [B, tokens], in cells
-    coordinates = coordinates.clamp(0, cells - 1)
-    index = torch.arange(cells, device=centres.device, dtype=centres.dtype)
-    return (1 - (coordinates[..., None] - index).abs()).clamp(min=0)
+def lay_over_image(field: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positions [1, R * C, D] of the tokens of a view that shows the whole image, from a field [h, w, D]."""
+    return sample_position_field(field, field.new_tensor([[0.5, 0.5, 1.0, 1.0]]), grid)

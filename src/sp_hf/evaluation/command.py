@@ -1,99 +1,25 @@
-"""``sp-hf evaluate MODEL [MODEL ...]``: what and where, models side by side with their floors."""
+"""The flags of ``sp-hf evaluate``: the arguments of :func:`sp_hf.evaluate`, by the same names."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import sys
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from .cache import FeatureCache, default_cache_dir
-from .data import EvaluationData
-from .model import open_model
-from .report import results_dict, terminal_table, write_report
-from .source import DataSource
-from .suite import TaskReport, run_suite, with_controls
-from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
+from ..data.datasets import EMBEDDED
+from ..flags import FlagParser
+from .cache import default_cache_dir
+from .evaluate import default_num_workers
+from .options import RENAMED
+from .tasks import DEFAULT_TASKS, TASKS, options_of
 
 
-def evaluate_models(argv: list[str], prog: str = "sp-hf evaluate") -> int:
-    """Entry point of ``sp-hf evaluate``; returns the exit status."""
-    args = parser(prog).parse_args(argv)
-    if args.push_results:
-        _check_push(args)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    tasks = build_tasks(args.tasks, vars(args))
-    names = dict.fromkeys(args.models)
-    models = [open_model(name, size=args.size, device=device, seed=args.seed) for name in names]
-    source = DataSource(**{name: getattr(args, name) for name in _SOURCE_FLAGS}, max_images=args.max_images or None)
-    cache = FeatureCache(None if args.no_cache else args.cache_dir or default_cache_dir())
-    data = EvaluationData(
-        source,
-        seed=args.seed,
-        cache=cache,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        progress=sys.stderr.isatty(),
-    )
-    everyone = with_controls(models, args.seed, tasks)
-    folder = Path(args.output_dir) if args.output_dir else None
-    command = shlex.join([*prog.split(), *argv])
-    done: list[TaskReport] = []
-
-    def save(report: TaskReport) -> None:
-        """After each task, so that an interrupted run keeps what it has."""
-        done.append(report)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            report.pictures = report.task.draw(report.results, folder)
-            write_report(results_dict(done, everyone, data, command), folder)
-
-    reports = run_suite(everyone, tasks, data, leave_out="all" in args.tasks, after=save)
-    print(terminal_table(results_dict(reports, everyone, data, command)))
-    if folder is not None:
-        print(
-            f"\nAll figures, differences and pictures: {folder / 'report.md'}; the numbers: {folder / 'results.json'}"
-        )
-    if args.push_results:
-        from ..hub.push_results import push_results
-
-        result = push_results(folder, args.push_results, create_pr=args.create_pr or None)
-        print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
-    return 0
-
-
-_SOURCE_FLAGS = (
-    "dataset",
-    "split",
-    "config",
-    "revision",
-    "validation_dataset",
-    "validation_split",
-    "image_column",
-    "label_column",
-)
-
-
-def _check_push(args: argparse.Namespace) -> None:
-    """Everything about the push that can be refused before hours of measuring."""
-    from ..hub.push_results import destination
-
-    if not args.output_dir:
-        raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
-    destination(args.push_results, args.create_pr or None)
-
-
-def parser(prog: str) -> argparse.ArgumentParser:
+def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
-    made = argparse.ArgumentParser(
+    made = FlagParser(
         prog=prog,
-        allow_abbrev=False,  # "--task knn" is a mistake, not a shorter way to say "--tasks knn"
+        renamed=RENAMED,
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
     made.add_argument(
@@ -101,17 +27,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--tasks", nargs="+", default=DEFAULT_TASKS, metavar="TASK", help=f"all, or: {', '.join(TASKS)}")
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
-    made.add_argument(
-        "--push_results", "--push-results", metavar="REPO", help="merge them into the card of this model on the Hub"
-    )
-    made.add_argument("--create_pr", "--create-pr", action="store_true", help="as a pull request, also if it is yours")
+    made.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
+    made.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
     images = made.add_argument_group("images")
-    images.add_argument("--dataset", default="part-scenes", help="training side: as for sp-hf pretrain")
-    images.add_argument("--split", help="its split; default: train")
-    images.add_argument("--config", help="configuration of a Hub dataset")
-    images.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
-    images.add_argument("--validation_dataset", help="validation side; default: --dataset")
-    images.add_argument("--validation_split", help="its split; default: validation, val or test")
+    add_data_flags(images, EMBEDDED)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
     images.add_argument("--max_images", type=int, default=0, help="of each side, chosen at random; 0 for all")
@@ -119,9 +38,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     how = made.add_argument_group("how")
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--batch_size", type=int, default=64)
-    how.add_argument(
-        "--num_workers", type=int, default=min(8, (os.cpu_count() or 1) // 2), help="processes that decode"
-    )
+    how.add_argument("--num_workers", type=int, default=default_num_workers(), help="processes that decode")
     how.add_argument("--device", help="default: cuda where there is one")
     how.add_argument("--cache_dir", help=f"of features; default: {default_cache_dir()}")
     how.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
@@ -135,6 +52,25 @@ def parser(prog: str) -> argparse.ArgumentParser:
             text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
             group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
     return made
+
+
+DATA_FLAGS = {
+    "dataset": "training side: Hub id, image folder, parquet/arrow glob, WebDataset tars, or part-scenes (embedded)",
+    "dataset_config": "configuration of a Hub dataset",
+    "dataset_split": "its split; default: train",
+    "dataset_revision": "branch, tag or commit of a Hub dataset",
+    "validation_dataset": "validation side; default: --dataset",
+    "validation_dataset_config": "its configuration; default: --dataset_config where it is the same dataset",
+    "validation_dataset_split": "its split; default: validation, val or test",
+    "validation_dataset_revision": "its revision; default: --dataset_revision where it is the same dataset",
+}
+"""How data is spelled in every command, and what it means."""
+
+
+def add_data_flags(group: Any, dataset: str | None = None) -> None:
+    """Add :data:`DATA_FLAGS` to a parser, or a group of one; ``dataset`` is the default one."""
+    for name, text in DATA_FLAGS.items():
+        group.add_argument(f"--{name}", default=dataset if name == "dataset" else None, help=text)
 
 
 def _argument_type(hint: Any) -> tuple[type, bool]:

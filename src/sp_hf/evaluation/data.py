@@ -89,7 +89,12 @@ class EvaluationData:
         return self.memo(key, lambda: choose_images(source.open(side, extra_columns), source.max_images, self.seed))
 
     def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What was computed under this key before in this run, or is now: for what tasks share (a linear probe)."""
+        """What was computed under this key before in this run, or is now: what takes long and several tasks need.
+
+        Args:
+            key: tells all that the value depends on.
+            compute: makes it; who gets it leaves it as it is.
+        """
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]

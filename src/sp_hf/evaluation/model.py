@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from ..encoders.checkpoint import weights_digest
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
 from ..encoders.presets import PRESETS
+from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels
 
 RANDOM = "random initialisation"
@@ -57,12 +60,17 @@ class Preprocess:
         self.size: int = shape[1]
 
     @classmethod
-    def squash(cls, size: int) -> Preprocess:
-        """The whole image squashed to a square: what encoders trained here are saved with."""
+    def squash(cls, size: int, **statistics: list[float]) -> Preprocess:
+        """The whole image squashed to a square: what encoders trained here are saved with.
+
+        Args:
+            size: side of the square in px.
+            statistics: ``image_mean`` and ``image_std``, which the encoder applies and the processor only tells.
+        """
         with _quiet():
             from transformers import ViTImageProcessor  # here, as its import is what transformers remarks on
 
-            return cls(ViTImageProcessor(size={"height": size, "width": size}, resample=_BICUBIC))
+            return cls(ViTImageProcessor(size={"height": size, "width": size}, resample=_BICUBIC, **statistics))
 
     @functools.cached_property
     def identity(self) -> str:
@@ -123,6 +131,11 @@ class EvaluatedModel:
         first = next(self.encoder.parameters(), None)
         return torch.device("cpu") if first is None else first.device
 
+    @functools.cached_property
+    def weights(self) -> str | None:
+        """:func:`~sp_hf.encoders.checkpoint.weights_digest` of the folder it comes from, if it comes from one."""
+        return None if self.source is None else weights_digest(self.source)
+
     def describe(self) -> str:
         describe = getattr(self.encoder, "describe", None)
         return describe() if describe else type(self.encoder).__name__
@@ -151,21 +164,34 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def open_model(
-    text: str, *, size: int | None = None, device: torch.device | str = "cpu", seed: int = 0
+    model: str | os.PathLike | PreTrainedModel | Encoder,
+    *,
+    size: int | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> EvaluatedModel:
-    """A model by Hub id, folder, run folder (its ``encoder/``), or preset (at random initialisation).
+    """A model by Hub id, folder, run folder (its ``encoder/``), or preset (at random initialisation), or one in memory.
 
     Args:
-        text: as above, or ``NAME=`` and that.
+        model: as above, or ``NAME=`` and that. Of a model in memory the weights are copied, and images are preprocessed
+            as by the image processor of the checkpoint that it was loaded from, else squashed to its native size.
         size: side in px of whole images; ``None``: its image processor's own.
         device: where it runs.
         seed: of a preset's weights.
 
     Raises:
-        ValueError, FileNotFoundError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and :class:`Preprocess`.
+        ValueError, FileNotFoundError, TypeError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and
+            :class:`Preprocess`.
     """
-    name, place = split_name(text)
-    inside = Path(place) / "encoder"
+    if not isinstance(model, (str, os.PathLike)):
+        encoder = resolve_encoder(model)
+        origin = getattr(encoder.model, "name_or_path", "") if isinstance(model, PreTrainedModel) else ""
+        statistics = {"image_mean": list(encoder.image_mean), "image_std": list(encoder.image_std)}
+        squash = Preprocess.squash(size or native_size(encoder), **statistics)
+        preprocess = _own_preprocess(origin, encoder, size) if origin else squash
+        return EvaluatedModel(type(encoder.model).__name__, encoder.to(device).eval(), preprocess)
+    name, place = split_name(os.fspath(model))
+    inside = RunFolder(Path(place)).encoder
     source = str(inside if inside.is_dir() else place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

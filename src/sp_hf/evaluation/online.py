@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ..model.modeling import SPForPreTraining
-from ..run.arguments import DataArguments, PretrainingArguments
+from ..encoders.encoder import Encoder
+from .accuracy import LabelError
 from .data import EvaluationData
 from .features import evaluating
 from .model import EvaluatedModel, Preprocess
 from .source import DataSource
 from .task import Task
-from .what.accuracy import LabelError
 from .what.knn import KNN
 from .where.relative_geometry.task import RelativeGeometry
 
 
 def online_probe(
-    model: SPForPreTraining, data_args: DataArguments, args: PretrainingArguments
+    encoder: Encoder, source: DataSource, sizes: Sequence[int], batch_size: int
 ) -> Callable[[], dict[str, float]]:
-    """A function that probes the model's encoder as it is now and returns flat figures.
+    """A function that probes the encoder as it is then and returns flat figures.
 
     kNN is left out where the labels do not allow it.
+
+    Args:
+        encoder: being trained; left in the mode it is in.
+        source: of the images.
+        sizes: of the run's views, in px: crops have the smallest, whole images the largest.
+        batch_size: images encoded at once.
 
     Raises:
         DatasetLoadError: the dataset has no validation split.
     """
-    sizes = [spec.size for spec in model.view_specs.values()]
-    source = DataSource(
-        dataset=data_args.dataset,
-        config=data_args.dataset_config,
-        split=data_args.dataset_split,
-        revision=data_args.dataset_revision,
-        image_column=data_args.image_column,
-        label_column=data_args.label_column,
-        validation_dataset=data_args.validation_dataset,
-        validation_split=data_args.validation_split,
-        max_images=args.probe_images,
-    )
-    data = EvaluationData(source, batch_size=args.train_batch_size, keep_pixels=True)
+    data = EvaluationData(source, batch_size=batch_size, keep_pixels=True)
     tasks: list[Task] = [RelativeGeometry(crop_size=min(sizes), images=None, mlp=False)]
     tasks[0].prepare(data)
     try:
@@ -49,14 +42,14 @@ def online_probe(
     preprocess = Preprocess.squash(max(sizes))
 
     def probe() -> dict[str, float]:
-        encoder = EvaluatedModel("encoder", model.encoder, preprocess)
+        model = EvaluatedModel("encoder", encoder, preprocess)
         figures: dict[str, float] = {}
-        with evaluating(model.encoder):
+        with evaluating(encoder):
             for task in tasks:
-                measures = task.run(encoder, data).measures
+                measures = task.run(model, data).measures
                 named = {"knn_accuracy": measures["accuracy"]} if task.name == KNN.name else measures
                 figures |= {name: measure.value for name, measure in named.items()}
-        data.forget(encoder)
+        data.forget(model)
         return figures
 
     return probe

@@ -3,8 +3,9 @@
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
+    options     what decides the figures, resolved: {tasks: {task: settings}, data, seed, size}
     data        {train: {description, images}, validation: {description, images}}
-    models      [{name, role: model | random | pixels | cues, architecture, identity, size, source}]
+    models      [{name, role: model | random | pixels | cues, architecture, identity, size, source, weights}]
     tasks       {task: {kind: what | where, settings, headline: [measure],
                         results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance}},
                                           details, seconds}},
@@ -14,7 +15,7 @@
     reference   name of the model that differences are taken from
 
 ``value`` is a fraction also where ``percent`` says that it is shown times 100; ``low`` and ``high`` bound the 95 %
-interval; ``n`` is the number of images.
+interval; ``n`` is the number of images. ``weights`` is the SHA-256 of a folder's safetensors, else ``null``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..markdown import table
 from ..whole_file import write_whole
 from .data import EvaluationData
 from .measure import Measure, paired_difference
@@ -37,7 +39,11 @@ PACKAGES = ("torch", "transformers", "datasets", "numpy", "pillow")
 
 
 def results_dict(
-    reports: Sequence[TaskReport], models: Sequence[EvaluatedModel], data: EvaluationData, command: str = ""
+    reports: Sequence[TaskReport],
+    models: Sequence[EvaluatedModel],
+    data: EvaluationData,
+    command: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that ``results.json`` holds (see the module's docstring)."""
     reference = reference_of(models)
@@ -46,6 +52,7 @@ def results_dict(
         "sp_hf_version": importlib.metadata.version("sp-hf"),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
+        "options": dict(options or {}),
         "seed": data.seed,
         "environment": {name: importlib.metadata.version(name) for name in PACKAGES},
         "data": {
@@ -60,6 +67,7 @@ def results_dict(
                 "identity": model.identity,
                 "size": model.size,
                 "source": model.source,
+                "weights": model.weights,
             }
             for model in models
         ],
@@ -215,9 +223,8 @@ def markdown(results: Mapping[str, Any]) -> str:
                 lines += ["", f"## {name} ({kind})", "", *_full_table(task, results["reference"])]
                 for picture in task["pictures"]:
                     lines += ["", f"![{picture['caption']}]({picture['path']})", "", f"*{picture['caption']}*"]
-    lines += ["", "## Models", "", "| name | role | architecture | px | weights |", "|---|---|---|---|---|"]
-    for m in results["models"]:
-        lines.append(f"| {m['name']} | {m['role']} | {m['architecture']} | {m['size']} | {m['identity']} |")
+    models = [[str(m[key]) for key in ("name", "role", "architecture", "size", "identity")] for m in results["models"]]
+    lines += ["", "## Models", "", *table([("name", "role", "architecture", "px", "weights"), *models])]
     versions = ", ".join(f"{name} {version}" for name, version in results["environment"].items())
     lines += ["", f"sp_hf {results['sp_hf_version']}, {versions}; {results['created']}."]
     return "\n".join(line for line in lines) + "\n"
@@ -229,35 +236,35 @@ def _overview(results: Mapping[str, Any]) -> list[str]:
     tasks = [(name, task, next((k for k in task["headline"]), None)) for name, task in tasks if task["results"]]
     if not tasks:
         return []
-    lines = ["| | " + " | ".join(f"{name}: {title_of(key, task)}" for name, task, key in tasks) + " |"]
-    lines.append("|---|" + "---|" * len(tasks))
+    rows = [["", *(f"{name}: {title_of(key, task)}" for name, task, key in tasks)]]
     for model in results["models"]:
         cells = []
         for _, task, key in tasks:
             figure = task["results"].get(model["name"], {}).get("measures", {}).get(key)
             cells.append("" if figure is None else show(figure, interval=False))
-        lines.append(f"| {model['name']} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([model["name"], *cells])
+    return table(rows)
 
 
 def _full_table(task: Mapping[str, Any], reference: str) -> list[str]:
     names = dict.fromkeys(key for result in task["results"].values() for key in result["measures"])
     models = list(task["results"])
-    lines = ["| | " + " | ".join(models) + " | n |", "|---|" + "---|" * (len(models) + 1)]
+    rows = [["", *models, "n"]]
     for key in names:
         figures = [task["results"][model]["measures"].get(key) for model in models]
         n = next(figure["n"] for figure in figures if figure is not None)
-        lines.append(f"| {title_of(key, task)} | " + " | ".join(map(_cell, figures)) + f" | {n} |")
+        rows.append([title_of(key, task), *map(_cell, figures), str(n)])
+    lines = table(rows)
     compared = [model for model in task["differences"] if task["differences"][model]]
     if compared:
-        lines += ["", f"Minus {reference}, paired:", "", "| | " + " | ".join(compared) + " |"]
-        lines.append("|---|" + "---|" * len(compared))
+        rows = [["", *compared]]
         for key in names:
             row = []
             for model in compared:
                 found = task["differences"][model].get(key)
                 percent = task["results"][model]["measures"].get(key, {}).get("percent", False)
                 row.append("" if found is None else show(found, signed=True, percent=percent))
-            lines.append(f"| {key.replace('_', ' ')} | " + " | ".join(row) + " |")
+            rows.append([key.replace("_", " "), *row])
+        lines += ["", f"Minus {reference}, paired:", "", *table(rows)]
     lines += [f"\n{model}: left out ({reason})" for model, reason in task["skipped"].items()]
     return lines

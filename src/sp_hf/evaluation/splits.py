@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..data.datasets import LoadedImages, load_images
+from ..data.given_images import GivenImages
 from ..data.sources import DatasetLoadError
 
 VALIDATION_SPLITS = ("validation", "val", "test")
 
 
 def open_validation(
-    dataset: str, split: str | None = None, *, of_its_own: bool = False, **options: Any
+    dataset: str | GivenImages, split: str | None = None, *, of_its_own: bool = False, **options: Any
 ) -> LoadedImages:
     """The named split, or the first there is of validation, val and test.
 
@@ -34,6 +35,6 @@ def open_validation(
     if of_its_own:
         return load_images(dataset, **options)
     raise DatasetLoadError(
-        f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with --validation_split, or another"
-        f" dataset with --validation_dataset. ({reason})"
+        f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with --validation_dataset_split, or"
+        f" another dataset with --validation_dataset. ({reason})"
     )

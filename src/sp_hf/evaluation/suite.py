@@ -52,17 +52,23 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[T
         raise ValueError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
     floors: dict[tuple[str, str], EvaluatedModel] = {}
     for model in models:
-        architecture = (model.describe(), model.preprocess.identity)
-        if architecture not in floors:
-            floors[architecture] = random_initialisation(model, seed)
+        if _architecture(model) not in floors:
+            floors[_architecture(model)] = random_initialisation(model, seed)
     weights = {model.identity for model in models}
     floors = {key: floor for key, floor in floors.items() if floor.identity not in weights}
     if len(floors) > 1:
-        for (described, _), floor in floors.items():
-            floor.name = f"{RANDOM} ({described}, {floor.size} px)"
+        titles = [f"{described}, {floor.size} px" for (described, _), floor in floors.items()]
+        for title, (key, floor) in zip(titles, floors.items(), strict=True):
+            if titles.count(title) > 1:  # one architecture whose models' image processors differ
+                title += f", images as for {next(m.name for m in models if _architecture(m) == key)}"
+            floor.name = f"{RANDOM} ({title})"
     wanted = any("cues" in task.controls for task in tasks) and models[0].size >= SMALLEST
     cues = [low_level_cues(models[0])] if wanted else []
     return [raw_pixels(models[0]), *cues, *floors.values(), *models]
+
+
+def _architecture(model: EvaluatedModel) -> tuple[str, str]:
+    return model.describe(), model.preprocess.identity
 
 
 def low_level_cues(model: EvaluatedModel) -> EvaluatedModel:
@@ -94,6 +100,7 @@ def run_suite(
     reports, ready = [], []
     for task in tasks:
         try:
+            task = task.among(_models_for(task, models))
             task.prepare(data)
             for model in _models_for(task, models):
                 task.check(model, data)

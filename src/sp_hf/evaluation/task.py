@@ -1,8 +1,9 @@
 """What a task is: one thing measured of any frozen vision model, what or where.
 
 A task is a dataclass in one file: its fields are its options (flags of ``sp-hf evaluate`` are made of them, named
-``--<task>_<field>``), and it answers four calls, in this order::
+``--<task>_<field>``), and it answers five calls, in this order::
 
+    among(models)            once: the task itself, or one that knows whom it compares
     prepare(data)            once: open what it needs, refuse what cannot work, before any long work
     check(model, data)       once a model: refuse sizes it cannot take
     run(model, data)         once a model and control: a TaskResult
@@ -14,7 +15,7 @@ Adding one touches its file, one line of :data:`sp_hf.evaluation.tasks.TASKS`, o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -67,6 +68,14 @@ class Task:
     kind: ClassVar[Literal["what", "where"]]
     headline: ClassVar[tuple[str, ...]]
     controls: ClassVar[tuple[Role, ...]] = ("pixels", "random")
+
+    def among(self, models: Sequence[EvaluatedModel]) -> Task:
+        """The task for a run with these models, controls among them: another one where it compares them.
+
+        Raises:
+            ValueError: it needs a model that is not there.
+        """
+        return self
 
     def prepare(self, data: EvaluationData) -> None:
         """Open what the task needs and refuse what cannot work. Nothing long happens here.

@@ -15,17 +15,16 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..access_tokens import holds_token
+from ..cards.model_card import write_card
 from ..run.export import export
+from ..run.folder import PRETRAINING, RunFolder
 from .failures import PushError
 
-PRETRAINING = "pretraining"
-_RUN_FILES = ("README.md", "recipe.yaml", "environment.json", "metrics.jsonl", "diagnosis.json")
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
 
 def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
@@ -42,9 +41,10 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
     """
     source = export(run, workspace, teacher=teacher)
     files = {path.name: path for path in sorted(workspace.iterdir()) if path.is_file()}
-    folder = source.parent if source.name == PRETRAINING or source.name.startswith("checkpoint-") else source
-    files |= {name: folder / name for name in _RUN_FILES if (folder / name).is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.glob("*.png"))}
+    folder = RunFolder.of(source)
+    kept = (folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis)
+    files |= {path.name: path for path in kept if path.is_file()}
+    files |= {f"figures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files
@@ -71,11 +71,9 @@ def with_card(
     Raises:
         ResultsError, SnippetError: the card cannot be written.
     """
-    finished = (Path(run) / "encoder" / "config.json").is_file() and (Path(run) / "recipe.yaml").is_file()
-    if not finished or "README.md" in files:
+    folder = RunFolder(Path(run))
+    if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
-    from ..cards.model_card import write_card
-
     card = workspace / "card"
     write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
@@ -91,7 +89,7 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
         if path.suffix not in _TEXT:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        if (token and token in text) or _TOKEN.search(text):
+        if holds_token(text, token):
             raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
 
 

@@ -29,12 +29,21 @@ class PushResult:
     Attributes:
         url: the model's page, or the pull request's.
         commit: the commit that holds the files.
-        changed: ``False`` where the Hub had exactly these files already.
+        changed: ``False`` where the Hub had exactly these files already, or nothing was to be pushed.
+        files: their paths on the Hub.
+        repo_id: ``owner/name``.
+
+    Example:
+        >>> from sp_hf import PushResult
+        >>> PushResult("https://huggingface.co/me/mine", "8f2c1e", changed=True, repo_id="me/mine").repo_id
+        'me/mine'
     """
 
     url: str
     commit: str
     changed: bool
+    files: tuple[str, ...] = ()
+    repo_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +173,8 @@ def push(
         opened = _own_pull_requests(there) if there.create_pr else {}
         mine = [num for num, title in opened.items() if num not in requests and title == message]
         if mine:
-            return PushResult(f"{there.api.endpoint}/{there.repo}/discussions/{mine[0]}", "", True)
+            url = f"{there.api.endpoint}/{there.repo}/discussions/{mine[0]}"
+            return PushResult(url, "", True, tuple(files), there.repo)
         done = there.api.create_commit(
             there.repo,
             additions,
@@ -172,7 +182,7 @@ def push(
             revision=there.revision,
             create_pr=there.create_pr,
         )
-        return PushResult(done.pr_url or there.url, done.oid, done.oid != before)
+        return PushResult(done.pr_url or there.url, done.oid, done.oid != before, tuple(files), there.repo)
 
     return there.attempt(commit, f"the commit to {there.repo}")
 

@@ -22,6 +22,13 @@ class SPConfig(PretrainedConfig):
         image_std: per-channel standard deviation, likewise.
         teacher_momentum: (start, end) of the EMA teacher's cosine momentum schedule. ``None`` takes what the
             objectives ask for, which must then agree.
+
+    Example:
+        >>> import sp_hf
+        >>> encoder = sp_hf.resolve_encoder("vit-micro-8", image_size=32)
+        >>> config = sp_hf.SPConfig(encoder.config, [{"name": "dino", "weight": 1.0}])
+        >>> config.encoder_config["model_type"], config.objectives
+        ('vit', [{'name': 'dino', 'weight': 1.0}])
     """
 
     model_type = "sp"

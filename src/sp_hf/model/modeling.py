@@ -11,7 +11,6 @@ one size go through it as one batch, however many objectives asked for them.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..encoders.encoder import Encoder, Encoding
+from ..encoders.encoder import Encoder
+from ..encoders.facts import content_mask_types
 from ..objectives import build_objective, to_entry
-from ..objectives.base import Batch, Encode, Progress
+from ..objectives.base import Batch, Objective, Progress
+from ..views.layout import parents_first
 from ..views.sampler import Views
 from ..views.spec import ViewSpec, as_view_spec
 from .configuration import SPConfig
+from .encoding import encode_all, identity, monitored, with_positions
 from .teacher import cosine_schedule, make_teacher, update_teacher
 
 
@@ -57,6 +59,15 @@ class SPForPreTraining(PreTrainedModel):
     Raises:
         ValueError: no objectives, an unknown one, an encoder that an objective cannot use, a view size that the
             patch size does not divide, or a reference to a view set that nobody asks for.
+
+    Example:
+        >>> import sp_hf
+        >>> encoder = sp_hf.resolve_encoder("vit-micro-8", image_size=32)
+        >>> views = {"count": 2, "size": 16, "area": [0.1, 0.5]}
+        >>> where = {"name": "spatial_prediction", "views": views, "head_width": 32}
+        >>> model = sp_hf.SPForPreTraining(sp_hf.SPConfig(encoder.config, [where]), encoder)
+        >>> list(model.objectives), list(model.view_specs)
+        (['spatial_prediction'], ['spatial_prediction/local'])
     """
 
     config_class = SPConfig
@@ -76,15 +87,13 @@ class SPForPreTraining(PreTrainedModel):
             if entry.get("name") in self.objectives:
                 raise ValueError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
             objective = build_objective(entry, self.encoder)
-            if objective.needs_token_control and not self.encoder.supports_token_control:
-                raise ValueError(
-                    f"objective {entry['name']!r} hides tokens or positions, which {self.encoder.config.model_type!r}"
-                    " cannot do; use a ViT (a vit-* preset, or a ViT checkpoint), which is then built as SPViTModel."
-                )
+            self._check_encoder(entry["name"], objective)
             self.objectives[entry["name"]] = objective
         config.objectives = self.resolved_objectives()  # defaults included: later versions may have others
         self._resolve_views()
         self.momentum_schedule = self._resolve_momentum()
+        if any(objective.needs_content_mask for objective in self.objectives.values()):
+            self.encoder.train_mask_token()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
         self._prepare_encoder()
         self.post_init()
@@ -106,6 +115,22 @@ class SPForPreTraining(PreTrainedModel):
         """Whether an objective learns from labels."""
         return any(objective.needs_labels for objective in self.objectives.values())
 
+    def _check_encoder(self, name: str, objective: Objective) -> None:
+        """Raise ``ValueError`` unless the encoder can do what the objective asks of it."""
+        kind = self.encoder.config.model_type
+        if objective.needs_content_mask and not self.encoder.supports_content_mask:
+            raise ValueError(
+                f"objective {name!r} puts a mask token in place of patches, which {kind!r} has no argument for; use one"
+                f" of {', '.join(content_mask_types())}."
+            )
+        crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
+        if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
+            does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
+            raise ValueError(
+                f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
+                " which is then built as SPViTModel."
+            )
+
     # Views -----------------------------------------------------------------------------------------------------
 
     def _resolve_views(self) -> None:
@@ -115,13 +140,17 @@ class SPForPreTraining(PreTrainedModel):
         references = []
         for name, objective in self.objectives.items():
             self._names[name] = {}
-            for local, spec in objective.view_specs().items():
-                spec = as_view_spec(spec)
+            specs = {local: as_view_spec(spec) for local, spec in objective.view_specs().items()}
+            for local, spec in specs.items():
                 if isinstance(spec, str):
                     references.append((name, local, spec))
                     self._names[name][local] = spec
                 else:
                     self.encoder.patches_of(spec.size)
+                    if spec.inside in specs:  # by the objective's own name; otherwise another's, by its full name
+                        shared = isinstance(specs[spec.inside], str)
+                        parent = specs[spec.inside] if shared else f"{name}/{spec.inside}"
+                        spec = dataclasses.replace(spec, inside=parent)
                     self.view_specs[f"{name}/{local}"] = spec
                     self._names[name][local] = f"{name}/{local}"
         for name, local, target in references:
@@ -130,6 +159,22 @@ class SPForPreTraining(PreTrainedModel):
                     f"objective {name!r} shares the views {target!r} as its {local!r}, but there are only"
                     f" {sorted(self.view_specs)}."
                 )
+        parents_first(self.view_specs)  # raises where a parent cannot be
+
+    @property
+    def box_columns(self) -> list[str]:
+        """Sources of given boxes that no objective proposes: columns of the dataset."""
+        proposed = {source for objective in self.objectives.values() for source in objective.proposes}
+        return sorted({spec.boxes for spec in self.view_specs.values() if spec.boxes is not None} - proposed)
+
+    @torch.no_grad()
+    def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
+        """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
+        found: dict[str, Tensor] = {}
+        for objective in self.objectives.values():
+            if objective.proposes:
+                found |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+        return found
 
     # Teacher and schedules ---------------------------------------------------------------------------------------
 
@@ -208,7 +253,9 @@ class SPForPreTraining(PreTrainedModel):
 
     # One step ----------------------------------------------------------------------------------------------------
 
-    def forward(self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None) -> SPOutput:
+    def forward(
+        self, views: Mapping[str, Views], keys: Tensor, labels: Tensor | None = None, ids: Tensor | None = None
+    ) -> SPOutput:
         """Loss of one batch.
 
         Args:
@@ -216,83 +263,28 @@ class SPForPreTraining(PreTrainedModel):
                 :class:`~sp_hf.views.sampler.ViewSampler`. Pixels [B, V, 3, H, H] in [0, 1].
             keys: int64 [B], one random key an image, for masks.
             labels: int64 [B], -1 for none, if an objective needs them; the others never see them.
+            ids: int64 [B], which image of the dataset each one is; ``None``: a stream.
         """
-        batches = {
-            name: Batch(
-                {local: views[target] for local, target in self._names[name].items()},
-                keys,
-                labels if objective.needs_labels else None,
-            )
-            for name, objective in self.objectives.items()
-        }
-        requests: dict[str, dict[str, tuple[Encode, str]]] = {}
+        batches, requests, sets = {}, {}, dict(views)
         for name, objective in self.objectives.items():
-            wanted = objective.requests(batches[name])
-            requests[name] = {key: (request, self._names[name][request.view]) for key, request in wanted.items()}
-        encoded = self._encode([pair for pairs in requests.values() for pair in pairs.values()], views)
+            own = {local: views[target] for local, target in self._names[name].items()}
+            batch = Batch(own, keys, labels if objective.needs_labels else None, ids)
+            batches[name], wanted = objective.prepared(batch)
+            sets |= {f"{name}/{local}": batches[name].views[local] for local in batches[name].views.keys() - own.keys()}
+            names = {local: self._names[name].get(local, f"{name}/{local}") for local in batches[name].views}
+            requests[name] = {
+                key: (with_positions(request, batches[name].views[request.view]), names[request.view])
+                for key, request in wanted.items()
+            }
+        towers = {"student": self.encoder, "teacher": self.teacher}
+        encoded = encode_all([pair for pairs in requests.values() for pair in pairs.values()], sets, towers)
 
         loss, losses, logs = None, {}, {}
         for name, objective in self.objectives.items():
-            encodings = {key: encoded[_identity(*pair)] for key, pair in requests[name].items()}
+            encodings = {key: encoded[identity(*pair)] for key, pair in requests[name].items()}
             output = objective(batches[name], encodings)
             weighted = objective.config.weight * output.loss
             loss = weighted if loss is None else loss + weighted
             losses[name] = output.loss.detach()
             logs.update({f"{name}/{key}": value.detach() for key, value in output.logs.items()})
-        return SPOutput(loss=loss, losses=losses, logs=logs, embeddings=_monitored(encoded))
-
-    def _encode(self, pairs: list[tuple[Encode, str]], views: Mapping[str, Views]) -> dict[tuple, Encoding]:
-        """Encode each distinct request once; unmasked ones of one tower and size share one forward."""
-        groups: dict[tuple, dict[tuple, tuple[Encode, str]]] = defaultdict(dict)
-        for request, name in pairs:
-            size = views[name].pixels.shape[-1]
-            alone = _identity(request, name) if request.mask is not None else None
-            group = (request.tower, size, request.positions, request.gradient, alone)
-            groups[group][_identity(request, name)] = (request, name)
-        encoded: dict[tuple, Encoding] = {}
-        for members in groups.values():
-            sets = [views[name] for _, name in members.values()]
-            encoding = self._run_tower(_first(members), sets)
-            counts = [s.pixels.shape[0] * s.pixels.shape[1] for s in sets]
-            for key, s, cls, patches in zip(
-                members, sets, encoding.cls.split(counts), encoding.patches.split(counts), strict=True
-            ):
-                lead = s.pixels.shape[:2]
-                encoded[key] = Encoding(cls.unflatten(0, lead), patches.unflatten(0, lead), encoding.grid)
-        return encoded
-
-    def _run_tower(self, request: Encode, sets: list[Views]) -> Encoding:
-        """Encode view sets of one size as ``request`` says."""
-        mask = request.mask
-        pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
-        options: dict[str, Tensor] = {}
-        if request.positions == "crop":
-            options["position_boxes"] = torch.cat([s.boxes.flatten(0, 1) for s in sets])
-            options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
-        if mask is not None:
-            if mask.visible is not None:
-                options["visible"] = mask.visible.flatten(0, 1)
-            if mask.dropped is not None:
-                options["dropped"] = mask.dropped.flatten(0, 1)
-                options["position_token"] = mask.position_token
-        tower = self.encoder if request.tower == "student" else self.teacher
-        if tower is None:
-            raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
-            return tower(pixels, **options)
-
-
-def _first(members: Mapping[tuple, tuple[Encode, str]]) -> Encode:
-    """A request of a group; in what the encoder is to do, they are all alike."""
-    return next(iter(members.values()))[0]
-
-
-def _identity(request: Encode, name: str) -> tuple:
-    """What makes two requests the same: tower, view set, positions, gradient, and the very same mask object."""
-    mask = None if request.mask is None else id(request.mask)
-    return (request.tower, name, request.positions, request.gradient, mask)
-
-
-def _monitored(encoded: dict[tuple, Encoding]) -> Tensor:
-    """[B, D]: the first view of the first view set that the student encoded."""
-    return next(e for key, e in encoded.items() if key[0] == "student").cls[:, 0].detach()
+        return SPOutput(loss=loss, losses=losses, logs=logs, embeddings=monitored(encoded))

@@ -13,13 +13,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..views.spec import ViewSpec
-from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
+from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from .validation import check_at_least
 from .what.dino import DINO
+from .what.ibot import IBOT
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
 from .what.supervised import Supervised
 from .where.drop_pos import DropPos
+from .where.lorot import LoRot
+from .where.pirl import PIRL
 from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
 
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dino": DINO,
+    "ibot": IBOT,
     "moco_v3": MoCoV3,
     "mae": MAE,
     "supervised": Supervised,
     "spatial_prediction": SpatialPrediction,
     "spatial_context": SpatialContext,
     "drop_pos": DropPos,
+    "lorot": LoRot,
+    "pirl": PIRL,
 }
 
 
@@ -78,6 +84,23 @@ def build_objective(entry: Mapping[str, Any], encoder: Encoder) -> Objective:
     return kind(config, encoder)
 
 
+def wants_token_control(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry needs an ``SPViTModel``: for its own sake, or for the positions of its views."""
+    kind, config = parse_entry(entry)
+    return kind.needs_token_control or any(spec.positions == "crop" for spec in _specs_of(config))
+
+
+def box_columns(entry: Mapping[str, Any]) -> set[str]:
+    """Columns of the dataset that an entry's views take boxes from."""
+    kind, config = parse_entry(entry)
+    return {spec.boxes for spec in _specs_of(config) if spec.boxes is not None} - set(kind.proposes)
+
+
+def _specs_of(config: ObjectiveConfig) -> list[ViewSpec]:
+    values = (getattr(config, field.name) for field in dataclasses.fields(config))
+    return [value for value in values if isinstance(value, ViewSpec)]
+
+
 def to_entry(name: str, config: ObjectiveConfig) -> dict[str, Any]:
     """The whole entry of an objective, defaults included, as JSON can hold it; :func:`parse_entry` takes it back."""
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
@@ -105,8 +128,11 @@ __all__ = [
     "ObjectiveConfig",
     "ObjectiveOutput",
     "Progress",
+    "Requests",
     "TokenMask",
+    "box_columns",
     "build_objective",
     "parse_entry",
     "to_entry",
+    "wants_token_control",
 ]

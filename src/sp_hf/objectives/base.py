@@ -5,7 +5,8 @@ Letters: B images, V views of one image, N patch tokens, D hidden size.
 A training run is a weighted sum of objectives over one shared encoder.  One step goes:
 
 1. every objective has said, once, which views it wants (:meth:`Objective.view_specs`);
-2. it says which of them it wants encoded, by which tower, under which mask (:meth:`Objective.requests`);
+2. it says which of them it wants encoded, by which tower, under which mask, and may make pixels of its own from them
+   (:meth:`Objective.requests`);
 3. :class:`~sp_hf.model.modeling.SPForPreTraining` encodes each distinct (tower, resolution, mask) once;
 4. the objective turns its encodings into a loss (:meth:`Objective.forward`).
 
@@ -15,7 +16,8 @@ Nothing outside an objective's file may depend on its name.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,21 +31,28 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenMask:
-    """Which patch tokens of each view the encoder sees, and which of them keep their position.
+    """What the encoder sees of each view's patches: which of them, with what content, where, and who attends to whom.
 
-    Only :class:`~sp_hf.encoders.modeling_sp_vit.SPViTModel` can obey one. Compared by identity: the same object
-    asked for twice is encoded once.
+    ``masked`` is obeyed by most transformers (:attr:`~sp_hf.encoders.encoder.Encoder.supports_content_mask`), the rest
+    by :class:`~sp_hf.encoders.modeling_sp_vit.SPViTModel` alone. All may be combined. Compared by identity: the same
+    object asked for twice is encoded once.
 
     Args:
         visible: int64 [B, V, n], indices of the patches that enter the encoder; ``None`` is all of them.
         dropped: bool [B, V, N] over *all* patches: ``True`` replaces the patch's positional embedding by
             ``position_token``. ``None`` drops none.
         position_token: [D], what stands in for a dropped position (learned by the objective).
+        masked: bool [B, V, N] over all patches: ``True`` replaces the patch's content (its embedding, before positions
+            are added) by the encoder's mask token. ``None`` masks none.
+        context: bool [B, V, N] over all patches: in every block, keys and values come from these (and the class token)
+            alone, while every token asks. ``None`` is all.
     """
 
     visible: Tensor | None = None
     dropped: Tensor | None = None
     position_token: Tensor | None = None
+    masked: Tensor | None = None
+    context: Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +60,21 @@ class Encode:
     """A request: encode this view set, by this tower, under this mask.
 
     Args:
-        view: the objective's own name of the view set, a key of its ``view_specs()``.
+        view: the objective's own name of the view set: a key of its ``view_specs()``, or of the ``views`` that it
+            makes in ``requests()``.
         tower: ``"student"`` (receives gradient) or ``"teacher"`` (EMA copy, never receives gradient).
-        mask: tokens hidden or stripped of their position; ``None`` for the whole view.
+        mask: tokens hidden or stripped of content or position; ``None`` for the whole view.
         positions: ``"view"``: positional embeddings laid over the view, as usual. ``"crop"``: sampled from
             the image's position field at the view's box (SPViTModel only; gives the box away, so never
-            for an objective that predicts it).
+            for an objective that predicts it). ``None``: as the spec of the view set says, or of the one that its
+            pixels were made from.
         gradient: ``False``: the student as it is, without gradient. (A teacher never has any.)
     """
 
     view: str
     tower: Literal["student", "teacher"] = "student"
     mask: TokenMask | None = None
-    positions: Literal["view", "crop"] = "view"
+    positions: Literal["view", "crop"] | None = None
     gradient: bool = True
 
     @property
@@ -71,12 +82,40 @@ class Encode:
         return self.gradient and self.tower == "student"
 
 
+class Requests(NamedTuple):
+    """What an objective wants of a step.
+
+    Args:
+        encodes: by names of its choice, the keys of ``encodings`` in ``forward``.
+        views: view sets of its own making (rotated, pasted together, cut anew), under names that its ``view_specs()``
+            do not have. New tensors: the sampler's are shared with other objectives. Their leading dimensions [B', V']
+            are their own; boxes and flips may be left out where none can be said.
+        state: whatever else was drawn or made on the way, handed on to ``forward`` as ``batch.state``: masks, or the
+            map of which pixels came from where.
+    """
+
+    encodes: Mapping[str, Encode]
+    views: Mapping[str, Views] = {}
+    state: Any = None
+
+
 class Batch(NamedTuple):
-    """What an objective sees of a batch: its own view sets, under its own names."""
+    """What an objective sees of a batch: its own view sets, under its own names.
+
+    Args:
+        views: those of its ``view_specs()``; in ``forward``, also those it made in ``requests()``.
+        keys: int64 [B], one random key an image: see :mod:`sp_hf.views.keyed_random`.
+        labels: int64 [B], -1 for none; only for an objective with ``needs_labels``.
+        ids: int64 [B], which image of the dataset each one is, the same in every epoch; ``None`` where the dataset is
+            a stream.
+        state: in ``forward``, the ``state`` of what ``requests()`` gave.
+    """
 
     views: dict[str, Views]
-    keys: Tensor  # int64 [B], one random key an image: see sp_hf.views.keyed_random
-    labels: Tensor | None = None  # int64 [B], -1 for none; only for an objective with needs_labels
+    keys: Tensor
+    labels: Tensor | None = None
+    ids: Tensor | None = None
+    state: Any = None
 
 
 class ObjectiveOutput(NamedTuple):
@@ -112,6 +151,12 @@ class ObjectiveConfig:
 
     ``ViewSpec`` fields are declared as ``ViewSpec | dict`` (or ``| str``, a reference ``"dino/local"`` to
     another objective's view set) and made whole by :func:`sp_hf.views.spec.as_view_spec`.
+
+    Example:
+        >>> from sp_hf.objectives import parse_entry
+        >>> kind, config = parse_entry({"name": "spatial_prediction", "weight": 2.0})
+        >>> config.weight, isinstance(config, ObjectiveConfig)
+        (2.0, True)
     """
 
     weight: float = 1.0
@@ -124,15 +169,29 @@ class Objective(nn.Module):
         config_class: dataclass of its options.
         kind: ``"what"`` or ``"where"``.
         needs_token_control: hides tokens or positions, so the encoder must be an ``SPViTModel``.
+        needs_content_mask: puts a mask token in place of patches (``TokenMask.masked``), so the encoder must be able
+            to. It then has a mask token, and trains it. May be set on the instance, where an option decides.
         needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
             ``num_labels`` that is ``None`` is then read from the dataset.
+        proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
         citation: BibTeX of the paper, for model cards.
+
+    Example:
+        >>> import sp_hf
+        >>> encoder = sp_hf.resolve_encoder("vit-micro-8")
+        >>> kind = sp_hf.OBJECTIVES["spatial_prediction"]
+        >>> issubclass(kind, sp_hf.Objective), kind.kind
+        (True, 'where')
+        >>> kind(kind.config_class(head_width=32), encoder).view_specs()["local"].flip
+        'shared'
     """
 
     config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     kind: ClassVar[Literal["what", "where"]]
     needs_token_control: ClassVar[bool] = False
+    needs_content_mask: bool = False
     needs_labels: ClassVar[bool] = False
+    proposes: ClassVar[tuple[str, ...]] = ()
     citation: ClassVar[str] = ""
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
@@ -144,13 +203,34 @@ class Objective(nn.Module):
         """The view sets it wants, by its own names; a string refers to another objective's ("dino/local")."""
         raise NotImplementedError
 
-    def requests(self, batch: Batch) -> dict[str, Encode]:
-        """What it wants encoded for this batch, by names of its choice (the keys of ``encodings`` below)."""
+    def requests(self, batch: Batch) -> Requests | dict[str, Encode]:
+        """What it wants of this batch; a plain dict is ``Requests`` of encodings alone.
+
+        Called once a forward. All randomness comes from ``batch.keys``; ``batch.views`` stay as they are.
+        """
         raise NotImplementedError
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        """Loss of the batch. Every tensor of ``encodings[name]`` has leading dimensions [B, V]."""
+        """Loss of the batch, with what ``requests()`` made in ``batch.views`` and ``batch.state``.
+
+        Every tensor of ``encodings[name]`` has the leading dimensions of the view set it is of, [B, V].
+        """
         raise NotImplementedError
+
+    def prepared(self, batch: Batch) -> tuple[Batch, Mapping[str, Encode]]:
+        """The batch as ``forward`` gets it, and what is to be encoded of it: :meth:`requests`, taken in.
+
+        Raises:
+            ValueError: a view set of its own making has the name of one that it asked for, or a request names neither.
+        """
+        wanted = self.requests(batch)
+        wanted = wanted if isinstance(wanted, Requests) else Requests(wanted)
+        if taken := sorted(wanted.views.keys() & batch.views.keys()):
+            raise ValueError(f"{type(self).__name__} made views called {taken}, as those it asked for; rename them.")
+        views = {**batch.views, **wanted.views}
+        if unknown := sorted({request.view for request in wanted.encodes.values()} - views.keys()):
+            raise ValueError(f"{type(self).__name__} wants {unknown} encoded, but its views are {sorted(views)}.")
+        return batch._replace(views=views, state=wanted.state), wanted.encodes
 
     # What follows has a default that does nothing.
 
@@ -163,7 +243,26 @@ class Objective(nn.Module):
         return []
 
     def prepare_encoder(self, encoder: Encoder) -> None:
-        """Called on the student after it is built, and again after weights are loaded (e.g. to freeze a layer)."""
+        """Called on the student after it is built, and again after weights are loaded.
+
+        ``requires_grad_(False)`` freezes a part of it.
+        """
+
+    @torch.no_grad()
+    def propose_boxes(
+        self, encoder: Encoder, canvases: Tensor, aspects: Tensor, ids: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Boxes of each source in ``proposes``, before views are cut (say, of objects, from the encoder's tokens).
+
+        Args:
+            encoder: the student, as it stands.
+            canvases: uint8 [B, 3, S, S], whole images squashed to squares. aspects: [B], their width / height.
+            ids: int64 [B], to remember what was found; ``None``: a stream.
+
+        Returns:
+            {source: [B, K, 4] cxcywh in the image, rows without width for none}.
+        """
+        return {}
 
     def set_progress(self, progress: Progress) -> None:
         """Called before each optimizer step's first forward: move temperatures and other schedules."""

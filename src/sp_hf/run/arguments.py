@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
+
+from ..optimisation.arguments import OptimisationArguments
+
+RENAMED = {"validation_split": "validation_dataset_split"}
+"""Today's names of options, by old ones; both may be given."""
 
 
 @dataclass
@@ -44,6 +48,13 @@ class ModelArguments:
     objectives: list[str] = field(
         default_factory=lambda: ["dino", "spatial_prediction"],
         metadata={"help": "Names, or name=weight; a recipe may give each a mapping with all of its options."},
+    )
+    position_field: int | None = field(
+        default=None,
+        metadata={
+            "help": "Entries a side of a field of positions of its own, for views with positions: crop; default: the"
+            " table of positions is the field. Exported as a table."
+        },
     )
     teacher_momentum: list[float] = field(
         default_factory=list,
@@ -82,13 +93,19 @@ class DataArguments:
     validation_dataset: str | None = field(
         default=None, metadata={"help": "Dataset of the online probes' validation side; default: --dataset."}
     )
-    validation_split: str | None = field(
+    validation_dataset_config: str | None = field(
+        default=None, metadata={"help": "Its configuration; default: --dataset_config where it is the same dataset."}
+    )
+    validation_dataset_split: str | None = field(
         default=None, metadata={"help": "Split of the online probes' validation side; default: validation or test."}
+    )
+    validation_dataset_revision: str | None = field(
+        default=None, metadata={"help": "Its revision; default: --dataset_revision where it is the same dataset."}
     )
 
 
 @dataclass
-class PretrainingArguments(TrainingArguments):
+class PretrainingArguments(OptimisationArguments):
     """transformers' TrainingArguments with defaults for self-supervised vision, and a few flags of our own."""
 
     output_dir: str | None = field(
@@ -96,7 +113,6 @@ class PretrainingArguments(TrainingArguments):
     )
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Images a device and forward."})
     num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs to train."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Learning-rate schedule."})
     lr_scheduler_kwargs: dict | str | None = field(
         default_factory=lambda: {"min_lr": 1e-6}, metadata={"help": "Options of the schedule."}
@@ -106,7 +122,7 @@ class PretrainingArguments(TrainingArguments):
     weight_decay_end: float | None = field(
         default=None, metadata={"help": "Weight decay at the end of its cosine; default: constant."}
     )
-    max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping."})
+    max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping; 0: none."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or below 1 their share."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})

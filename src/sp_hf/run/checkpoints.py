@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from pathlib import Path
 
 from torch import nn
 
-_NAME = re.compile(r"^checkpoint-(\d+)$")
-STAGING_PREFIX = ".incomplete-"
+from .folder import STAGING_PREFIX, RunFolder
 
 
 class DiskFullError(OSError):
@@ -24,8 +22,7 @@ class DiskFullError(OSError):
 
 def last_checkpoint(run: str | Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or ``None``."""
-    found = [(int(m.group(1)), p) for p in Path(run).glob("checkpoint-*") if (m := _NAME.match(p.name)) and p.is_dir()]
-    return max(found)[1] if found else None
+    return next(reversed(RunFolder(Path(run)).checkpoints()), None)
 
 
 def resolve_checkpoint(resume: str | None, run: str | Path) -> Path | None:
@@ -43,7 +40,7 @@ def resolve_checkpoint(resume: str | None, run: str | Path) -> Path | None:
         return last
     path = Path(resume)
     if not (path / "trainer_state.json").is_file():
-        there = sorted(p.name for p in path.parent.glob("checkpoint-*")) if path.parent.is_dir() else []
+        there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
         raise FileNotFoundError(
             f"{path} is no checkpoint (it has no trainer_state.json)."
             + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
@@ -69,7 +66,7 @@ def publish(staged: Path, final: Path) -> None:
 
 def remove_leftovers(run: str | Path) -> None:
     """Delete what killed processes left half-written."""
-    for path in Path(run).glob(f"{STAGING_PREFIX}*"):
+    for path in RunFolder(Path(run)).leftovers():
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..model.modeling import SPForPreTraining
 from .checkpoints import last_checkpoint
+from .folder import RunFolder
 
 
 def find_weights(run: str | Path) -> Path:
@@ -15,7 +16,7 @@ def find_weights(run: str | Path) -> Path:
         FileNotFoundError: there is none.
     """
     run = Path(run)
-    candidates = [run, run / "pretraining", last_checkpoint(run) if run.is_dir() else None]
+    candidates = [run, RunFolder(run).pretraining, last_checkpoint(run) if run.is_dir() else None]
     for folder in candidates:
         if folder is not None and (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
@@ -39,6 +40,18 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
     Raises:
         FileNotFoundError: no checkpoint there.
         ValueError: ``teacher`` asked for, but the run has none.
+
+    Example:
+        >>> import sp_hf
+        >>> from transformers import AutoModel
+        >>> where = {"name": "spatial_prediction", "views": {"count": 2, "size": 16, "area": [0.2, 0.8]}}
+        >>> run = sp_hf.pretrain(
+        ...     "vit-micro-8", [where], "part-scenes?size=32&num_images=8", output_dir="runs/mine", image_size=16,
+        ...     max_steps=1, per_device_train_batch_size=4, dataloader_num_workers=0, use_cpu=True,
+        ... )
+        >>> _ = sp_hf.export(run, "mine")
+        >>> type(AutoModel.from_pretrained("mine")).__name__
+        'ViTModel'
     """
     source = find_weights(run)
     model = SPForPreTraining.from_pretrained(source)

@@ -1,50 +1,107 @@
-"""What a run leaves behind beside its weights: the resolved recipe and the environment."""
+"""What a run folder looks like::
+
+    encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
+    pretraining/          the whole SPForPreTraining with heads, teacher and centres
+    checkpoint-N/         what --resume_from_checkpoint last goes on from
+    metrics.jsonl         every log line
+    recipe.yaml           the resolved options
+    environment.json      versions and hardware
+    views.png             sample views with their boxes on their images
+    curves.png            every loss over the run
+    diagnosis.json        warnings of a run that does not learn, if there were any
+    skipped_images.json   unreadable images, if there were any
+
+Names that begin with ``.incomplete-`` are still being written, or what a killed process left.
+"""
 
 from __future__ import annotations
 
-import json
-import platform
-from importlib import metadata
+import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
-
-PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
+PRETRAINING = "pretraining"
+STAGING_PREFIX = ".incomplete-"
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
-def write_recipe(path: Path, options: dict[str, Any]) -> None:
-    """The run's options as a recipe that ``sp-hf pretrain --recipe`` reads again."""
-    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The places in a run folder, there or not."""
 
+    path: Path
 
-def write_environment(path: Path, processes: int = 1) -> None:
-    """Versions and hardware; nothing of the user's environment variables."""
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    record = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "devices": cuda or [processor_name()],
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-    }
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    @classmethod
+    def of(cls, run: str | Path) -> RunFolder:
+        """That of a run folder, or of a part of one (its ``pretraining/``, a checkpoint)."""
+        path = Path(run)
+        return cls(path.parent if path.name == PRETRAINING or _CHECKPOINT.match(path.name) else path)
 
+    @property
+    def encoder(self) -> Path:
+        return self.path / "encoder"
 
-def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU as its maker calls it where Linux tells, else its architecture."""
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
+    @property
+    def pretraining(self) -> Path:
+        return self.path / PRETRAINING
 
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def views(self) -> Path:
+        return self.path / "views.png"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def diagnosis(self) -> Path:
+        return self.path / "diagnosis.json"
+
+    @property
+    def skipped_images(self) -> Path:
+        return self.path / "skipped_images.json"
+
+    @property
+    def readme(self) -> Path:
+        """A model card of the user's own, if there is one."""
+        return self.path / "README.md"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / f"checkpoint-{step}"
+
+    def checkpoints(self) -> list[Path]:
+        """The whole ones, oldest first."""
+        there = [(int(m[1]), p) for p in self.path.glob("*") if (m := _CHECKPOINT.match(p.name)) and p.is_dir()]
+        return [path for _, path in sorted(there)]
+
+    def staged(self, name: str) -> Path:
+        """Where ``name`` is written before it is whole."""
+        return self.path / f"{STAGING_PREFIX}{name}"
+
+    def leftovers(self) -> Iterator[Path]:
+        """All that is staged."""
+        return self.path.glob(f"{STAGING_PREFIX}*")
+
+    @property
+    def finished(self) -> bool:
+        """It holds the encoder, which is written last, and whole or not at all."""
+        return self.finished_at is not None
+
+    @property
+    def finished_at(self) -> float | None:
+        """When the encoder was written, as a file's time of change; ``None``: it is not there."""
+        times = [file.stat().st_mtime for file in self.encoder.glob("*.safetensors")]
+        return max(times, default=None)

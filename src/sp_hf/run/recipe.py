@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
 
-from ..objectives import parse_entry
-from .arguments import DataArguments, ModelArguments, PretrainingArguments
+from ..flags import FlagParser, renamed_option
+from ..objectives import OBJECTIVES, Objective, ObjectiveConfig, parse_entry, to_entry
+from ..optimisation.learning_rate import without_other_rate
+from .arguments import RENAMED, DataArguments, ModelArguments, PretrainingArguments
+
+_ARGUMENTS = (ModelArguments, DataArguments, PretrainingArguments)
+_NOT_GIVEN = object()
 
 
 class RecipeError(ValueError):
@@ -25,55 +31,138 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         argv: the command line after ``sp-hf pretrain``.
 
     Raises:
-        RecipeError: the recipe is missing, is no mapping, or has an unknown key; an unknown flag, or values that
-            transformers refuses.
+        RecipeError: see :func:`read_flags` and :func:`resolve_run`.
         ValueError: an objective is unknown, or an option of one is wrong.
         SystemExit: argparse's, for a value of the wrong type or ``--help``.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe")
-    found, rest = first.parse_known_args(argv)
-    parser = HfArgumentParser(
-        (ModelArguments, DataArguments, PretrainingArguments), prog="sp-hf pretrain", allow_abbrev=False
-    )
+    given = read_flags(argv)
+    return resolve_run(given, given.pop("recipe", None))
+
+
+def read_flags(argv: Sequence[str]) -> dict[str, Any]:
+    """The options that a command line gives, ``recipe`` among them; nothing for flags that are not there.
+
+    Raises:
+        RecipeError: an unknown flag.
+        SystemExit: argparse's, for a value of the wrong type or ``--help``.
+    """
+    parser = _RunParser(_ARGUMENTS, prog="sp-hf pretrain", renamed=RENAMED)
     parser.add_argument("--recipe", help="YAML file with any of the options below; flags win over it.")
-    recipe = read_recipe(found.recipe) if found.recipe else {}
-    known = {action.dest for action in parser._actions} - {"help", "recipe"}
-    for key in recipe:
-        if key not in known:
-            raise RecipeError(f"{found.recipe}: unknown option {key!r}{_did_you_mean(key, known)}")
-    parser.set_defaults(**recipe)
-    try:
-        model, data, training, _, unknown = parser.parse_args_into_dataclasses(
-            args=rest, look_for_args_file=False, return_remaining_strings=True
-        )
-    except ValueError as error:  # transformers' own checks of its arguments
-        raise RecipeError(str(error)) from error
+    names = {action.dest for action in parser._actions} - {"help"}
+    found, unknown = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(names, _NOT_GIVEN)))
     if unknown:
-        raise RecipeError(f"unknown flag {unknown[0]!r}{_did_you_mean(unknown[0], [f'--{name}' for name in known])}")
-    model.objectives = merge_objectives(model.objectives, recipe.get("objectives", []))
+        raise RecipeError(f"unknown flag {unknown[0]!r}{_did_you_mean(unknown[0], [f'--{name}' for name in names])}")
+    return {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}
+
+
+def resolve_run(
+    options: Mapping[str, Any], recipe: str | Path | Mapping[str, Any] | None = None
+) -> tuple[ModelArguments, DataArguments, PretrainingArguments]:
+    """Arguments of a run: defaults, under the recipe's options, under those given.
+
+    Args:
+        options: by name; they win over the recipe's. An objective that the recipe describes keeps its options there.
+        recipe: a file, or what one holds.
+
+    Raises:
+        RecipeError: the recipe is missing or no mapping; an unknown option, or values that transformers refuses.
+        ValueError: an objective is unknown, or an option of one is wrong.
+    """
+    described = {} if recipe is None else recipe if isinstance(recipe, Mapping) else read_recipe(recipe)
+    where = f"{recipe}: " if isinstance(recipe, (str, Path)) else ""
+    parser = _RunParser(_ARGUMENTS, prog="sp-hf pretrain", exit_on_error=False)
+    described, options = _checked(described, parser, where), _checked(options, parser)
+    parser.set_defaults(**{**without_other_rate(described, options), **options})
+    try:
+        model, data, training = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+    except (ValueError, argparse.ArgumentError) as error:  # transformers' own checks of its arguments, and argparse's
+        raise RecipeError(str(error)) from error
+    model.objectives = merge_objectives(_as_list(model.objectives), _as_list(described.get("objectives", [])))
+    model.teacher_momentum = list(model.teacher_momentum)
     if training.output_dir is None or training.output_dir == "trainer_output":
-        training.output_dir = str(Path("runs") / (Path(found.recipe).stem if found.recipe else "pretrain"))
+        training.output_dir = str(Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "pretrain"))
     return model, data, training
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file (read with the safe loader).
+class _RunParser(FlagParser, HfArgumentParser):
+    """transformers' parser of dataclasses, with our spelling of flags."""
+
+
+def _checked(options: Mapping[str, Any], parser: argparse.ArgumentParser, where: str = "") -> dict[str, Any]:
+    """Options by today's names, each of which must be known."""
+    known = {action.dest for action in parser._actions} - {"help"}
+    options = {renamed_option(str(key), RENAMED, where): value for key, value in options.items()}
+    for key in options:
+        if key not in known:
+            raise RecipeError(f"{where}unknown option {key!r}{_did_you_mean(key, known)}")
+    return options
+
+
+def _as_list(objectives: Any) -> list[Any]:
+    return list(objectives) if isinstance(objectives, (list, tuple)) else [objectives]
+
+
+def read_recipe(path: str | Path, _extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file (read with the safe loader), with that of the file it ``extends`` under it.
+
+    ``extends: other.yaml`` names a file beside this one; see :func:`extended` for how they are merged.
 
     Raises:
-        RecipeError: no such file, not YAML, or not a mapping.
+        RecipeError: no such file, not YAML, not a mapping, or recipes that extend each other in a circle.
     """
     path = Path(path)
     if not path.is_file():
         here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(here)}." if here else ""))
     try:
-        recipe = yaml.safe_load(path.read_text())
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path} must hold a mapping of options, not {type(recipe).__name__}.")
-    return recipe
+    if "extends" not in recipe:
+        return recipe
+    before, chain = recipe.pop("extends"), (*_extended_by, path.resolve())
+    if not isinstance(before, str):
+        raise RecipeError(f"{path}: extends must name one file, not {before!r}")
+    if (path.parent / before).resolve() in chain:
+        circle = " -> ".join(file.name for file in (*chain, Path(before)))
+        raise RecipeError(f"{path}: recipes that extend each other in a circle: {circle}")
+    return extended(read_recipe(path.parent / before, chain), recipe)
+
+
+def extended(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with changes to it: mappings are merged, ``null`` takes an option away.
+
+    ``objectives`` says which there are, in which order; each is merged into the base's entry of its name.
+
+    Raises:
+        RecipeError: an objective without a name, or a weight that is no number.
+    """
+    made = merged(without_other_rate(base, changes), changes)
+    if changes.get("objectives") is not None:
+        described = {entry["name"]: entry for entry in map(_entry, _as_list(base.get("objectives") or []))}
+        chosen = map(_entry, _as_list(changes["objectives"]))
+        made["objectives"] = [merged(described.get(entry["name"], {}), entry) for entry in chosen]
+    return made
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; mappings within are merged too, ``null`` takes an option away."""
+    made = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, dict) and isinstance(made.get(key), dict):
+            made[key] = merged(made[key], value)
+        else:
+            made[key] = value
+    return made
+
+
+def write_recipe(path: Path, options: dict[str, Any]) -> None:
+    """A run's options as a recipe that :func:`read_recipe` reads again."""
+    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:
@@ -96,7 +185,10 @@ def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any
 
 
 def _entry(item: Any) -> dict[str, Any]:
-    if isinstance(item, dict):
+    """The mapping that an objective's name, ``name=weight``, mapping, class or options stand for."""
+    if isinstance(item, (ObjectiveConfig, Objective)) or isinstance(item, type):
+        entry = _entry_of_object(item)
+    elif isinstance(item, dict):
         if "name" not in item:
             raise RecipeError(f"an objective needs a name: {item}")
         entry = dict(item)
@@ -109,6 +201,18 @@ def _entry(item: Any) -> dict[str, Any]:
             except ValueError:
                 raise RecipeError(f"objective {item!r}: the weight {weight!r} is not a number.") from None
     return entry
+
+
+def _entry_of_object(item: Any) -> dict[str, Any]:
+    """An objective's class stands for its defaults, an instance for its options: a run builds its heads anew."""
+    config = item.config if isinstance(item, Objective) else item
+    for name, kind in OBJECTIVES.items():
+        if config is kind or config is kind.config_class:
+            return {"name": name}
+        if type(config) is kind.config_class and (config is item or type(item) is kind):
+            return to_entry(name, config)
+    called = item.__name__ if isinstance(item, type) else type(item).__name__
+    raise RecipeError(f"{called} is neither an objective nor the options of one; there are: {', '.join(OBJECTIVES)}")
 
 
 def _did_you_mean(word: str, known: Any) -> str:

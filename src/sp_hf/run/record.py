@@ -11,6 +11,7 @@ import yaml
 
 from ..encoders.presets import PRESETS
 from ..objectives import OBJECTIVES
+from .folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +19,14 @@ class RunRecord:
     """A finished run.
 
     Args:
-        folder: the run folder.
+        folder: its places.
         recipe: every option, resolved.
         environment: versions and hardware.
         metrics: the logged lines, in order.
         encoder_config: of the stock encoder.
     """
 
-    folder: Path
+    folder: RunFolder
     recipe: dict[str, Any]
     environment: dict[str, Any]
     metrics: list[dict[str, Any]]
@@ -34,20 +35,21 @@ class RunRecord:
     @classmethod
     def read(cls, folder: str | Path) -> RunRecord:
         """Raises FileNotFoundError where a file that every finished run has is missing; names it."""
-        folder = Path(folder)
-        needed = ("recipe.yaml", "environment.json", "metrics.jsonl", "encoder/config.json")
-        missing = [name for name in needed if not (folder / name).is_file()]
+        run = RunFolder(Path(folder))
+        encoder_config = run.encoder / "config.json"
+        needed = (run.recipe, run.environment, run.metrics, encoder_config)
+        missing = [str(file.relative_to(run.path)) for file in needed if not file.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{folder} is not the folder of a finished run: it lacks {', '.join(missing)}. Name the --output_dir of"
                 " sp-hf pretrain."
             )
         return cls(
-            folder=folder,
-            recipe=yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")),
-            environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
-            metrics=[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()],
-            encoder_config=json.loads((folder / "encoder" / "config.json").read_text(encoding="utf-8")),
+            folder=run,
+            recipe=yaml.safe_load(run.recipe.read_text(encoding="utf-8")),
+            environment=json.loads(run.environment.read_text(encoding="utf-8")),
+            metrics=[json.loads(line) for line in run.metrics.read_text().splitlines()],
+            encoder_config=json.loads(encoder_config.read_text(encoding="utf-8")),
         )
 
     @property
@@ -101,7 +103,7 @@ class RunRecord:
     @property
     def warnings(self) -> list[dict[str, Any]]:
         """What was amiss during training, in order (:class:`~sp_hf.objectives.diagnosis.Finding` and its step)."""
-        path = self.folder / "diagnosis.json"
+        path = self.folder.diagnosis
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     def citations(self) -> list[str]:

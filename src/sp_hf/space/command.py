@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.part_scenes.dataset import render_scene
+from ..flags import FlagParser
 from .shelf import SCENES, Shelf, ShelfOptions
 
 EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes
@@ -54,7 +55,7 @@ def render_examples(folder: Path, size: int = 320) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sp-hf demo", description="Try in a browser what models know about where.")
+    parser = FlagParser(prog="sp-hf demo", description="Try in a browser what models know about where.")
     parser.add_argument("models", nargs="*", help="to choose from: runs, folders, Hub ids or presets")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; they may name any folder")

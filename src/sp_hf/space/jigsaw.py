@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..data.part_scenes.objects import CLASSES
 from ..evaluation.model import EvaluatedModel
-from ..evaluation.what.linear import LinearProbe
+from ..evaluation.probes.linear import LinearProbe
 from ..evaluation.where.jigsaw.features import patch_grid
 from ..evaluation.where.jigsaw.permutations import optimal_assignment
 from ..evaluation.where.jigsaw.probe import CellProbe

@@ -13,8 +13,8 @@ from typing import Any
 from ..evaluation.cache import FeatureCache, default_cache_dir
 from ..evaluation.data import EvaluationData
 from ..evaluation.model import EvaluatedModel
+from ..evaluation.probes.linear import LinearProbe, fit_linear
 from ..evaluation.source import DataSource
-from ..evaluation.what.linear import LinearProbe, fit_linear
 from ..evaluation.where.jigsaw.probe import CellProbe
 from ..evaluation.where.jigsaw.solving import shuffled_images
 from ..evaluation.where.jigsaw.task import Jigsaw

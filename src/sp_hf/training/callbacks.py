@@ -44,8 +44,8 @@ class ObjectiveHooks(TrainerCallback):
 class WeightDecaySchedule(TrainerCallback):
     """Weight decay on a half cosine from ``--weight_decay`` to ``--weight_decay_end`` (DINO, section 3.2)."""
 
-    def __init__(self, end: float) -> None:
-        self.end = end
+    def __init__(self, trainer: PretrainingTrainer, end: float) -> None:
+        self.trainer, self.end = trainer, end
 
     def on_step_begin(
         self,
@@ -56,8 +56,9 @@ class WeightDecaySchedule(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         fraction = min(state.global_step / max(state.max_steps, 1), 1.0)
-        # transformers puts the decayed parameters first; the other group stays at zero
-        optimizer.param_groups[0]["weight_decay"] = cosine_schedule(args.weight_decay, self.end, fraction)
+        weight_decay = cosine_schedule(args.weight_decay, self.end, fraction)
+        for number in self.trainer.decayed_groups:  # the others stay at zero
+            optimizer.param_groups[number]["weight_decay"] = weight_decay
 
 
 class MetricsFile(TrainerCallback):

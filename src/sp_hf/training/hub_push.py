@@ -25,7 +25,7 @@ from ..hub.failures import PushError
 from ..hub.layout import files_to_push, with_card
 from ..hub.push import Destination, PushResult, connect, push
 from ..run.arguments import PretrainingArguments
-from ..run.checkpoints import STAGING_PREFIX
+from ..run.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ class HubPush(TrainerCallback):
             logger.info("step %d is not pushed: the push before it is still on its way.", state.global_step)
             return
         self.wait()
-        folder = self.run / f"{STAGING_PREFIX}push"
+        folder = RunFolder(self.run).staged("push")
         try:
-            files = set_aside(self.run / f"checkpoint-{state.global_step}", folder)
+            files = set_aside(RunFolder(self.run).checkpoint(state.global_step), folder)
         except OSError as error:  # a full disk, or a checkpoint sharded over processes
             logger.warning("step %d could not be pushed, training goes on: %s", state.global_step, error)
             return
@@ -106,7 +106,7 @@ class HubPush(TrainerCallback):
         self.wait()
         if not sys.stderr.isatty():
             disable_progress_bars()  # which transformers brings back after training
-        folder = self.run / f"{STAGING_PREFIX}push"
+        folder = RunFolder(self.run).staged("push")
         try:
             files = files_to_push(self.run, folder)
             if self.card:
@@ -131,7 +131,7 @@ def set_aside(checkpoint: Path, folder: Path) -> dict[str, Path]:
     """What :func:`~sp_hf.hub.layout.files_to_push` names, as it is now: later writes and rotation do not touch it."""
     shutil.rmtree(folder, ignore_errors=True)
     kept = {}
-    for name, path in files_to_push(checkpoint, folder / "encoder").items():
+    for name, path in files_to_push(checkpoint, folder / "exported").items():
         kept[name] = folder / "files" / name
         kept[name].parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":

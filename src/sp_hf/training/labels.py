@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from ..data.datasets import LoadedImages
+from ..data.image_rows import ImageRows
 from ..objectives import ObjectiveConfig, parse_entry
 
 _ROWS = 1 << 16  # of the label column in memory at once
@@ -56,8 +57,12 @@ def label_range(images: LoadedImages) -> tuple[int, int]:
     Raises:
         ValueError: no image has a label.
     """
-    column = images.dataset.select_columns([images.label_column]).with_format("arrow")
-    ends = [pc.min_max(rows[images.label_column]).as_py() for rows in column.iter(_ROWS)]
+    if isinstance(images.dataset, ImageRows):
+        labels = [label for label in images.dataset[images.label_column] if label is not None]
+        ends = [{"min": min(labels, default=None), "max": max(labels, default=None)}]
+    else:
+        column = images.dataset.select_columns([images.label_column]).with_format("arrow")
+        ends = [pc.min_max(rows[images.label_column]).as_py() for rows in column.iter(_ROWS)]
     lows, highs = ([end[side] for end in ends if end[side] is not None] for side in ("min", "max"))
     if not highs or max(highs) < 0:
         raise ValueError(f"the column {images.label_column!r} of {images.description} holds not one label.")

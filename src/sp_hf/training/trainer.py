@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
@@ -22,7 +23,10 @@ from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
-from ..run.checkpoints import STAGING_PREFIX, as_disk_full, publish
+from ..optimisation.clipping import clip_each_gradient
+from ..optimisation.parameter_groups import groups_holding, rate_factors, split_groups
+from ..run.checkpoints import as_disk_full, publish
+from ..run.folder import RunFolder
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from .labels import check_range, label_limits
@@ -73,6 +77,12 @@ class PretrainingTrainer(Trainer):
         self._staging: Path | None = None
         self._embeddings: Tensor | None = None
         self._micro_step = 0  # forwards since the last optimizer step
+        self.decayed_groups: list[int] = []  # numbers of the optimizer's groups with weight decay
+        if self.args.grad_clipping == "per_parameter" and not self._grads_are_whole():
+            raise ValueError(
+                "--grad_clipping per_parameter needs each weight's own gradient, which DeepSpeed and FSDP of version 1"
+                " do not hand out: use --grad_clipping global, or fsdp_version 2."
+            )
 
     # Data -----------------------------------------------------------------------------------------------------
 
@@ -106,7 +116,10 @@ class PretrainingTrainer(Trainer):
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
-        prepared = {"views": self.sampler(canvases, aspects, keys), "keys": keys}
+        ids = inputs["ids"].to(self.args.device, non_blocking=True) if "ids" in inputs else None
+        boxes = {name: given.to(self.args.device) for name, given in inputs.get("boxes", {}).items()}
+        boxes |= self.pretraining.propose_boxes(canvases, aspects, ids)
+        prepared = {"views": self.sampler(canvases, aspects, keys, boxes), "keys": keys, "ids": ids}
         return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared
 
     def _labels(self, labels: Tensor) -> Tensor:
@@ -135,6 +148,28 @@ class PretrainingTrainer(Trainer):
         self._embeddings = outputs.embeddings
         self._micro_step += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """transformers' own, its groups split where layers or the patch embedding learn at rates of their own."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        optimizer, trained = super().create_optimizer(model), self.model if model is None else model
+        decay, patches = self.args.layer_decay, self.args.patch_embedding_factor
+        if (decay, patches) != (1.0, 1.0):
+            split_groups(optimizer, trained, rate_factors(self.pretraining.encoder, decay, patches))
+        self.decayed_groups = groups_holding(optimizer, trained, set(self.get_decay_parameter_names(trained)))
+        return optimizer
+
+    def _grads_are_whole(self) -> bool:
+        return not self.is_deepspeed_enabled and (not self.is_fsdp_enabled or self.accelerator.is_fsdp2)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """As ``--grad_clipping`` says; returns the norm of all gradients together, before clipping."""
+        if self.args.grad_clipping == "global":
+            return super()._clip_grad_norm(model)
+        norm = self.accelerator.clip_grad_norm_(model.parameters(), float("inf"))  # also undoes fp16's scaling
+        clip_each_gradient(model.parameters(), self.args.max_grad_norm)
+        return norm
 
     def begin_step(self) -> None:
         """Before the first forward of each optimizer step."""
@@ -179,18 +214,18 @@ class PretrainingTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write beside the final place, then rename."""
         run = Path(super()._get_output_dir(trial))
-        name = f"checkpoint-{self.state.global_step}"
-        staging = run / f"{STAGING_PREFIX}{name}"
+        final = RunFolder(run).checkpoint(self.state.global_step)
+        staging = RunFolder(run).staged(final.name)
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._staging = staging
         try:
             super()._save_checkpoint(model, trial)
-            self._save_own_state(staging / name)
+            self._save_own_state(staging / final.name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                publish(staging / name, run / name)
+                publish(staging / final.name, final)
         except Exception as error:
             full = as_disk_full(error, run)
             if full is not None:
@@ -250,15 +285,15 @@ class PretrainingTrainer(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """See :meth:`init_hf_repo`."""
 
-    def save_final(self, run: Path) -> None:
+    def save_final(self, run: RunFolder) -> None:
         """The finished run's two results: ``pretraining/``, everything, and ``encoder/``, the stock class.
 
         The encoder comes last and whole: where it is, the run is finished.
         """
         self.accelerator.wait_for_everyone()
-        self.save_model(str(run / "pretraining"), _internal_call=True)
+        self.save_model(str(run.pretraining), _internal_call=True)
         if self.args.should_save:
-            staged = run / f"{STAGING_PREFIX}encoder"
-            SPForPreTraining.from_pretrained(run / "pretraining").encoder.save_stock(staged)
-            publish(staged, run / "encoder")
+            staged = run.staged(run.encoder.name)
+            SPForPreTraining.from_pretrained(run.pretraining).encoder.save_stock(staged)
+            publish(staged, run.encoder)
         self.accelerator.wait_for_everyone()  # launchers stop all processes when one ends badly: not while this writes

@@ -28,8 +28,11 @@ def sample_boxes(keys: Tensor, stream: str, spec: ViewSpec, aspects: Tensor) -> 
 
 
 def boxes_from(u: Tensor, spec: ViewSpec, aspects: Tensor) -> Tensor:
-    """Boxes of V views, from uniform numbers in [0, 1): [B, V, 2T + 2], T candidates, to [B, V, 4] cxcywh."""
-    image_aspect = aspects.float()[:, None, None]  # [B, 1, 1]
+    """Boxes of V views, from uniform numbers in [0, 1): [B, V, 2T + 2], T candidates, to [B, V, 4] cxcywh.
+
+    ``aspects`` are of what the boxes lie in: of the images, [B], or of each view's parent, [B, V].
+    """
+    image_aspect = aspects.float().view(len(aspects), -1, 1)  # [B, 1 or V, 1]
     room = 1 - 2 * spec.margin  # side of the region that boxes lie in
     area = spec.area[0] + (spec.area[1] - spec.area[0]) * u[..., :_CANDIDATES]  # [B, V, T]
     if spec.aspect is None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .boxes import sample_boxes
 from .geometry import Units, mirror, relation
-from .keyed_random import sample_keys
+from .keyed_random import sample_keys, uniform_streams
+from .layout import layout_boxes, layout_numbers
 from .sampler import Views
 from .spec import ViewSpec
 
@@ -51,11 +52,24 @@ def relation_std(spec: ViewSpec, units: Units) -> tuple[float, float]:
     Estimated from boxes drawn as the spec draws them, with keys of their own: deterministic, and PyTorch's
     global generator is left alone. The mean of every component is zero by symmetry. What hardly varies (boxes of
     one size have one scale) is taken to have the least standard deviation, 0.01, and so is not blown up.
+
+    Raises:
+        ValueError: boxes that are not the spec's own: inside other views, or given.
     """
+    if spec.inside is not None or spec.boxes is not None:
+        raise ValueError(
+            "views inside others, or around given boxes, have relations that their spec does not tell; say target_std"
+        )
     with torch.device("cpu"):  # transformers builds models on the meta device, where nothing can be drawn
-        pair = dataclasses.replace(spec, count=2)
-        boxes = sample_boxes(sample_keys(0, 0, _SAMPLES), "relation_std", pair, torch.ones(_SAMPLES))
-        relations = relation(boxes[:, 0], boxes[:, 1], units)  # [samples, 4]
+        keys, aspects = sample_keys(0, 0, _SAMPLES), torch.ones(_SAMPLES)
+        if spec.grid is None:
+            boxes = sample_boxes(keys, "relation_std", dataclasses.replace(spec, count=2), aspects)
+            relations = relation(boxes[:, 0], boxes[:, 1], units)  # [samples, 4]
+        else:
+            numbers = uniform_streams(keys, layout_numbers(spec))
+            first, second = ordered_pairs(spec.count)
+            boxes = layout_boxes(numbers, spec, aspects)
+            relations = relation(boxes[:, first], boxes[:, second], units).flatten(0, 1)  # [samples * P, 4]
         position, scale = relations.square().unflatten(-1, (2, 2)).mean(dim=(0, 2)).sqrt().tolist()
     return max(position, _LEAST_STD), max(scale, _LEAST_STD)
 

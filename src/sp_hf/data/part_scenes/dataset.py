@@ -281,6 +281,12 @@ def part_scenes(
 
     Raises:
         ValueError: unknown split or variant, or a size, number or seed out of its range.
+
+    Example:
+        >>> import sp_hf
+        >>> scenes = sp_hf.part_scenes("validation", num_images=4, size=32)
+        >>> len(scenes), scenes[0]["image"].size
+        (4, (32, 32))
     """
     if split in SPLITS and num_images is None:
         num_images = SPLITS[split]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ..accuracy import LabelError, accuracy_measures, check_labels
 from ..model import EvaluatedModel
+from ..probes.linear import fit_linear
 from ..source import DataSource
 from ..task import Task, TaskResult, option
-from .accuracy import LabelError, accuracy_measures, check_labels
-from .linear import fit_linear
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
@@ -63,7 +63,7 @@ class FineGrained(Task):
         predicted = probe.predict(validation.embedding()[labelled])
         details = {
             "label_column": source.label_column,
-            "dataset": source.dataset,
+            "dataset": str(source.dataset),
             "classes": len(probe.classes),
             "train_images": probe.train_images,
             "learning_rate": probe.learning_rate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode
 
-from ...data.datasets import EMBEDDED
+from ...data.datasets import EMBEDDED, is_embedded
 from ...data.part_scenes.dataset import SPLITS
 from ..source import DataSource
 
@@ -19,18 +19,18 @@ def variant_of(source: DataSource, side: str, variant: str, most: int, label_col
         most: at most so many images are drawn.
         label_column: which labels; ``None``: found by type.
     """
-    dataset, split = source.dataset, source.split or "train"
+    dataset, split = str(source.dataset), source.dataset_split or "train"
     if side == "validation":
-        split = source.validation_split or "validation"
-        if source.validation_dataset and source.validation_dataset.partition("?")[0] == EMBEDDED:
-            dataset = source.validation_dataset
+        split = source.validation_dataset_split or "validation"
+        if is_embedded(source.validation_dataset):
+            dataset = str(source.validation_dataset)
     options = dict(parse_qsl(dataset.partition("?")[2]))
     available = int(options.get("num_images", SPLITS.get(split, most)))
     options |= {"variant": variant, "num_images": str(min(available, source.max_images or available, most))}
-    return DataSource(f"{EMBEDDED}?{urlencode(options)}", split=split, label_column=label_column)
+    return DataSource(f"{EMBEDDED}?{urlencode(options)}", dataset_split=split, label_column=label_column)
 
 
 def variant_of_run(source: DataSource) -> str:
     """The variant that the run's validation images are of."""
-    dataset = source.validation_dataset or source.dataset
+    dataset = str(source.validation_dataset or source.dataset)
     return dict(parse_qsl(dataset.partition("?")[2])).get("variant", "standard")

@@ -27,8 +27,9 @@ from torch import Tensor
 from ...data.annotations import upright_size
 from ..measure import Measure
 from ..model import EvaluatedModel
+from ..probes.standardise import spread
 from ..task import Picture, Task, TaskResult, TaskSkipped, option
-from .dense.dense_task import ROUNDING, Tokens, patch_tokens, squash
+from .dense.dense_task import Tokens, patch_tokens, squash
 from .dense.pictures import Panel, draw_maps, shown, thumbnail
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class PatchPCA(Task):
         images = data.sample(source, "validation")
         validation = patch_tokens(model, data, images, self.size)
         drawn = _drawn(train, data.seed)
-        if not (drawn.std(0) > ROUNDING * drawn.abs().amax(0)).any():
+        if spread(drawn).isinf().all():
             raise TaskSkipped("its patch tokens do not vary at all")
         components = Components.fit(drawn)
         sums, panels = [], []

@@ -14,8 +14,10 @@ Sinkhorn-Knopp in place of the centre, over all global views of all processes to
 the student's class tokens, before the head, summed over the global views (:mod:`..koleo`).
 
 Deviations: the teacher temperature is warmed up step by step, not epoch by epoch. With gradient accumulation the centre
-moves once, by the mean over the whole effective batch; Sinkhorn-Knopp and KoLeo see one forward's images. The defaults
-are the paper's for ViT-S/16 at 224 px. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
+moves once, by the mean over the whole effective batch; Sinkhorn-Knopp and KoLeo see one forward's images. Clipping
+a weight at a time, stochastic depth and the schedule of weight decay are options of the run (``--grad_clipping
+per_parameter``, ``--stochastic_depth``, ``--weight_decay_end``), set in recipes/dino_sp_vit_small.yaml. The defaults
+are the paper's for ViT-S/16 at 224 px. Views are not resampled bicubically (:mod:`sp_hf.views.resampling`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ encoder, decoder, reconstruction target), section 4.1 (ratio, decoder size), app
 The positions of the decoder are fixed sines and cosines, and so are those of an encoder that starts fresh.
 
 Deviations: an encoder that brings learned positions goes on learning them. Targets are made from pixels in [0, 1], not
-from pixels normalised by the data set's statistics. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
+from pixels normalised by the data set's statistics. Views are not resampled bicubically
+(:mod:`sp_hf.views.resampling`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ...encoders.sincos_positions import sincos_positions
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, TokenMask
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Requests, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_decoder, check_fraction
@@ -126,11 +127,12 @@ class MAE(Objective):
         if self.config.fixed_positions:
             encoder.fix_sincos_positions()
 
-    def requests(self, batch: Batch) -> dict[str, Encode]:
-        return {"image": Encode("image", mask=TokenMask(visible=self.visible_patches(batch)))}
+    def requests(self, batch: Batch) -> Requests:
+        visible = self.visible_patches(batch)
+        return Requests({"image": Encode("image", mask=TokenMask(visible=visible))}, state=visible)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        visible = self.visible_patches(batch)  # [B, V, n]
+        visible = batch.state  # [B, V, n]
         predictions = self.decode(encodings["image"], visible)  # [B, V, N, P]
         targets = patchify(batch.views["image"].pixels, self.patch_size)
         if self.config.normalise_pixels:

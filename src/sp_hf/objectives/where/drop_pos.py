@@ -18,7 +18,8 @@ encoder that starts fresh are sines and cosines, and stay as they are.
 
 Deviations: the attentive weights are normalised over the patches whose positions were dropped, so that the scale
 of the loss does not depend on how many there are. The class token takes part in the decoder's attention. An encoder
-that brings learned positions goes on learning them. Views are not resampled bicubically (:mod:`sp_hf.resampling`).
+that brings learned positions goes on learning them. Views are not resampled bicubically
+(:mod:`sp_hf.views.resampling`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torch.nn import functional as F
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, TokenMask
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from ..precision import in_float32
 from ..transformer import Decoder
 from ..validation import check_at_least, check_decoder, check_fraction, check_positive, pair
@@ -158,16 +159,17 @@ class DropPos(Objective):
         scores = uniform(batch.keys, "drop_pos/patches", (count, self.patches))  # [B, V, N]
         return scores.argsort(dim=-1, stable=True)[..., : self.visible]
 
-    def requests(self, batch: Batch) -> dict[str, Encode]:
+    def requests(self, batch: Batch) -> Requests:
         visible = self.visible_patches(batch)
         dropped = torch.zeros(*visible.shape[:2], self.patches, dtype=torch.bool, device=visible.device)
         dropped = dropped.scatter(-1, visible[..., : self.dropped], True)
         mask = TokenMask(visible, dropped, self.position_token)
-        return {"image": Encode("image", mask=mask), "whole": Encode("image", gradient=False)}
+        encodes = {"image": Encode("image", mask=mask), "whole": Encode("image", gradient=False)}
+        return Requests(encodes, state=visible)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         cls, patches = encodings["image"].cls, encodings["image"].patches  # [B, V, D], [B, V, n, D]
-        true = self.visible_patches(batch)[..., : self.dropped]  # [B, V, m]
+        true = batch.state[..., : self.dropped]  # [B, V, m]
         tokens = self.embed(torch.cat([cls[:, :, None], patches], dim=2))  # [B, V, 1 + n, width]
         decoded = self.decoder(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         logits = self.classifier(decoded[:, :, 1 : 1 + self.dropped])  # [B, V, m, N]

@@ -18,7 +18,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
@@ -32,6 +32,8 @@ from ....data.columns import ColumnError
 from ....encoders.encoder import Encoding
 from ...features import ImageSample
 from ...model import EvaluatedModel, Preprocess
+from ...probes.hold_out import MIN_IMAGES, first_share
+from ...probes.standardise import Standardisation
 from ...task import Task, option
 from .patch_targets import Grid
 
@@ -43,10 +45,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MIN_IMAGES = 10
 MAX_TOKENS = 100_000
-_HELD_OUT = 0.2
-ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
 
 
 class DenseSide(NamedTuple):
@@ -127,20 +126,15 @@ class TrainingTokens(NamedTuple):
         x: float32 [t, D], standardised.
         targets: float32 [t, T].
         weights: float32 [t], positive.
-        mean, scale: [D], of the tokens; the scale is infinite where a feature is constant.
+        standardise: what made tokens [..., D] into ``x``.
         held_out: bool [t], those of the images that choose hyperparameters.
     """
 
     x: Tensor
     targets: Tensor
     weights: Tensor
-    mean: Tensor
-    scale: Tensor
+    standardise: Standardisation
     held_out: Tensor
-
-    def standardise(self, tokens: Tensor) -> Tensor:
-        """[..., D] as ``x`` is."""
-        return (tokens - self.mean) / self.scale
 
 
 def training_tokens(
@@ -160,8 +154,7 @@ def training_tokens(
     """
     n, per_image = tokens.values.shape[:2]
     generator = np.random.default_rng(seed)
-    held_out = np.zeros(n, bool)
-    held_out[generator.permutation(n)[: max(1, round(_HELD_OUT * n))]] = True
+    held_out = first_share(torch.from_numpy(generator.permutation(n)))
     drawn = np.arange(n * per_image)
     if len(drawn) > max_tokens:
         drawn = np.sort(generator.choice(len(drawn), max_tokens, replace=False))
@@ -174,10 +167,9 @@ def training_tokens(
     targets, weights = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
     kept = weights > 0
     x = torch.from_numpy(tokens.values[image[kept], token[kept]].astype(np.float32))
-    mean, scale = x.mean(0), x.std(0)
-    scale = scale.masked_fill(scale <= ROUNDING * x.abs().amax(0), torch.inf)
-    held_out_tokens = torch.from_numpy(held_out[image])[kept]
-    return TrainingTokens((x - mean) / scale, targets[kept], weights[kept], mean, scale, held_out_tokens)
+    standardise = Standardisation.of(x)
+    held_out_tokens = held_out[torch.from_numpy(image)][kept]
+    return TrainingTokens(standardise(x), targets[kept], weights[kept], standardise, held_out_tokens)
 
 
 def patch_tokens(model: EvaluatedModel, data: EvaluationData, sample: ImageSample, size: int | None) -> Tokens:
@@ -234,11 +226,14 @@ class DenseTask(Task):
 
     def _source(self, data: EvaluationData) -> DataSource:
         """The run's own, or another dataset, with at most ``images`` images a side."""
-        given = {
-            name: getattr(self, name)
-            for name in ("split", "validation_dataset", "validation_split", "config", "image_column")
-            if getattr(self, name) is not None
+        fields = {
+            "dataset_split": self.split,
+            "dataset_config": self.config,
+            "validation_dataset": self.validation_dataset,
+            "validation_dataset_split": self.validation_split,
+            "image_column": self.image_column,
         }
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         limits = [limit for limit in (self.images, data.source.max_images) if limit]
         given["max_images"] = min(limits, default=None)
         if self.dataset is None:

@@ -1,9 +1,10 @@
 """Fine-tuning: the model's own stock classifier, trained end to end with transformers' ``Trainer``.
 
-Every model is trained alike: AdamW, layer-wise learning-rate decay (:mod:`.layer_decay`), cosine schedule with a
-linear warm-up, label smoothing; the head starts from the same weights in every model of one architecture, and so a
-random initialisation beside them is training from scratch.  Nothing is chosen on the validation images: the weights
-after the last epoch count.  The recipe is that of BEiT and MAE (He et al. 2022, arXiv:2111.06377, table 9).
+Every model is trained alike: AdamW, layer-wise learning-rate decay (:mod:`sp_hf.optimisation.layer_decay`), cosine
+schedule with a linear warm-up, label smoothing; the head starts from the same weights in every model of one
+architecture, and so a random initialisation beside them is training from scratch. Nothing is chosen on the validation
+images: the weights after the last epoch count. The recipe is that of BEiT and MAE (He et al. 2022, arXiv:2111.06377,
+table 9).
 Deviations: a tenth of the steps as warm-up, no mixup, cutmix, RandAugment, drop path nor gradient clipping; random
 resized crops of 35 to 100 % of the image instead of 8 to 100 %, as a short training has no time to undo the harm.
 
@@ -31,14 +32,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ....encoders.encoder import Encoder
+from ....optimisation.layer_decay import parameter_groups
 from ....views.keyed_random import sample_keys
 from ....views.sampler import ViewSampler
 from ....views.spec import ViewSpec
+from ...accuracy import accuracy_measures, check_labels
 from ...features import ProbeImages
 from ...model import EvaluatedModel, Role
 from ...task import Task, TaskResult, TaskSkipped, option
-from ..accuracy import accuracy_measures, check_labels
-from .layer_decay import parameter_groups
 from .stock_classifier import stock_classifier
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ Letters: n images, C = 15 corruptions, L = 5 severities, B images of a batch, S 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -32,15 +32,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ....views.keyed_random import sample_keys
+from ...accuracy import check_labels
 from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
+from ...probes.linear import LinearProbe
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
 from ...whole_images import WholeImages, encode_pixels
-from ..accuracy import check_labels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import LinearProbe, linear_probe
+from ..linear import linear_probe
 from ..part_scenes_variants import variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
@@ -96,11 +97,17 @@ class Robustness(Task):
     ood_label_column: str | None = option(None, "their column of labels; default: found by type")
     ood_mapping: str | None = option(None, "JSON file from their class names to the probe's; default: equal names")
     ood_images: int = option(500, "images of each, at most")
+    models: tuple[EvaluatedModel, ...] = dataclasses.field(default=(), repr=False, compare=False)  # of the run
 
     def __post_init__(self) -> None:
         for name in ("images", "ood_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"robustness needs one image or more; got {name} = {getattr(self, name)}")
+
+    def among(self, models: Sequence[EvaluatedModel]) -> Robustness:
+        if self.baseline in (RANDOM, PIXELS) and self.baseline not in [model.name for model in models]:
+            raise ValueError(f"{self.baseline} is not in this run: {', '.join(model.name for model in models)}")
+        return dataclasses.replace(self, models=tuple(models))
 
     def prepare(self, data: EvaluationData) -> None:
         names = data.train.images.label_names
@@ -113,9 +120,6 @@ class Robustness(Task):
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
             raise ValueError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
-        known = data.memo(("robustness models",), list)
-        if model not in known:
-            known.append(model)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         baseline = self._baseline(model, data)
@@ -144,6 +148,11 @@ class Robustness(Task):
         }
         return TaskResult({name: m for name, m in measures.items() if m is not None}, details, artifacts)
 
+    def settings(self) -> dict[str, Any]:
+        settings = dataclasses.asdict(dataclasses.replace(self, models=()))
+        del settings["models"]  # the report names them
+        return settings
+
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         curves = {
             name: np.column_stack(
@@ -159,14 +168,11 @@ class Robustness(Task):
 
     # Corruptions ------------------------------------------------------------------------------------------------------
     def _baseline(self, model: EvaluatedModel, data: EvaluationData) -> EvaluatedModel:
-        known = data.memo(("robustness models",), list) or [model]
         if self.baseline is None:
-            return next((other for other in known if other.role == "model"), model)
-        named = next((other for other in known if other.name == self.baseline), None)
+            return next((other for other in self.models if other.role == "model"), model)
+        named = next((other for other in self.models if other.name == self.baseline), None)
         if named is not None:
             return named
-        if self.baseline in (RANDOM, PIXELS):
-            raise ValueError(f"{self.baseline} is not in this run: {', '.join(other.name for other in known)}")
         opened = self._open_baseline(data)
         opened.encoder.to(model.device)
         return opened
@@ -236,7 +242,7 @@ class Robustness(Task):
         for dataset in self.ood_dataset:
             source = DataSource(
                 validation_dataset=dataset,
-                validation_split=self.ood_split,
+                validation_dataset_split=self.ood_split,
                 label_column=self.ood_label_column,
                 max_images=self.ood_images,
             )

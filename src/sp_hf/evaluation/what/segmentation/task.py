@@ -30,7 +30,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ....data.annotations import AnnotationError
-from ....data.datasets import EMBEDDED
+from ....data.datasets import is_embedded
 from ....data.part_scenes.objects import PARTS
 from ...measure import Measure
 from ...model import EvaluatedModel
@@ -175,7 +175,7 @@ class Segmentation(DenseTask):
 
     def _class_names(self, data: EvaluationData, found: Annotations) -> list[str]:
         """PartScenes' parts; otherwise ids."""
-        embedded = (self.dataset or data.source.dataset).partition("?")[0] == EMBEDDED
+        embedded = is_embedded(self.dataset or data.source.dataset)
         names = dict(enumerate(("background", *PARTS))) if embedded else {}
         return [names.get(known, str(known)) for known in found.classes.tolist()]
 

@@ -30,14 +30,15 @@ from datasets import ClassLabel
 from torch import Tensor
 
 from ....data.canvas import UnreadableImage, make_canvas
+from ...accuracy import check_labels
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
+from ...probes.linear import LinearProbe, fit_linear
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
-from ..accuracy import check_labels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import LinearProbe, fit_linear, linear_probe
+from ..linear import linear_probe
 from ..part_scenes_variants import variant_of
 from .classes import TABLES
 from .picture import draw_fractions
@@ -206,7 +207,9 @@ class ShapeBias(Task):
         if self.dataset is None:
             source, side = variant_of(data.source, "validation", "cue-conflict", self.images), "train"
         else:
-            source = DataSource(validation_dataset=self.dataset, validation_split=self.split, max_images=self.images)
+            source = DataSource(
+                validation_dataset=self.dataset, validation_dataset_split=self.split, max_images=self.images
+            )
             side = "validation"
         sample = data.sample(source, side, _COLUMNS)
         (names, shape), (names_of_texture, texture) = (_labels(sample, column) for column in _COLUMNS)

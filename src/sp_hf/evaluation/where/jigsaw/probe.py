@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...probes.hold_out import hold_out
 from ...probes.ridge import PENALTIES
+from ...probes.standardise import spread
 
-MIN_IMAGES = 10
-_HELD_OUT = 0.2  # of the training images, to choose the penalty
-_ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
+PROBE = "the jigsaw's probe"  # in errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +59,10 @@ class CellProbe:
         Raises:
             ValueError: too few images to hold some out.
         """
-        n = len(features)
-        if n < MIN_IMAGES:
-            raise ValueError(f"{n} training images are too few for the jigsaw's probe; it needs {MIN_IMAGES} or more")
+        held_out = hold_out(len(features), seed, PROBE)
         centred = _centred(features)
-        scale = centred.flatten(0, 1).std(0)
-        scale = scale.masked_fill(scale <= _ROUNDING * features.abs().amax((0, 1)), torch.inf)  # they become 0
+        scale = spread(features, centred)
         x = centred / scale
-        held_out = torch.zeros(n, dtype=torch.bool)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-        held_out[order[: max(1, round(_HELD_OUT * n))]] = True
         path = discriminants(x[~held_out], cells[~held_out])
         best = int(torch.stack([_agreement(x[held_out] @ weights, cells[held_out]) for weights in path]).argmax())
         return cls(scale, discriminants(x, cells, PENALTIES[best : best + 1])[0], PENALTIES[best])

@@ -33,15 +33,16 @@ import torch
 from torch import Tensor
 
 from ....views.photometric import Photometric
+from ...accuracy import LabelError, check_labels
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
+from ...probes.hold_out import MIN_IMAGES
 from ...task import Picture, Task, TaskResult, option
-from ...what.accuracy import LabelError, check_labels
 from .features import keys_of, part_of, patch_grid
 from .permutations import kendall_tau
 from .pictures import SolvedPuzzle, draw_sheet, solved_puzzles
-from .probe import MIN_IMAGES
+from .probe import PROBE
 from .recognition import recognise
 from .solving import Solution, shuffled_images, solve_apart, solve_whole
 from .tiles import Puzzle
@@ -126,7 +127,7 @@ class Jigsaw(Task):
         n = len(part_of(data, data.train, self.images or None).rows)
         if n < MIN_IMAGES:
             raise ValueError(
-                f"{n} training images are too few for the jigsaw's probe; it needs {MIN_IMAGES} or more"
+                f"{n} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more"
                 " (--max_images, --jigsaw_images)"
             )
 

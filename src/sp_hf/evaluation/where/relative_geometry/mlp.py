@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from ....views.geometry import relation
 from ....views.pairs import ordered_pairs
-from .probe import hold_out, spread
+from ...probes.hold_out import hold_out
+from ...probes.standardise import Standardisation
+from .probe import PROBE
 
 _HIDDEN = 256
 _LEARNING_RATE = 5e-4
@@ -56,14 +58,13 @@ class RelationMLP:
     """A trained MLP.
 
     Args:
-        mean, scale: [D], of the training crops' features; the scale is infinite where one is constant.
+        standardise: of the training crops' features.
         target_scale: [T], standard deviation of the relations.
         network: g.
         epochs: after which it was kept.
     """
 
-    mean: Tensor
-    scale: Tensor
+    standardise: Standardisation
     target_scale: Tensor
     network: PairMLP
     epochs: int
@@ -80,23 +81,23 @@ class RelationMLP:
         Raises:
             ValueError: too few images to hold some out.
         """
-        held_out = hold_out(len(features), seed)
+        held_out = hold_out(len(features), seed, PROBE)
         features, boxes = features.float().cpu(), boxes.float().cpu()
         first, second = ordered_pairs(boxes.shape[1])
         targets = relation(boxes[:, first], boxes[:, second])  # [n, P, T], mean 0: both orders of every pair are there
         target_scale = targets.square().mean((0, 1)).sqrt().clamp(min=1e-6)
-        mean, scale = features.mean((0, 1)), spread(features)
-        x, y = (features - mean) / scale, targets / target_scale
+        standardise = Standardisation.of(features)
+        x, y = standardise(features), targets / target_scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = PairMLP(x.shape[-1])
             epochs = _train(network, x[~held_out], y[~held_out], x[held_out], y[held_out])
-        return cls(mean, scale, target_scale, network, epochs)
+        return cls(standardise, target_scale, network, epochs)
 
     @torch.no_grad()
     def predict_pairs(self, features: Tensor) -> Tensor:
         """Relations of all ordered pairs, in image units: features [n, V, D] to float32 [n, P, T]."""
-        x = (features.float().cpu() - self.mean) / self.scale
+        x = self.standardise(features.float().cpu())
         return torch.cat([self.network(part) for part in x.split(1024)]) * self.target_scale
 
 

@@ -16,38 +16,16 @@ import torch
 from torch import Tensor
 
 from ...features import Features
+from ...probes.hold_out import hold_out
 from ...probes.ridge import fit_ridge
+from ...probes.standardise import spread
 
-MIN_IMAGES = 10
-_HELD_OUT = 0.2  # of the training images
-_ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
+PROBE = "the where-probe"  # in errors
 
 
 def embedding(features: Features) -> Tensor:
     """Class token and mean patch token: [n, V, 2 D]."""
     return torch.cat([features.cls, features.mean_patch], dim=-1)
-
-
-def spread(features: Tensor) -> Tensor:
-    """Standard deviation of each feature over the crops, [n, V, D] to [D]; infinite where one is constant.
-
-    Constant but for rounding, that is: divided by it, such a feature is 0, not amplified rounding.
-    """
-    scale = features.flatten(0, 1).std(0)
-    return scale.masked_fill(scale <= _ROUNDING * features.abs().amax((0, 1)), torch.inf)
-
-
-def hold_out(n: int, seed: int) -> Tensor:
-    """bool [n]: the fifth of the training images, whole, on which probes choose; never those that are reported.
-
-    Raises:
-        ValueError: too few images to hold some out.
-    """
-    if n < MIN_IMAGES:
-        raise ValueError(f"{n} training images are too few for the where-probe; it needs {MIN_IMAGES} or more")
-    held_out = torch.zeros(n, dtype=torch.bool)
-    held_out[torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: max(1, round(_HELD_OUT * n))]] = True
-    return held_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +57,7 @@ class RelationProbe:
             ValueError: too few images to hold some out.
         """
         n, crops = features.shape[:2]
-        held_out = hold_out(n, seed)
+        held_out = hold_out(n, seed, PROBE)
         features = features.double()
         scale = spread(features)
         x = _centred(features / scale)

@@ -39,11 +39,12 @@ from ...controls.low_level_cues import SMALLEST
 from ...features import Features
 from ...measure import Measure
 from ...model import EvaluatedModel, Role
+from ...probes.hold_out import MIN_IMAGES
 from ...task import Picture, Task, TaskResult, TaskSkipped, option
 from .measures import binned_figures, relation_measures
 from .mlp import RelationMLP
 from .pictures import draw_bins, draw_predictions
-from .probe import MIN_IMAGES, RelationProbe, embedding
+from .probe import PROBE, RelationProbe, embedding
 from .protocol import CANVAS, RelativeGeometryProtocol
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def check_enough_images(data: EvaluationData, images: int | None) -> None:
     """Raise ValueError if there are too few training images for a probe that holds some of them out."""
     count = min(len(data.train.rows), images or len(data.train.rows))
     if count < MIN_IMAGES:
-        raise ValueError(f"{count} training images are too few for the where-probe; it needs {MIN_IMAGES} or more")
+        raise ValueError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
 
 
 def probe_relations(

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from ....views.pairs import ordered_pairs
-from ...controls.low_level_cues import CUES, LowLevelCues, cue_columns
+from ...controls.low_level_cues import CUES, SMALLEST, LowLevelCues, cue_columns
 from ...features import Features
 from ...measure import Measure
 from ...model import CUES as CUES_CONTROL
-from ...model import EvaluatedModel
+from ...model import EvaluatedModel, Preprocess
 from ...task import Picture, Task, TaskResult, option
 from ..relative_geometry.measures import relation_measures
 from ..relative_geometry.probe import RelationProbe, embedding
@@ -78,17 +78,17 @@ class ShortcutAudit(Task):
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         size = self.crop_size or model.size
         canvas = self.canvas_size or CANVAS * size
-        alone = data.memo(("shortcut audit", self, size), lambda: self._cues(model, data, size, canvas))
-        cues = self._crops(_cue_model(model, data), data, self.protocol, size, canvas)
+        alone = data.memo(("shortcut audit", self, size), lambda: self._cues(data, size, canvas))
+        cues = self._crops(_cue_model(data), data, self.protocol, size, canvas)
         features = self._crops(model, data, self.protocol, size, canvas)
         added = beyond_cues(cues, features, data.seed)
         return TaskResult(added | alone, {"crop_size": size, "canvas_size": canvas, "train_images": len(cues[0].boxes)})
 
-    def _cues(self, model: EvaluatedModel, data: EvaluationData, size: int, canvas: int) -> dict[str, Measure]:
+    def _cues(self, data: EvaluationData, size: int, canvas: int) -> dict[str, Measure]:
         measures: dict[str, Measure] = {}
         for setting in _SETTINGS:
             protocol = self.protocol if setting == "protocol" else self.protocol.without_countermeasures()
-            found = audit(*self._crops(_cue_model(model, data), data, protocol, size, canvas), seed=data.seed)
+            found = audit(*self._crops(_cue_model(data), data, protocol, size, canvas), seed=data.seed)
             suffix = "" if setting == "protocol" else "_without_countermeasures"
             measures |= {f"{name}{suffix}": measure for name, measure in found.items()}
         return measures
@@ -113,11 +113,11 @@ class ShortcutAudit(Task):
         return [Picture(path, caption)]
 
 
-def _cue_model(model: EvaluatedModel, data: EvaluationData) -> EvaluatedModel:
+def _cue_model(data: EvaluationData) -> EvaluatedModel:
     """The cues, dressed as an encoder: one a run, so that all models share what it makes of their crops."""
+    preprocess = Preprocess.squash(SMALLEST)  # crops do not go through it
     return data.memo(
-        ("low-level cues",),
-        lambda: EvaluatedModel(CUES_CONTROL, LowLevelCues().eval(), model.preprocess, role="cues"),
+        ("low-level cues",), lambda: EvaluatedModel(CUES_CONTROL, LowLevelCues().eval(), preprocess, role="cues")
     )
 
 

@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay, as BEiT and MAE are fine-tuned.
+"""Layer-wise learning-rate decay, as BEiT and MAE are fine-tuned and DINOv2 is pretrained.
 
     learning rate of layer l  =  base * decay ^ (L + 1 - l)
 
@@ -41,8 +41,20 @@ def layer_ids(names: Iterable[str]) -> dict[str, int]:
     return ids
 
 
+def layer_factors(names: Iterable[str], decay: float) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied by.
+
+    Args:
+        names: of all parameters, in the order in which the network has them.
+        decay: in (0, 1]; 1 is none.
+    """
+    ids = layer_ids(names)
+    last = max(ids.values())
+    return {name: decay ** (last - layer) for name, layer in ids.items()}
+
+
 def parameter_groups(model: nn.Module, learning_rate: float, layer_decay: float, weight_decay: float) -> list[dict]:
-    """Groups for an optimizer: one a layer, with and without weight decay.
+    """Groups for a classifier's optimizer: one a layer, with and without weight decay.
 
     Args:
         model: a classifier; its frozen parameters are left out.
@@ -53,8 +65,8 @@ def parameter_groups(model: nn.Module, learning_rate: float, layer_decay: float,
     Returns:
         Dictionaries with ``params``, ``lr``, ``weight_decay``, ``layer`` and ``names``.
     """
-    ids = layer_ids(name for name, _ in model.named_parameters())
-    last = max(ids.values())
+    names = [name for name, _ in model.named_parameters()]
+    ids, factors = layer_ids(names), layer_factors(names, layer_decay)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -66,7 +78,7 @@ def parameter_groups(model: nn.Module, learning_rate: float, layer_decay: float,
                 "params": [],
                 "names": [],
                 "layer": ids[name],
-                "lr": learning_rate * layer_decay ** (last - ids[name]),
+                "lr": learning_rate * factors[name],
                 "weight_decay": weight_decay if decayed else 0.0,
             },
         )

@@ -21,19 +21,20 @@
       ...
     folder: caltech101             # under --output_dir, instead of one of the file's name: shares another sweep's runs
 
-An objective in ``runs`` is a name, or a mapping that is merged into the recipe's entry of that name, so that
-``{name: spatial_prediction, views: {count: 8}}`` changes the number of views and nothing else.
+A run changes its recipe as a recipe changes the one that it ``extends`` (:func:`sp_hf.run.recipe.extended`): an
+objective is a name, or a mapping that is merged into the recipe's entry of that name, so that ``{name:
+spatial_prediction, views: {count: 8}}`` changes the number of views and nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..run.recipe import RecipeError, read_recipe
+from ..run.recipe import RecipeError, extended, read_recipe
 
 FROM_RUN = "run:"
 _NEEDED = {"seeds", "runs", "evaluate", "evaluations", "measures"}
@@ -127,39 +128,10 @@ def _planned(path: Path, name: str, changes: Any) -> PlannedRun:
     for reserved in ("seed", "output_dir", "resume_from_checkpoint"):
         if reserved in changes:
             raise RecipeError(f"{path}: run {name!r} sets {reserved}, which the sweep decides")
-    chosen = changes.pop("objectives", None)
-    options = {**base, **changes}
-    if chosen is not None:
-        options["objectives"] = _objectives(path, name, chosen, base.get("objectives", []))
-    return PlannedRun(name, options)
-
-
-def _objectives(path: Path, name: str, chosen: Sequence[Any], recipe: Sequence[Any]) -> list[dict[str, Any]]:
-    """Entries in full: the recipe's, with what the run changes."""
-    described = {entry["name"]: entry for entry in map(_entry, recipe)}
-    made = []
-    for item in map(_entry, chosen):
-        if "name" not in item:
-            raise RecipeError(f"{path}: run {name!r}: an objective needs a name: {item}")
-        made.append(merged(described.get(item["name"], {}), item))
-    return made
-
-
-def _entry(item: Any) -> dict[str, Any]:
-    return dict(item) if isinstance(item, dict) else {"name": str(item)}
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``; mappings within are merged too, ``null`` takes an option away."""
-    made = dict(base)
-    for key, value in changes.items():
-        if value is None:
-            made.pop(key, None)
-        elif isinstance(value, dict) and isinstance(made.get(key), dict):
-            made[key] = merged(made[key], value)
-        else:
-            made[key] = value
-    return made
+    try:
+        return PlannedRun(name, extended(base, changes))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: run {name!r}: {error}") from error
 
 
 def _check_distinct(path: Path, runs: Mapping[str, PlannedRun]) -> None:

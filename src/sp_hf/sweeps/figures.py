@@ -17,7 +17,7 @@ class Figures:
     """Everything measured in a sweep.
 
     Args:
-        found: what :func:`~sp_hf.sweep.collect.collect` returns.
+        found: what :func:`~sp_hf.sweeps.collect.collect` returns.
     """
 
     def __init__(self, found: Mapping[str, Any]) -> None:

@@ -16,9 +16,10 @@ from types import FrameType
 import torch
 from tqdm.auto import tqdm
 
-from .jobs import Job, is_trained, write_recipe_of
+from ..run.folder import RunFolder
+from .jobs import Job
 
-PROGRAM = (sys.executable, "-m", "sp_hf.cli")
+PROGRAM = (sys.executable, "-m", "sp_hf.cli", "job")
 _POLL = 0.5  # seconds
 _LAST_WORDS = 15  # lines of a failed process's log that are shown
 
@@ -32,10 +33,10 @@ class _Running:
 
     def __init__(self, job: Job, slot: int, slots: int, program: Sequence[str]) -> None:
         self.job, self.slot, self.started = job, slot, time.perf_counter()
-        write_recipe_of(job)
+        job.write()
         with open(f"{job.folder}.log", "a") as log:
             self.process = subprocess.Popen(
-                [*program, *job.command()],
+                [*program, str(job.file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -72,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], slots: int, program: Sequence[str] = PROGRAM) 
     Args:
         jobs: in the order in which they are preferred.
         slots: how many processes at a time; they share the cores, and take the GPUs in turn.
-        program: what is started with each job's arguments.
+        program: what is started with each job's file.
 
     Raises:
         SweepError: some failed. What needs them was left out, everything else was run.
@@ -113,7 +114,7 @@ def run_jobs(jobs: Sequence[Job], slots: int, program: Sequence[str] = PROGRAM) 
 
 
 def _ready(waiting: Sequence[Job]) -> list[Job]:
-    return [job for job in waiting if all(is_trained(folder) for folder in job.needs)]
+    return [job for job in waiting if all(RunFolder(folder).finished for folder in job.needs)]
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -24,8 +24,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..run.folder import RunFolder
 from ..run.record import RunRecord
-from .jobs import Layout, is_trained, plan_jobs
+from .jobs import Layout, plan_jobs
 from .plan import Plan
 
 SCHEMA_VERSION = 1
@@ -36,7 +37,7 @@ def collect(plan: Plan, layout: Layout, options: dict[str, Any]) -> dict[str, An
     """Everything that is done so far; see the module's docstring.
 
     Args:
-        plan, layout, options: as for :func:`~sp_hf.sweep.jobs.plan_jobs`.
+        plan, layout, options: as for :func:`~sp_hf.sweeps.jobs.plan_jobs`.
     """
     done = [job for job in plan_jobs(plan, layout, options) if not job.is_training and job.done]
     return {
@@ -56,7 +57,7 @@ def _run(name: str, plan: Plan, layout: Layout) -> dict[str, Any]:
     found: dict[str, Any] = {"options": {}, "seeds": {}}
     for seed in plan.seeds:
         folder = layout.run(name, seed)
-        if not is_trained(folder):
+        if not RunFolder(folder).finished:
             continue
         record = RunRecord.read(folder)
         options = {k: v for k, v in record.recipe.items() if k not in ("seed", "output_dir")}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..measure import Measure
+from .measure import Measure
 
 _SHOWN = 5
 

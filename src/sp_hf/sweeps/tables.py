@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ..markdown import table
 from .figures import Figures
 from .plan import Plan
 from .spread import Difference
 
 OWN = "spatial_prediction/r2_position"  # of the figures that runs log
 OWN_TITLE = "SP's own R2 of position, last training batches"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown; the first row is the head."""
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return [head, "|---" * len(rows[0]) + "|", *body]
 
 
 def figures_table(plan: Plan, figures: Figures) -> list[str]:

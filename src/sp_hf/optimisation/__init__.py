@@ -1,0 +1,1 @@
+"""How weights move: learning rates for any batch, parameter groups, stochastic depth, clipping."""

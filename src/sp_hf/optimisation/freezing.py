@@ -1,0 +1,58 @@
+"""Parts of an encoder that a run leaves as they are."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .layer_decay import layer_ids
+
+if TYPE_CHECKING:
+    from ..encoders.encoder import Encoder
+
+PATCH_EMBEDDING, EMBEDDINGS = "patch_embedding", "embeddings"
+
+
+def parse_freeze(text: str) -> int | None:
+    """How deep a ``--freeze`` reaches.
+
+    Args:
+        text: ``patch_embedding``, ``embeddings`` or ``layers:N``.
+
+    Returns:
+        The last frozen layer (the embeddings are layer 0), or ``None`` for the patch embedding alone.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text == PATCH_EMBEDDING:
+        return None
+    if text == EMBEDDINGS:
+        return 0
+    layers = re.fullmatch(r"layers:([1-9]\d*)", text)
+    if layers is None:
+        raise ValueError(f"--freeze {text!r} is unknown: {PATCH_EMBEDDING}, {EMBEDDINGS} or layers:N with N from 1.")
+    return int(layers[1])
+
+
+def freeze(encoder: Encoder, text: str) -> None:
+    """Take the gradient from a part of the encoder.
+
+    Args:
+        encoder: the student.
+        text: see :func:`parse_freeze`.
+
+    Raises:
+        ValueError: an unknown part, or more layers than there are.
+    """
+    last = parse_freeze(text)
+    if last is None:
+        encoder.patch_projection().requires_grad_(False)
+        return
+    ids = layer_ids(name for name, _ in encoder.model.named_parameters())
+    layers = max(ids.values()) - 1
+    if last > layers:
+        raise ValueError(f"--freeze {text}: {type(encoder.model).__name__} has {layers} layers.")
+    for name, parameter in encoder.model.named_parameters():
+        if ids[name] <= last:
+            parameter.requires_grad_(False)

@@ -1,0 +1,43 @@
+"""What a run ran on: versions and hardware."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
+
+
+def write_environment(path: Path, processes: int = 1) -> None:
+    """Versions and hardware; nothing of the user's environment variables."""
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    record = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": cuda or [processor_name()],
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU as its maker calls it where Linux tells, else its architecture."""
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
