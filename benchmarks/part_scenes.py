@@ -62,9 +62,8 @@ def speed(difficulty: str) -> None:
     """Images a second of CPU time, by size; encoding apart; and a map-style dataset from nothing."""
     for size in (64, 96, 128, 224):
         render_scene(0, 0, size, difficulty=difficulty)
-        print(
-            f"render {size:4d} px          {_best(lambda i, s=size: render_scene(0, i, s, difficulty=difficulty), 300):7.0f} images/s"
-        )
+        pace = _best(lambda i, s=size: render_scene(0, i, s, difficulty=difficulty), 300)
+        print(f"render {size:4d} px          {pace:7.0f} images/s")
     scenes = [render_scene(0, index, SIZE, difficulty=difficulty) for index in range(300)]
     print(f"encode   96 px          {_best(lambda i: scene_row(scenes[i % 300]), 300):7.0f} images/s (PNG, PNG, TIFF)")
     rows = _best(lambda i: FEATURES.encode_example(scene_row(render_scene(1, i, SIZE, difficulty=difficulty))), 300)

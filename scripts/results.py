@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
+from sp_hf.flags import FlagParser
 from sp_hf.sweeps.answer import answer, lead
 from sp_hf.sweeps.figures import Figures
 from sp_hf.sweeps.plan import Plan, read_plan
@@ -24,14 +25,17 @@ from sp_hf.whole_file import write_whole
 ROOT = Path(__file__).parents[1]
 SWEEPS, NUMBERS, PAGE = ROOT / "recipes" / "sweeps", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
 # of the sections; others follow
-ORDER = ("caltech101", "caltech101_transfer", "part_scenes", "equal_time", "moco_v3", "continued", "ablations")
+ORDER = (
+    "caltech101", "caltech101_transfer", "caltech101_on_tiny_imagenet", "tiny_imagenet", "tiny_imagenet_on_caltech101",
+    "part_scenes", "continued", "sp_ablations",
+)  # fmt: skip
 
 PAIRED = ("caltech101", "part_scenes")  # the sweeps of the one picture that says it best, and its figures
 SHOWN = ("relative-geometry/r2_position", "jigsaw/tile_accuracy_3x3_apart", "knn/accuracy", "linear/accuracy")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--take", type=Path, metavar="RUNS", help="the --output_dir of sp-hf sweep")
     args = parser.parse_args(argv)
     plans = {path.stem: read_plan(path) for path in sorted(SWEEPS.glob("*.yaml"))}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sp_hf.errors import UsageError
 from sp_hf.objectives import OBJECTIVES, build_objective
 from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run, read_recipe, resolve_run
 from sp_hf.sweeps.plan import read_plan
@@ -76,11 +77,11 @@ def test_a_wrong_objective_is_refused(chosen: list, message: str) -> None:
 
 
 def test_a_wrong_flag_is_refused(recipe: Path) -> None:
-    with pytest.raises(RecipeError, match="did you mean '--learning_rate'"):
+    with pytest.raises(UsageError, match="did you mean '--learning_rate'"):
         parse_run(["--recipe", str(recipe), "--learning_rat", "1"])
     with pytest.raises(RecipeError, match="must stay False"):
         parse_run(["--recipe", str(recipe), "--remove_unused_columns", "True"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="--max_steps.*'many'"):
         parse_run(["--recipe", str(recipe), "--max_steps", "many"])
 
 
@@ -212,3 +213,12 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
         assert objective.view_specs()
     assert path.read_text().startswith("#"), "the header says the command, the cost and the result"
     assert yaml.safe_load(path.read_text())
+
+
+def test_a_key_stands_once_but_what_is_merged_in_may_be_overridden(tmp_path: Path) -> None:
+    shared = "lr_scheduler_kwargs: &base {min_lr: 0.1, num_cycles: 1}\n"
+    found = read_recipe(write(tmp_path, a=shared + "fsdp_config: {<<: *base, min_lr: 0.2, <<: *base}\n"))
+    assert found["fsdp_config"] == {"min_lr": 0.2, "num_cycles": 1}
+    for text in ("seed: 1\n'seed': 2\n", "fsdp_config: {a: 1, a: 2}\n", "fsdp_config: [{<<: {a: 3}, a: 1, a: 2}]\n"):
+        with pytest.raises(RecipeError, match="'(seed|a)' stands there a second time, in line [12]$"):
+            read_recipe(write(tmp_path, b=text))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..access_tokens import holds_token
+from ..errors import InputError
 from ..evaluation.model import open_model
 from ..markdown import table
 from ..run.record import RunRecord
@@ -145,17 +146,13 @@ def _summary(record: RunRecord, architecture: str) -> str:
         else "continued from another checkpoint"
     )
     labels = "with labels" if record.uses_labels else "without labels"
-    names = " + ".join(name.replace("_", " ") for name in record.objectives)
-    where = (
-        " It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
-        " it had to tell where the second lies relative to the first, and how much larger it is."
-        if "spatial_prediction" in record.objectives
-        else ""
-    )
-    return (
+    names = " + ".join(record.titles.values())
+    taught = [method.teaches for method in record.methods.values() if method.teaches]
+    made = (
         f"A vision encoder ({architecture}), {start} {labels} by {names} on {_dataset_link(record)}, with"
-        f" [sp-hf](https://pypi.org/project/sp-hf/).{where}"
+        " [sp-hf](https://pypi.org/project/sp-hf/)."
     )
+    return " ".join([made, *taught])
 
 
 def _dataset_link(record: RunRecord) -> str:
@@ -168,7 +165,7 @@ def _training(record: RunRecord) -> str:
     done, environment = record.summary_line, record.environment
     hours = done.get("train_runtime", 0) / 3600
     facts = {
-        "objectives": ", ".join(f"{n} (weight {o.get('weight', 1.0):g})" for n, o in record.objectives.items()),
+        "objectives": ", ".join(f"{n} ({_origin(o)})" for n, o in record.objectives.items()),
         "data": f"{_dataset_link(record)}, {'its labels used' if record.uses_labels else 'no labels used'}",
         "budget": f"{record.steps} steps, {done.get('epoch', 0):.4g} epochs" if done else f"{record.steps} steps",
         "hardware": ", ".join(sorted(set(environment.get("devices", [])))) or "not recorded",
@@ -199,6 +196,11 @@ def _training(record: RunRecord) -> str:
             "</details>",
         ]
     )
+
+
+def _origin(entry: Mapping[str, Any]) -> str:
+    package = f", of the package {entry['package']}" if "package" in entry else ""
+    return f"weight {entry.get('weight', 1.0):g}{package}"
 
 
 def _limitations(record: RunRecord, license: str | None, measured: bool) -> str:
@@ -237,6 +239,6 @@ def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
 
 def _check_no_secret(text: str) -> None:
     if holds_token(text):
-        raise ValueError(
+        raise InputError(
             "the card would hold something that looks like a Hub token (hf_...); remove it from the recipe"
         )

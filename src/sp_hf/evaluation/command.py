@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 from ..data.datasets import EMBEDDED
+from ..errors import PluginError
 from ..flags import FlagParser
 from .cache import default_cache_dir
 from .evaluate import default_num_workers
@@ -42,13 +43,15 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     how.add_argument("--device", help="default: cuda where there is one")
     how.add_argument("--cache_dir", help=f"of features; default: {default_cache_dir()}")
     how.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
-    for task in TASKS.values():
+    for task in TASKS.available().values():
         group = made.add_argument_group(task.name, (task.__doc__ or "").split("\n")[0])
         hints = typing.get_type_hints(task)
         for flag, field in options_of(task).items():
             kind, several = _argument_type(hints[field.name])
             more: dict[str, Any] = {"nargs": "+"} if several else {}
             shown = field.default if field.default is not None else ""
+            if f"--{flag}" in made._option_string_actions:
+                raise PluginError(f"task {task.name!r} has an option whose flag --{flag} is taken; rename the option.")
             text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
             group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
     return made

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..encoders.encoder import Encoder, Encoding
     from ..views.sampler import Views
@@ -174,7 +176,10 @@ class Objective(nn.Module):
         needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
             ``num_labels`` that is ``None`` is then read from the dataset.
         proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
+        title: what model cards call it; "" is its name, with spaces.
         citation: BibTeX of the paper, for model cards.
+        teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
+        own_metric: of what it logs, the number that says how far its own task got, and what tables call that.
 
     Example:
         >>> import sp_hf
@@ -192,7 +197,10 @@ class Objective(nn.Module):
     needs_content_mask: bool = False
     needs_labels: ClassVar[bool] = False
     proposes: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    teaches: ClassVar[str] = ""
+    own_metric: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""
@@ -226,10 +234,10 @@ class Objective(nn.Module):
         wanted = self.requests(batch)
         wanted = wanted if isinstance(wanted, Requests) else Requests(wanted)
         if taken := sorted(wanted.views.keys() & batch.views.keys()):
-            raise ValueError(f"{type(self).__name__} made views called {taken}, as those it asked for; rename them.")
+            raise InputError(f"{type(self).__name__} made views called {taken}, as those it asked for; rename them.")
         views = {**batch.views, **wanted.views}
         if unknown := sorted({request.view for request in wanted.encodes.values()} - views.keys()):
-            raise ValueError(f"{type(self).__name__} wants {unknown} encoded, but its views are {sorted(views)}.")
+            raise InputError(f"{type(self).__name__} wants {unknown} encoded, but its views are {sorted(views)}.")
         return batch._replace(views=views, state=wanted.state), wanted.encodes
 
     # What follows has a default that does nothing.

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers.trainer_utils import HubStrategy
 
+from ..errors import InputError
 from ..optimisation.arguments import OptimisationArguments
+from .limits import check_options
 
 RENAMED = {"validation_split": "validation_dataset_split"}
 """Today's names of options, by old ones; both may be given."""
@@ -156,13 +158,10 @@ class PretrainingArguments(OptimisationArguments):
     stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
 
     def __post_init__(self) -> None:
+        check_options(vars(self))
         super().__post_init__()
-        if self.remove_unused_columns:
-            raise ValueError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
-        if self.ddp_broadcast_buffers:
-            raise ValueError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
-            raise ValueError(
+            raise InputError(
                 f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )

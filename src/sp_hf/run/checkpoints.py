@@ -6,18 +6,15 @@ folder named ``checkpoint-N`` is always whole, whenever the process was killed.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
 
 from torch import nn
 
+from ..boundary import NO_ROOM
+from ..errors import DiskFullError, NotFoundError
 from .folder import STAGING_PREFIX, RunFolder
-
-
-class DiskFullError(OSError):
-    """The run folder's disk has no room for a checkpoint."""
 
 
 def last_checkpoint(run: str | Path) -> Path | None:
@@ -36,12 +33,12 @@ def resolve_checkpoint(resume: str | None, run: str | Path) -> Path | None:
     if resume in ("last", "True", "true"):
         last = last_checkpoint(run)
         if last is None:
-            raise FileNotFoundError(f"nothing to resume: {run} holds no whole checkpoint-N folder.")
+            raise NotFoundError(f"nothing to resume: {run} holds no whole checkpoint-N folder.")
         return last
     path = Path(resume)
     if not (path / "trainer_state.json").is_file():
         there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{path} is no checkpoint (it has no trainer_state.json)."
             + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
         )
@@ -85,7 +82,6 @@ def check_disk(run: str | Path, model: nn.Module) -> None:
     needed, free = 2 * checkpoint_bytes(model), shutil.disk_usage(run).free
     if free < needed:
         raise DiskFullError(
-            errno.ENOSPC,
             f"{run} has {free / 1e6:.0f} MB free but two checkpoints of this model take {needed / 1e6:.0f} MB;"
             " free some space or choose another --output_dir.",
         )
@@ -95,7 +91,7 @@ def as_disk_full(error: Exception, run: str | Path) -> DiskFullError | None:
     """``error`` as a :class:`DiskFullError` if a full disk (or a quota) is what it was."""
     code = getattr(error, "errno", None)
     text = str(error)
-    full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "File too large" in text
+    full = code in NO_ROOM or "No space left" in text or "File too large" in text
     if not full and "PytorchStreamWriter" in text:  # torch.save says only that a write failed
         full = True
     if not full:
@@ -103,7 +99,6 @@ def as_disk_full(error: Exception, run: str | Path) -> DiskFullError | None:
     kept = last_checkpoint(run)
     rest = f"the last whole checkpoint is {kept}" if kept else "there is no whole checkpoint yet"
     return DiskFullError(
-        errno.ENOSPC,
         f"could not write a checkpoint into {run}: no room ({text}). Nothing half-written was kept; {rest}."
         " Free some space and go on with --resume_from_checkpoint last.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,13 +13,19 @@ import torch
 PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
 
 
-def write_environment(path: Path, processes: int = 1) -> None:
-    """Versions and hardware; nothing of the user's environment variables."""
+def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = ()) -> None:
+    """Versions and hardware; nothing of the user's environment variables.
+
+    Args:
+        path: file to write.
+        processes: of the run.
+        packages: others whose code the run uses.
+    """
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     record = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in (*PACKAGES, *packages)},
         "devices": cuda or [processor_name()],
         "processes": processes,
         "threads": torch.get_num_threads(),

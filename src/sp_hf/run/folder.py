@@ -16,6 +16,7 @@ Names that begin with ``.incomplete-`` are still being written, or what a killed
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -24,6 +25,20 @@ from pathlib import Path
 PRETRAINING = "pretraining"
 STAGING_PREFIX = ".incomplete-"
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """The folder is there within; where that fails before anything is written, it is as it was."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody has written into it
+                folder.rmdir()
+        raise
 
 
 @dataclasses.dataclass(frozen=True)

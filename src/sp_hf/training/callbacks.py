@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import DivergedError
 from ..model.teacher import cosine_schedule
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class CollapseWatch(TrainerCallback):
     ) -> None:
         logs = logs or {}
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise FloatingPointError(
+            raise DivergedError(
                 f"the loss is {logs['loss']} at step {state.global_step}: lower --learning_rate (now"
                 f" {args.learning_rate:g}), lengthen --warmup_steps, or train without --fp16. Checkpoints are kept."
                 " See docs/troubleshooting.md#loss-is-nan."

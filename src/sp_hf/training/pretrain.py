@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..boundary import reading_checkpoint, refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.given_images import GivenImages
@@ -19,18 +20,19 @@ from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.given import describe_given
 from ..encoders.loading import loaded_commit, resolve_encoder
+from ..errors import FolderTakenError, InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, parse_entry, to_entry, wants_token_control
+from ..objectives import box_columns, packages_of, parse_entry, to_entry, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
 from ..run.environment import write_environment
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, new_folder
 from ..run.recipe import write_recipe
 from . import callbacks
 from .diagnosis import Diagnosis
@@ -38,6 +40,7 @@ from .hub_push import HubPush
 from .image_count import with_num_images
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
+from .preflight import check_run
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
@@ -93,16 +96,17 @@ def run_pretraining(
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    check_run(args)
     run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
     if checkpoint is None and last_checkpoint(output) is not None:
-        raise FileExistsError(
+        raise FolderTakenError(
             f"{output} already holds a run ({last_checkpoint(output).name}). Go on with it by"
             " --resume_from_checkpoint last, or choose another --output_dir."
         )
     if data_args.streaming and args.max_steps <= 0:
-        raise ValueError("--streaming needs --max_steps: a stream does not know its length.")
+        raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
     images = load_images(
         data_args.dataset,
@@ -115,7 +119,7 @@ def run_pretraining(
         extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
     )
     if images.streaming and args.max_steps <= 0:
-        raise ValueError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
+        raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
     model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     set_seed(args.seed)
     model = build_model(model_args)
@@ -123,14 +127,14 @@ def run_pretraining(
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     if checkpoint is not None:
         _check_same_run(checkpoint, model)
-    output.mkdir(parents=True, exist_ok=True)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    trainer = build_trainer(model, images, canvas_size, data_args, args)
+    with new_folder(output):
+        trainer = build_trainer(model, images, canvas_size, data_args, args)
+        check_disk(output, model)
     if args.process_index == 0:
         remove_leftovers(output)
-        check_disk(output, model)
         write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(run.environment, args.world_size)
+        write_environment(run.environment, args.world_size, packages_of(model.config.objectives))
         draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
         logger.info("%s on %s", model.encoder.describe(), images.description)
         logger.info(args.describe_learning_rate())
@@ -236,13 +240,14 @@ def build_trainer(
     else:
         batch = args.train_batch_size * args.world_size
         if images.num_images < batch:
-            raise ValueError(
+            raise InputError(
                 f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
                 " lower --per_device_train_batch_size."
             )
         canvases = CanvasDataset(images, canvas_size, box_columns=model.box_columns)
         data = {"train_dataset": canvases, "data_collator": CanvasCollator()}
-    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+    with refusals_of("transformers' Trainer"):
+        trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
@@ -270,7 +275,8 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     """A checkpoint is only resumed by the very model that wrote it."""
-    written, wanted = SPConfig.from_pretrained(checkpoint), model.config
+    with reading_checkpoint(str(checkpoint)):
+        written, wanted = SPConfig.from_pretrained(checkpoint), model.config
     pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
     before = {e["name"]: to_entry(e["name"], parse_entry(e)[1]) for e in written.objectives}  # with newer options
     now = {entry["name"]: entry for entry in wanted.objectives}
@@ -282,7 +288,7 @@ def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
     for what, old, new in pairs:
         for name in old.keys() | new.keys():
             if old.get(name) != new.get(name):
-                raise ValueError(
+                raise InputError(
                     f"{checkpoint} was written with {name} = {old.get(name)} ({what}), and this run asks for"
                     f" {new.get(name)}. Resume with the options in the run's recipe.yaml, or choose a new --output_dir."
                 )

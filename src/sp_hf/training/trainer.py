@@ -21,6 +21,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
+from ..errors import InputError
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..optimisation.clipping import clip_each_gradient
@@ -60,7 +61,7 @@ class PretrainingTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, **kwargs)
         if self.args.n_gpu > 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.args.n_gpu} GPUs are visible to one process; start one process a GPU with"
                 " `accelerate launch scripts/pretrain.py ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
             )
@@ -79,7 +80,7 @@ class PretrainingTrainer(Trainer):
         self._micro_step = 0  # forwards since the last optimizer step
         self.decayed_groups: list[int] = []  # numbers of the optimizer's groups with weight decay
         if self.args.grad_clipping == "per_parameter" and not self._grads_are_whole():
-            raise ValueError(
+            raise InputError(
                 "--grad_clipping per_parameter needs each weight's own gradient, which DeepSpeed and FSDP of version 1"
                 " do not hand out: use --grad_clipping global, or fsdp_version 2."
             )
@@ -259,7 +260,7 @@ class PretrainingTrainer(Trainer):
         """
         path = checkpoint / self._state_name()
         if not path.is_file():
-            raise ValueError(
+            raise InputError(
                 f"{checkpoint} holds no {path.name}: it was written by another number of processes than"
                 f" {self.args.world_size}. Resume with that number."
             )
