@@ -39,7 +39,7 @@ def half(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--optim", "sgd"), ["optim: adamw_torch_fused before, sgd now"]),
         (
             ("--layer_decay", "0.5", "--learning_rate", "1"),
-            ["layer_decay: 1.0 before, 0.5 now", "learning_rate: 0.0005"],
+            ["layer_decay: 1.0 before, 0.5 now", "learning_rate: 0.0"],
         ),
         (("--objectives", "dino=2", "spatial_prediction"), ["objectives.dino.weight: 1.0 before, 2.0 now"]),
         (("--objectives", "dino"), ['in this order: ["dino", "spatial_prediction"] before, ["dino"] now']),
@@ -76,6 +76,9 @@ def test_an_allowed_change_is_said_and_the_first_half_stays_on_record(
     assert [recipe["learning_rate"] for recipe in recipes] == [0.0005, 0.001]
     assert (run / "recipe.until-step-4.yaml").read_bytes() == (half / "recipe.yaml").read_bytes()
     assert not list(run.glob("environment.until*")) and not list(run.glob("views.until*"))  # they are the same
+    rates = [line["learning_rate"] for line in history(run)[:6]]
+    was = [line["learning_rate"] for line in history(whole / "run")[:6]]
+    assert rates[:4] == was[:4] and rates[4] == pytest.approx(was[4] * 2, rel=0.01)
     assert history(run)[:4] == history(whole / "run")[:4] and len(history(run)) == 7
     contracts = [json.loads((run / f"checkpoint-{n}" / "contract.json").read_text()) for n in (2, 4, 6)]
     assert [contract["learning_rate"] for contract in contracts] == [0.0005, 0.0005, 0.001]

@@ -102,7 +102,9 @@ FACTS: dict[str, ModelFacts] = {
     # Becomes a ViTModel in Encoder: same parameters, and no random masking to switch off.
     "vit_mae": ModelFacts("ViTMAEModel"),
     # The second prefix token is the distillation token.
-    "deit": ModelFacts("DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT),
+    "deit": ModelFacts(
+        "DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT
+    ),
     "dinov2": ModelFacts("Dinov2Model", resizes_on_request=False, **_MASKABLE),
     "dinov2_with_registers": ModelFacts("Dinov2WithRegistersModel", resizes_on_request=False, **_MASKABLE),
     # Rotary positions fit any size; in training mode the stock model jitters their scale (config.pos_embed_rescale).

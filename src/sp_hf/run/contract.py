@@ -69,7 +69,7 @@ def read_contract(checkpoint: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], where: Path, allow: bool) -> None:
+def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], where: Path, allow: bool) -> list[str]:
     """Refuse to go on with a run as another one.
 
     Args:
@@ -78,12 +78,15 @@ def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], w
         where: the first half was recorded, for the message.
         allow: warn instead (``--allow_changes``).
 
+    Returns:
+        In what they differ, see :func:`differences`.
+
     Raises:
         ValueError: they differ; lists in what.
     """
     if recorded is None:
         logger.warning("%s does not say which options it was written with: they are not checked.", where)
-        return
+        return []
     found = differences(recorded, now)
     if found and not allow:
         raise ValueError(
@@ -92,6 +95,7 @@ def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], w
         )
     for change in found:
         logger.warning("changed from here on (--allow_changes): %s", change)
+    return found
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

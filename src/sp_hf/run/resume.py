@@ -150,23 +150,28 @@ def adopt_recorded(start: Start, model_args: ModelArguments, args: PretrainingAr
         args.dataloader_num_workers = readers
 
 
-def done_before(start: Start, run: RunFolder, contract: dict[str, Any], allow_changes: bool) -> int | None:
-    """At which step all is done, its results whole; ``None``: something is left to do.
+def what_is_left(
+    start: Start, run: RunFolder, contract: dict[str, Any], allow_changes: bool
+) -> tuple[int | None, list[str]]:
+    """What a run that begins there still has to do, and in what it differs from what it was.
+
+    Returns:
+        At which step all is done, its results whole, or ``None``: something is left; and the differences.
 
     Raises:
         ValueError: the run is not the one that is to be resumed; or, without checkpoints, it cannot be.
     """
     finished = read_finished(run)
     if start.checkpoint is not None:
-        check_contract(read_contract(start.checkpoint), contract, start.checkpoint, allow_changes)
+        changes = check_contract(read_contract(start.checkpoint), contract, start.checkpoint, allow_changes)
         whole = finished is not None and finished["whole"] and finished["step"] == start.step
-        return start.step if whole and start.step >= contract["steps"] else None
+        return (start.step if whole and start.step >= contract["steps"] else None), changes
     if not run.finished:
-        return None
+        return None, []
     if finished is not None:
         check_contract(finished["contract"], contract, run.path, allow_changes)
         if finished["whole"] and finished["step"] >= contract["steps"]:
-            return finished["step"]
+            return finished["step"], []
     raise ValueError(
         f"{run.path} holds an encoder of a run that kept no checkpoint to go on from: choose another --output_dir."
     )

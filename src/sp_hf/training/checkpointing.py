@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition
@@ -21,6 +22,7 @@ from ..run.contract import write_contract
 from ..run.finished import write_finished
 from ..run.folder import RunFolder
 from ..run.manifest import write_manifest
+from .changed_optimizer import load_optimizer, load_schedule
 from .health import Health, gives_numbers, not_finite
 from .health_watch import HealthWatch
 from .monitoring import RunningMeans
@@ -36,11 +38,13 @@ class CheckpointingTrainer(Trainer):
     Attributes:
         pretraining: the model, unwrapped.
         contract: see :mod:`sp_hf.run.contract`; recorded in every checkpoint.
+        changes: in what it differs from the contract of the checkpoint that is resumed.
         ledger, means: unreadable images; the half-full log interval.
     """
 
     pretraining: SPForPreTraining
     contract: dict[str, Any]
+    changes: list[str]
     ledger: SkippedLedger
     means: RunningMeans
     _position: StreamPosition | None
@@ -199,7 +203,24 @@ class CheckpointingTrainer(Trainer):
         if model is not None:  # FSDP and DeepSpeed load into their own wrappers
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        self.pretraining.load_checkpoint(resume_from_checkpoint)
+        try:
+            self.pretraining.load_checkpoint(resume_from_checkpoint)
+        except RuntimeError as error:  # of load_state_dict: names every weight
+            said = " ".join(str(error).split())
+            raise ValueError(f"{resume_from_checkpoint} does not fit this model: {said}") from error
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """transformers' own; of a run whose options were changed, moments and steps with the options of now."""
+        if checkpoint is None or not self.changes or self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        states = [torch.load(Path(checkpoint) / f, "cpu", weights_only=True) for f in (OPTIMIZER_NAME, SCHEDULER_NAME)]
+        load_optimizer(self.optimizer, states[0], same_kind=not self.has_changed("optim"))
+        load_schedule(self.lr_scheduler, states[1])
+
+    def has_changed(self, *options: str) -> bool:
+        """Whether one of them differs from the checkpoint that is resumed."""
+        return not {change.partition(":")[0] for change in self.changes}.isdisjoint(options)
 
     # The Hub --------------------------------------------------------------------------------------------------
 

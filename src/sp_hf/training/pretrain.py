@@ -30,7 +30,7 @@ from ..run.environment import write_environment
 from ..run.folder import RunFolder
 from ..run.former import write_record
 from ..run.recipe import write_recipe
-from ..run.resume import Start, adopt_recorded, done_before, find_start
+from ..run.resume import Start, adopt_recorded, find_start, what_is_left
 from . import callbacks
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
@@ -114,7 +114,9 @@ def run_pretraining(
     trainer = build_trainer(model, images, canvas_size, data_args, args)
     steps = trainer.total_steps()
     trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
-    done = in_first_process(args, lambda: done_before(start, RunFolder(output), trainer.contract, args.allow_changes))
+    done, trainer.changes = in_first_process(
+        args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
+    )
     if done is not None:
         return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
     options = resolved_options(model, model_args, data_args, args, canvas_size)

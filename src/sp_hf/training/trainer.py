@@ -7,6 +7,7 @@ objectives' hooks around the optimizer step; per-objective losses in the log. Ch
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -30,6 +31,10 @@ from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
 from .workers import OutlivesSigterm
 
+logger = logging.getLogger(__name__)
+
+STREAM_LAYOUT = ("dataset", "dataset_config", "dataset_split", "dataset_revision", "seed", "data_seed", "shuffle_block")
+"""Options that a position in a stream depends on."""
 SCALER_STEPS = 32  # in a row, in which fp16 may look for its loss scale
 
 
@@ -71,6 +76,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         self._position: StreamPosition | None = None
         self._resumed: dict[str, Any] = {}
         self.contract: dict[str, Any] = {}
+        self.changes: list[str] = []
         searches = 0 if self.accelerator.scaler is None else SCALER_STEPS
         self.health = Health(self.args.device, self.args.max_bad_steps + searches)
         self._losses: dict[str, Tensor] = {}
@@ -99,13 +105,20 @@ class PretrainingTrainer(CheckpointingTrainer):
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             world_size=self.args.world_size,
-            state=self._resumed.get("stream"),
+            state=self._stream_state(),
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
         loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
         self._position = StreamPosition(loader.dataset)
         return loader
+
+    def _stream_state(self) -> dict[str, Any] | None:
+        """Where the stream stood; ``None``: at the start of another one, or of one that is laid out otherwise."""
+        if not self.has_changed(*STREAM_LAYOUT):
+            return self._resumed.get("stream")
+        logger.warning("the stream starts anew: its rows are others, or in another order (--allow_changes).")
+        return None
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Canvases to views, on the device and outside of autocast."""
