@@ -35,6 +35,7 @@ def test_new_rates_on_old_moments() -> None:
     load_optimizer(optimizer, states[1], same_kind=True)
     load_schedule(schedule, states[2])
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1])  # 0.4 halved twice
+    assert schedule.get_last_lr() == [group["lr"] for group in optimizer.param_groups]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3]
     assert torch.equal(optimizer.state[model.weight]["exp_avg"], before[1].state[before[0].weight]["exp_avg"])
     advance(model, optimizer, schedule)

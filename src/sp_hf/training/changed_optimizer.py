@@ -40,5 +40,6 @@ def load_schedule(schedule: LRScheduler, saved: Mapping[str, Any]) -> None:
     schedule.base_lrs = rates
     if isinstance(schedule, LambdaLR):
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
-        for group, rate, factor in zip(schedule.optimizer.param_groups, rates, factors, strict=True):
-            group["lr"] = rate * factor
+        schedule._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+        for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate
