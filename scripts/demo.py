@@ -19,6 +19,7 @@ from typing import Any
 import sp_hf
 from sp_hf.cli import run
 from sp_hf.evaluation.model import RANDOM
+from sp_hf.flags import FlagParser
 from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import read_flags, read_recipe
 
@@ -33,9 +34,7 @@ METRICS = {  # title: task, metric
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")

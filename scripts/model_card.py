@@ -10,10 +10,11 @@ import sys
 
 from sp_hf.cards.model_card import write_card
 from sp_hf.cli import run
+from sp_hf.flags import FlagParser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a finished run")
     parser.add_argument("repo", help="owner/name that the card is for")
     parser.add_argument("folder", help="where to write README.md and figures/")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_hf.cli import run
+from sp_hf.flags import FlagParser
 from sp_hf.sweeps.answer import answer, lead
 from sp_hf.sweeps.figures import Figures
 from sp_hf.sweeps.plan import Plan, read_plan
@@ -31,7 +32,7 @@ SHOWN = ("relative-geometry/r2_position", "jigsaw/tile_accuracy_3x3_apart", "knn
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--take", type=Path, metavar="RUNS", help="the --output_dir of sp-hf sweep")
     args = parser.parse_args(argv)
     plans = {path.stem: read_plan(path) for path in sorted(SWEEPS.glob("*.yaml"))}

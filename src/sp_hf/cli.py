@@ -7,11 +7,12 @@ import os
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import InputError
+from .exit import report, take_traceback
 from .flags import FlagParser
 
 if TYPE_CHECKING:
@@ -49,20 +50,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
-    """Run a command; a mistake of the user's is one clear line, not a traceback."""
+    """Run a command: what went wrong is one sentence, and a traceback only of a defect, or with ``--traceback``."""
+    argv, with_traceback = take_traceback(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("sp_hf").setLevel(logging.INFO if _speaks() else logging.WARNING)
-    _quieten_libraries()
     try:
+        _quieten_libraries()
         return command(argv)
-    except (ValueError, OSError, TypeError, FloatingPointError, RuntimeError) as error:
-        if logging.getLogger("sp_hf").isEnabledFor(logging.DEBUG) or not _is_ours(error):
-            raise
-        print(f"sp-hf: error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("sp-hf: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        return report(error, with_traceback)
 
 
 def _speaks() -> bool:
@@ -78,12 +77,6 @@ def _quieten_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Was it raised on purpose, by a ``raise`` of this package? Anything else is a defect and keeps its traceback."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise")
 
 
 def pretrain_command(argv: list[str]) -> int:
@@ -136,7 +129,7 @@ def evaluate_command(argv: list[str]) -> int:
     output = options.get("output_dir")
     if repo is not None:
         if output is None:
-            raise ValueError("--push_results needs --output_dir: what is pushed is read from its results.json")
+            raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
         destination(repo, create_pr)  # refused now, not after hours of measuring
     print(evaluate(options.pop("models"), **options, command=shlex.join(["sp-hf", "evaluate", *argv])))
     if output is not None:

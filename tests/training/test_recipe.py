@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sp_hf.errors import UsageError
 from sp_hf.objectives import OBJECTIVES, build_objective
 from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run, read_recipe, resolve_run
 from sp_hf.sweeps.plan import read_plan
@@ -76,11 +77,11 @@ def test_a_wrong_objective_is_refused(chosen: list, message: str) -> None:
 
 
 def test_a_wrong_flag_is_refused(recipe: Path) -> None:
-    with pytest.raises(RecipeError, match="did you mean '--learning_rate'"):
+    with pytest.raises(UsageError, match="did you mean '--learning_rate'"):
         parse_run(["--recipe", str(recipe), "--learning_rat", "1"])
     with pytest.raises(RecipeError, match="must stay False"):
         parse_run(["--recipe", str(recipe), "--remove_unused_columns", "True"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="--max_steps.*'many'"):
         parse_run(["--recipe", str(recipe), "--max_steps", "many"])
 
 

@@ -20,6 +20,7 @@ from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..access_tokens import holds_token
+from ..errors import InputError
 from ..evaluation.model import open_model
 from ..markdown import table
 from ..run.record import RunRecord
@@ -237,6 +238,6 @@ def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
 
 def _check_no_secret(text: str) -> None:
     if holds_token(text):
-        raise ValueError(
+        raise InputError(
             "the card would hold something that looks like a Hub token (hf_...); remove it from the recipe"
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from ..errors import InputError
 from ..evaluation.model import open_model
 from ..evaluation.report import show, title_of
 from ..markdown import table
@@ -29,7 +30,7 @@ TASK_TYPES = {
 }
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """Results that are not about the model they are to be published with."""
 
 

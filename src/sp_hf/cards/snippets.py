@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..data.part_scenes.dataset import render_scene
 from ..encoders.encoder import Encoder
+from ..errors import RunError
 
 _TIMEOUT = 600
 
@@ -51,7 +52,7 @@ sp-hf evaluate {repo_id} --tasks relative-geometry --max_images 60 --dataset "pa
 _CLASSIFIERS = ("ViTModel", "DeiTModel", "Dinov2Model", "Dinov2WithRegistersModel", "BeitModel", "ConvNextModel")
 
 
-class SnippetError(RuntimeError):
+class SnippetError(RunError):
     """A snippet of a card does not run."""
 
 

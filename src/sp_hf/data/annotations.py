@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import DataError
 from .canvas import (
     _UPRIGHT,
     MAX_PIXELS,
@@ -31,7 +32,7 @@ _LOSSY = ("JPEG", "MPO")
 _MODES = ("1", "L", "P", "I", "F")  # and I;16 in its byte orders: one number a pixel
 
 
-class AnnotationError(ValueError):
+class AnnotationError(DataError):
     """An annotation of the wrong kind: colours, or a format that does not keep values."""
 
 

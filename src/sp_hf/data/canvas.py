@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import DataError, InputError
+
 MAX_PIXELS = 89_478_485
 """Images with more pixels than this are refused before they are decoded (0.25 GiB of RGB, Pillow's own bound)."""
 
@@ -51,7 +53,7 @@ _UPRIGHT = {
 }
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(DataError):
     """An image that cannot be used: missing, truncated, not an image, or a decompression bomb.
 
     Attributes:
@@ -123,7 +125,7 @@ def make_canvas(image: ImageLike, size: int, *, max_pixels: int = MAX_PIXELS) ->
         ValueError: ``size`` is not positive.
     """
     if size < 1:
-        raise ValueError(f"canvas size is {size}; it must be at least 1 px")
+        raise InputError(f"canvas size is {size}; it must be at least 1 px")
     loaded = _load(image, size, max_pixels)
     square = loaded.rgb.resize((size, size), Image.Resampling.BICUBIC, box=loaded.box, reducing_gap=2.0)
     width, height = loaded.size
@@ -238,7 +240,7 @@ def _to_8bit(values: np.ndarray) -> np.ndarray:
     """Grey of high bit depth -> uint8 (see the conventions above)."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):
-        raise ValueError("its pixels are not all finite numbers")
+        raise InputError("its pixels are not all finite numbers")
     whole = np.issubdtype(values.dtype, np.integer)
     if whole and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0

@@ -18,6 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from ..errors import InputError, InputTypeError
 from .canvas import MAX_PIXELS, UnreadableImage, make_canvas
 from .datasets import LoadedImages
 
@@ -56,10 +57,10 @@ def read_boxes(value: Any, column: str) -> np.ndarray:
     try:
         boxes = np.asarray(listed, dtype=np.float32).reshape(len(listed), 4)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"column {column!r} must hold lists of boxes (cx, cy, w, h), not {value!r}") from error
+        raise InputError(f"column {column!r} must hold lists of boxes (cx, cy, w, h), not {value!r}") from error
     if boxes.size and not (boxes.min() >= 0 and boxes.max() <= 1):
         wrong = boxes[np.abs(boxes - 0.5).max(1).argmax()].tolist()
-        raise ValueError(
+        raise InputError(
             f"column {column!r} has the box {wrong}; boxes are (cx, cy, w, h) as fractions of the image's width and"
             " height, from 0 to 1"
         )
@@ -87,7 +88,7 @@ class CanvasDataset(Dataset):
         box_columns: Sequence[str] = (),
     ) -> None:
         if images.streaming:
-            raise TypeError(f"{images.description} is a stream; use sp_hf.data.streaming.streaming_dataloader")
+            raise InputTypeError(f"{images.description} is a stream; use sp_hf.data.streaming.streaming_dataloader")
         self.images, self.canvas_size, self.max_pixels = images, canvas_size, max_pixels
         self.box_columns = tuple(box_columns)
 

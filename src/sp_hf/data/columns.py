@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datasets
 
+from ..errors import DataError
+
 _LABEL_NAMES = ("label", "labels", "cls")  # "cls" is WebDataset's
 
 
-class ColumnError(ValueError):
+class ColumnError(DataError):
     """A column that is not there, is not usable, or cannot be chosen; lists the columns there are."""
 
 

@@ -16,11 +16,13 @@ Nothing here runs code from a dataset: no loading scripts, no pickles.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,6 +30,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..boundary import explain_hub, reading_images
 from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
@@ -171,9 +174,11 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
             splits = _load_from_disk(source.arguments["path"], streaming)
         else:
             wanted = split if is_slice else None
-            splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
-    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        message = f"cannot load the {source.description}: {_in_short(error)}{source.if_missing}"
+            with _quiet_datasets():
+                splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
+    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, tarfile.TarError) as error:
+        said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
+        message = f"cannot load the {source.description}: {said or _in_short(error)}{source.if_missing}"
         raise DatasetLoadError(message) from error
     if is_slice:
         return splits, str(split)
@@ -181,6 +186,17 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
     if chosen not in splits:
         raise DatasetLoadError(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
     return splits[chosen], chosen
+
+
+@contextlib.contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Without datasets' own report of an error, which it raises as well."""
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
 
 
 def _in_short(error: BaseException) -> str:
@@ -210,7 +226,8 @@ def _with_columns(
 ) -> LoadedImages:
     """Choose the columns, and keep ``datasets`` from decoding images itself."""
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
-        rows = rows._resolve_features()
+        with reading_images(description):
+            rows = rows._resolve_features()
     features = rows.features
     image_column = find_image_column(features, image_column)
     label_column = find_label_column(features, label_column)

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import torch.utils.data
 
+from ..errors import InputTypeError
 from ..given import GIVEN
 from .image_rows import ImageRows
 from .sources import DatasetLoadError
@@ -59,14 +60,14 @@ class GivenImages:
             words = f"{kind} {named}{size}" if named else f"{kind}{size}"
             return cls({"": _plain(dataset)}, words)
         if isinstance(dataset, torch.utils.data.IterableDataset):
-            raise TypeError(
+            raise InputTypeError(
                 f"{kind} is a torch IterableDataset, whose rows cannot be resumed; wrap its generator in"
                 " datasets.IterableDataset.from_generator"
             )
         if isinstance(dataset, (str, bytes, Mapping)) or not all(
             hasattr(dataset, name) for name in ("__len__", "__getitem__")
         ):
-            raise TypeError(
+            raise InputTypeError(
                 f"a dataset is a string, a datasets.Dataset or IterableDataset, a map-style torch dataset or a list of"
                 f" images, not {kind}"
             )

@@ -15,6 +15,8 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from ..errors import InputTypeError
+
 _IMAGE, _LABEL = "image", "label"
 
 
@@ -100,7 +102,7 @@ def _type_of(value: Any, name: str, items: Any) -> Any:
         classes = getattr(items, "classes", None)
         return datasets.ClassLabel(names=list(classes)) if name == _LABEL and classes else datasets.Value("int64")
     if name == _IMAGE:
-        raise TypeError(
+        raise InputTypeError(
             f"a dataset's images must be PIL images, uint8 arrays [height, width, 3], encoded bytes or paths, not"
             f" {type(value).__name__}: leave out transforms such as ToTensor, the views are cut here"
         )

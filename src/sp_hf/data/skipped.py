@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, RunError
 from ..whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = 20
 
 
-class TooManySkippedImages(RuntimeError):
+class TooManySkippedImages(RunError):
     """More unreadable images than the run allows; lists them."""
 
 
@@ -32,7 +33,7 @@ class SkippedLedger:
 
     def __init__(self, path: str | os.PathLike | None = None, max_skipped: int | None = None) -> None:
         if max_skipped is not None and max_skipped < 0:
-            raise ValueError(f"max_skipped is {max_skipped}; it must be 0 or more (None for no limit)")
+            raise InputError(f"max_skipped is {max_skipped}; it must be 0 or more (None for no limit)")
         self.path = None if path is None else Path(path)
         self.max_skipped = max_skipped
         self._reports: dict[str, None] = {}  # an ordered set

@@ -14,6 +14,8 @@ from typing import Any
 
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
+from ..errors import DataError
+
 _BUILDERS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -35,7 +37,7 @@ _SPLIT_OF_FOLDER = {
 }
 
 
-class DatasetLoadError(ValueError):
+class DatasetLoadError(DataError):
     """A dataset, folder, split or option that is not there; names what was tried and what there is."""
 
 

@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import IterableDataset
 
+from ..boundary import reading_images
+from ..errors import InputError
+
 Row = Mapping[str, Any]
 
 _CHUNK = 16  # rows read from the stream at once: one at a time costs several times more
@@ -72,7 +75,7 @@ class BlockReader:
                 found = True
                 yield block
             if not found:
-                raise ValueError(
+                raise InputError(
                     f"the stream has no rows for reader {self._reader}: it has fewer rows than there are readers "
                     "(ranks x DataLoader workers); use fewer workers"
                 )
@@ -83,7 +86,7 @@ class BlockReader:
         self._stream.load_state_dict(stream)
         first, rows, announced = row, [], 0
         # Unlike __iter__, iter() does not share out rows among DataLoader's workers by itself.
-        for chunk in self._stream.iter(batch_size=min(_CHUNK, self._block_size)):
+        for chunk in self._chunks():
             columns = list(chunk)
             for values in zip(*chunk.values(), strict=True):
                 if row % self._turns == self._turn:
@@ -97,6 +100,16 @@ class BlockReader:
                 yield None
         if rows:
             yield self._block(epoch, first, stream, rows)
+
+    def _chunks(self) -> Iterator[dict[str, list[Any]]]:
+        chunks = iter(self._stream.iter(batch_size=min(_CHUNK, self._block_size)))
+        while True:
+            with reading_images("stream of images"):
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+            yield chunk
 
     def _block(self, epoch: int, first: int, stream: dict[str, Any] | None, rows: list[Row]) -> Block:
         order = np.random.default_rng([self._seed, epoch, self._reader, first]).permutation(len(rows))

@@ -38,6 +38,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..errors import InputError, InputTypeError
 from .canvas import MAX_PIXELS, UnreadableImage, image_name
 from .canvas_dataset import MAX_REPLACEMENTS, CanvasCollator, read_canvas
 from .datasets import LoadedImages
@@ -88,11 +89,13 @@ class StreamingCanvases(IterableDataset):
         box_columns: Sequence[str] = (),
     ) -> None:
         if not images.streaming:
-            raise TypeError(f"{images.description} is not a stream; load it with streaming=True, or use CanvasDataset")
+            raise InputTypeError(
+                f"{images.description} is not a stream; load it with streaming=True, or use CanvasDataset"
+            )
         _check_at_least(1, batch_size=batch_size, workers=workers, world_size=world_size, shuffle_block=shuffle_block)
         _check_at_least(0, seed=seed, rank=rank)
         if rank >= world_size:
-            raise ValueError(f"rank is {rank}; it must be below world_size={world_size}")
+            raise InputError(f"rank is {rank}; it must be below world_size={world_size}")
         self.images = images
         self.stream = split_into_shards(images.dataset, world_size * workers)
         self.batch_size, self.canvas_size, self.max_pixels = batch_size, canvas_size, max_pixels
@@ -119,7 +122,7 @@ class StreamingCanvases(IterableDataset):
         physical = 0 if info is None else info.id
         if info is not None:
             if info.num_workers != self.workers:
-                raise ValueError(
+                raise InputError(
                     f"DataLoader has {info.num_workers} workers; this stream is laid out for {self.workers}"
                 )
             _reset_filesystems_after_fork()
@@ -190,7 +193,7 @@ class StreamPosition:
         """
         due = self.batches % len(self.workers)
         if stream_state["worker"] != due or _place(stream_state) <= _place(self.workers[due]):
-            raise ValueError(
+            raise InputError(
                 f"batch {self.batches} is due from worker {due}, from behind {_place(self.workers[due])} (epoch, row, "
                 f"offset); got one of worker {stream_state['worker']}, {_place(stream_state)}. "
                 "Update the position with every batch, once, in order, and iterate the DataLoader only once"
@@ -262,7 +265,7 @@ def _reset_filesystems_after_fork() -> None:
 def _check_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+            raise InputError(f"{name} is {value}; it must be at least {least}")
 
 
 def _checked_state(state: Mapping[str, Any] | None, layout: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +276,7 @@ def _checked_state(state: Mapping[str, Any] | None, layout: Mapping[str, Any]) -
         f"{name} was {was.get(name)!r} and is {value!r}" for name, value in layout.items() if was.get(name) != value
     ]
     if changed:
-        raise ValueError(
+        raise InputError(
             f"the saved position cannot be resumed in this stream: {'; '.join(changed)}. Start it as it was "
             "(num_workers counts at least 1), or train on without the position"
         )

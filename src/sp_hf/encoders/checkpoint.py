@@ -19,6 +19,8 @@ import torch
 from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import logging as transformers_logging
 
+from ..boundary import reading_checkpoint
+from ..errors import CheckpointError, InputError
 from .configuration_sp_vit import SPViTConfig, convert_config
 from .facts import TASK_HEADS, TIMM, ModelFacts, describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
@@ -28,10 +30,6 @@ from .timm_wrapper import require_timm
 logger = logging.getLogger(__name__)
 
 Channels = tuple[float, ...]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not hold the encoder it names."""
 
 
 def load_verified(
@@ -54,7 +52,7 @@ def load_verified(
     config = read_config(name, revision)
     facts = facts_of(config)
     try:
-        with quiet_transformers():
+        with reading_checkpoint(name, revision), quiet_transformers():
             model, report = model_class_of(config).from_pretrained(
                 name,
                 config=config,
@@ -65,7 +63,7 @@ def load_verified(
                 key_mapping=facts.key_mapping(config) or None,
                 **facts.init_kwargs,
             )
-    except OSError as error:
+    except CheckpointError as error:
         if "safetensors" not in str(error) or "file named" not in str(error):
             raise
         raise CheckpointError(
@@ -86,10 +84,13 @@ def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     Raises:
         ValueError: it is a timm model, and timm is missing or cannot build it.
     """
-    fields, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    with reading_checkpoint(name, revision):
+        fields, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     if fields.get("model_type") == TIMM:  # transformers' reader of these imports timm
         require_timm(name)
-    return vision_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+    with reading_checkpoint(name, revision):
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    return vision_config(config)
 
 
 def weights_digest(folder: str | Path) -> str | None:
@@ -168,7 +169,7 @@ def with_token_control(model: PreTrainedModel) -> SPViTModel:
     if isinstance(model, SPViTModel):
         return model
     if model.config.model_type not in ("vit", "vit_mae"):
-        raise ValueError(
+        raise InputError(
             f"token control (masked tokens, moved positions) needs a ViT; {type(model).__name__} is none. "
             "Take ViT or ViT-MAE weights, or objectives that work on whole views"
         )

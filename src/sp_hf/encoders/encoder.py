@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..errors import InputError
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
 from .facts import content_mask_types, describe, facts_of, find, model_class_of, vision_config
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
         if model.config.model_type == "vit_mae":
             model = plain_vit(model)
         if not isinstance(model, model_class_of(model.config)):
-            raise ValueError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
+            raise InputError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
         self.facts, self.dimensions = describe(model)
         self.model = model
         self.image_mean = tuple(float(value) for value in image_mean)
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
         _ = self.patch_size  # raises where patches are not square
         channels = {self.dimensions.num_channels, len(self.image_mean), len(self.image_std)}
         if channels != {3}:
-            raise ValueError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
+            raise InputError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
         for name in self.facts.unreached:
             parameter = find(model, name)
             if parameter is not None:
@@ -160,7 +161,7 @@ class Encoder(nn.Module):
             ValueError: a model that takes no mask.
         """
         if not self.supports_content_mask:
-            raise ValueError(
+            raise InputError(
                 f"{self._name()} cannot put a mask token in place of patches; use one of"
                 f" {', '.join(content_mask_types())}"
             )
@@ -177,7 +178,7 @@ class Encoder(nn.Module):
             ValueError: no ``SPViTModel``, or a side below 1.
         """
         if not self.supports_token_control:
-            raise ValueError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
+            raise InputError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
         self.model.add_position_field(side)
 
     @property
@@ -196,7 +197,7 @@ class Encoder(nn.Module):
     def patch_size(self) -> int:
         height, width = self.dimensions.patch_size
         if height != width:
-            raise ValueError(f"patches of {height} x {width} pixels: only square patches are supported")
+            raise InputError(f"patches of {height} x {width} pixels: only square patches are supported")
         return height
 
     def patches_of(self, size: int) -> tuple[int, int]:
@@ -212,7 +213,7 @@ class Encoder(nn.Module):
         for size in (height, width):
             if size < patch or size % patch:
                 below = max(size // patch, 1) * patch
-                raise ValueError(
+                raise InputError(
                     f"a view of {size} pixels is not divisible into patches of {patch}; use {below} or {below + patch}"
                 )
         return height // patch, width // patch
@@ -247,7 +248,7 @@ class Encoder(nn.Module):
         try:
             self.model.set_attn_implementation(implementation)
         except (ValueError, ImportError) as error:
-            raise ValueError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
+            raise InputError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
 
     @property
     def layer_classes(self) -> set[str]:
@@ -303,13 +304,13 @@ class Encoder(nn.Module):
         }
         control = {name: value for name, value in control.items() if value is not None}
         if control and not self.supports_token_control:
-            raise ValueError(
+            raise InputError(
                 f"{type(self.model).__name__} cannot take {', '.join(control)}: "
                 "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
             )
         if masked is not None:
             if not self.supports_content_mask or find(self.model, self.facts.mask_token) is None:
-                raise ValueError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
+                raise InputError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
             control["bool_masked_pos"] = masked
         outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
         return self._read(outputs, grid)
@@ -330,11 +331,11 @@ class Encoder(nn.Module):
         if (height, width) == native:
             return {}
         if self.facts.fixed_size:
-            raise ValueError(
+            raise InputError(
                 f"a view of {height} x {width} pixels: {self._name()} takes {native[0]} x {native[1]} pixels alone"
             )
         if self.facts.square_positions and native[0] != native[1]:
-            raise ValueError(
+            raise InputError(
                 f"a view of {height} x {width} pixels: the positions of an encoder made for {native[0]} x {native[1]} "
                 "cannot be interpolated, only square ones can"
             )

@@ -15,6 +15,8 @@ import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import InputError
+
 
 def _no_renames(config: PreTrainedConfig) -> dict[str, str]:
     return {}
@@ -102,9 +104,7 @@ FACTS: dict[str, ModelFacts] = {
     # Becomes a ViTModel in Encoder: same parameters, and no random masking to switch off.
     "vit_mae": ModelFacts("ViTMAEModel"),
     # The second prefix token is the distillation token.
-    "deit": ModelFacts(
-        "DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT
-    ),
+    "deit": ModelFacts("DeiTModel", prefix_tokens=2, init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT),
     "dinov2": ModelFacts("Dinov2Model", resizes_on_request=False, **_MASKABLE),
     "dinov2_with_registers": ModelFacts("Dinov2WithRegistersModel", resizes_on_request=False, **_MASKABLE),
     # Rotary positions fit any size; in training mode the stock model jitters their scale (config.pos_embed_rescale).
@@ -247,7 +247,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
     """
     if config.model_type not in FACTS:
         supported = ", ".join(sorted([*FACTS, *TWO_TOWERS]))
-        raise ValueError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
+        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
     return FACTS[config.model_type]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..errors import InputTypeError
 from ..given import GIVEN
 from .checkpoint import image_statistics_of, with_token_control
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
@@ -31,7 +32,7 @@ def encoder_of(model: Any, *, token_control: bool = False) -> Encoder:
     elif isinstance(model, PreTrainedModel):
         inner, (mean, std) = model, _image_statistics(model)
     else:
-        raise TypeError(
+        raise InputTypeError(
             "an encoder is a preset, a Hub id, a folder, a headless vision model of transformers or a sp_hf.Encoder,"
             f" not {type(model).__module__}.{type(model).__name__}"
         )

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import InputError
 from .facts import TIMM, Dimensions, describe, find
 from .sincos_positions import sincos_positions
 
@@ -45,7 +46,7 @@ def check_initialisation(name: str) -> str:
         ValueError: there is none.
     """
     if name not in INITIALISATIONS:
-        raise ValueError(f"unknown initialisation {name!r}; known: {', '.join(INITIALISATIONS)}")
+        raise InputError(f"unknown initialisation {name!r}; known: {', '.join(INITIALISATIONS)}")
     return name
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..boundary import reading_checkpoint
+from ..errors import InputError, NotFoundError
 from ..given import GIVEN, was_given
 from .checkpoint import read_config
 from .configuration_sp_vit import SPViTConfig
@@ -67,23 +69,23 @@ def resolve_encoder(
         options = {"image_size": image_size, "revision": revision, "initialisation": initialisation}
         for option, value in options.items():
             if value is not None:
-                raise ValueError(f"{option}={value!r} means nothing for a {type(name).__name__}; leave it out")
+                raise InputError(f"{option}={value!r} means nothing for a {type(name).__name__}; leave it out")
         return encoder_of(name, token_control=token_control)
     name = os.fspath(name)
     if was_given(name):
-        raise ValueError(
+        raise InputError(
             f"the encoder was an object that Python code had ({name.removeprefix(GIVEN)}): name one with --encoder"
         )
     if name in PRESETS:
         return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
-        raise ValueError(f"image_size={image_size} is for presets; {name} brings its own")
+        raise InputError(f"image_size={image_size} is for presets; {name} brings its own")
     path = Path(name).expanduser()
     if path.suffix == ".json" or (path.is_dir() and not _has_weights(path)):
         logger.info("%s: a configuration without weights, the encoder starts fresh", name)
         return _fresh(_read_config(path), token_control, initialisation)
     if initialisation is not None:
-        raise ValueError(
+        raise InputError(
             f"initialisation={initialisation!r} is for fresh encoders; {name} brings its weights: leave it out"
         )
     if not path.is_dir():
@@ -99,14 +101,15 @@ def loaded_commit(name: str | os.PathLike | PreTrainedModel | Encoder, revision:
     """
     if not isinstance(name, (str, os.PathLike)) or name in PRESETS or Path(name).expanduser().exists():
         return revision
-    folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    with reading_checkpoint(str(name), revision):
+        folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
     return folder.name if folder.parent.name == "snapshots" else revision
 
 
 def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | None) -> Encoder:
     if token_control and config.model_type != SPViTConfig.model_type:
         if config.model_type not in ("vit", "vit_mae"):
-            raise ValueError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
+            raise InputError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
         config = SPViTConfig.from_vit(config)
     scheme = initialisation or getattr(config, RECORDED_AS, INITIALISATIONS[0])
     setattr(config, RECORDED_AS, check_initialisation(scheme))
@@ -122,15 +125,15 @@ def _read_config(path: Path) -> PreTrainedConfig:
     if not file.is_file():
         inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
-        raise FileNotFoundError(f"no configuration at {file}{hint}")
+        raise NotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))
 
 
 def _check_hub_id(name: str) -> None:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"no folder {name}")
+        raise NotFoundError(f"no folder {name}")
     if "/" not in name:
-        raise ValueError(
+        raise InputError(
             f"unknown encoder {name!r}: neither a folder, nor a Hub id (owner/name), nor a preset "
             f"(vit-<{'|'.join(SIZES)}>-<patch>, e.g. {', '.join(PRESETS[1:20:5])})"
         )

@@ -21,6 +21,7 @@ from transformers import AutoModel, ViTModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..errors import InputError
 from .configuration_sp_vit import SPViTConfig
 from .position_field import lay_over_image, sample_position_field
 
@@ -55,7 +56,7 @@ class SPViTModel(ViTModel):
             ValueError: a side below 1.
         """
         if side < 1:
-            raise ValueError(f"position_field is {side}; it must be at least 1 entry a side")
+            raise InputError(f"position_field is {side}; it must be at least 1 entry a side")
         self.config.position_field = side
         table = self._table().detach()  # [h, w, D]
         if table.is_meta:  # weights come later
@@ -139,7 +140,7 @@ class SPViTModel(ViTModel):
         if masked is None:
             return patches
         if self.embeddings.mask_token is None:
-            raise ValueError("bool_masked_pos, but the model was built without a mask token: use_mask_token=True")
+            raise InputError("bool_masked_pos, but the model was built without a mask token: use_mask_token=True")
         return torch.where(masked[..., None], self.embeddings.mask_token.to(patches.dtype), patches)
 
     def _with_class_token(self, patches: Tensor) -> Tensor:
@@ -176,11 +177,11 @@ class SPViTModel(ViTModel):
         kwargs: dict[str, object],
     ) -> None:
         if (dropped is None) != (position_token is None):
-            raise ValueError("dropped and position_token go together: one says which positions, the other what instead")
+            raise InputError("dropped and position_token go together: one says which positions, the other what instead")
         if flips is not None and boxes is None:
-            raise ValueError("position_flips without position_boxes: positions laid over the view are never mirrored")
+            raise InputError("position_flips without position_boxes: positions laid over the view are never mirrored")
         if given := sorted(name for name, value in kwargs.items() if value is not None):
-            raise ValueError(f"{', '.join(given)} cannot be combined with token control, nor with a position field")
+            raise InputError(f"{', '.join(given)} cannot be combined with token control, nor with a position field")
 
 
 def _gather(patches: Tensor, visible: Tensor | None) -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from transformers import ViTConfig
 
+from ..errors import InputError
+
 SIZES: dict[str, tuple[int, int, int]] = {  # (hidden size, layers, heads); the MLP is 4 times as wide
     "micro": (128, 6, 4),
     "tiny": (192, 12, 3),
@@ -32,7 +34,7 @@ def build_preset(name: str, image_size: int = 224, **overrides: object) -> ViTCo
         ValueError: unknown name, or an image size that the patch size does not divide.
     """
     if name not in PRESETS:
-        raise ValueError(
+        raise InputError(
             f"unknown preset {name!r}; presets are vit-<{'|'.join(SIZES)}>-<{'|'.join(map(str, PATCHES))}>"
         )
     _, size, patch = name.split("-")
@@ -48,7 +50,7 @@ def build_preset(name: str, image_size: int = 224, **overrides: object) -> ViTCo
     }
     fields.update(overrides)
     if fields["image_size"] % fields["patch_size"]:
-        raise ValueError(
+        raise InputError(
             f"image size {fields['image_size']} is not divisible by the patch size {fields['patch_size']} of {name}; "
             f"try {round(fields['image_size'] / fields['patch_size']) * fields['patch_size']}"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 
 def sincos_positions(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
     """Fixed two-dimensional sine-cosine positions, [rows * columns, width], row by row.
@@ -16,7 +18,7 @@ def sincos_positions(rows: int, columns: int, width: int, device: torch.device |
         ValueError: ``width`` is not divisible by 4.
     """
     if width % 4:
-        raise ValueError(f"sine-cosine positions need a width divisible by 4; got {width}.")
+        raise InputError(f"sine-cosine positions need a width divisible by 4; got {width}.")
     frequencies = 10000.0 ** (-torch.arange(width // 4, device=device) / (width // 4))
     row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     angles = [axis.flatten()[:, None] * frequencies for axis in (column, row)]  # 2 x [N, width / 4]

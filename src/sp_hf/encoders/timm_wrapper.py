@@ -28,6 +28,7 @@ from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import InputError
 from .facts import Dimensions, ModelFacts
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def require_timm(name: str) -> None:
     try:
         import timm  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"{name} is a timm model and timm cannot be imported ({error}): pip install timm, with a torchvision that "
             "fits the installed torch"
         ) from error
@@ -68,9 +69,9 @@ def sizeable(config: PreTrainedConfig) -> PreTrainedConfig:
     arguments = dict(config.model_args or {})
     forbidden = [name for name in FORBIDDEN_ARGS if name in arguments]
     if forbidden:
-        raise ValueError(f"model_args of {config.architecture} cannot have {', '.join(forbidden)} in an encoder")
+        raise InputError(f"model_args of {config.architecture} cannot have {', '.join(forbidden)} in an encoder")
     if not timm.is_model(config.architecture):
-        raise ValueError(
+        raise InputError(
             f"timm {timm.__version__} has no architecture {config.architecture!r}: pip install -U timm, "
             "or see timm.list_models()"
         )
@@ -115,7 +116,7 @@ def image_processor(config: PreTrainedConfig) -> CLIPImageProcessor:
     described = {**timm.get_pretrained_cfg(config.architecture).to_dict(), **written}
     mode, interpolation = described.get("crop_mode") or "center", described["interpolation"]
     if mode not in ("center", "squash") or interpolation not in RESAMPLE:
-        raise ValueError(
+        raise InputError(
             f"{config.architecture} wants images by crop mode {mode!r} and {interpolation!r} interpolation; "
             f"known are center and squash, {', '.join(RESAMPLE)}"
         )
@@ -184,13 +185,13 @@ def _layout(model: PreTrainedModel, dimensions: Dimensions) -> str | None:
     }
     layout = str(getattr(network, "output_fmt", "NCHW")) if len(features) == 4 else None
     if features != layouts[layout] or pooled != (1, hidden):
-        raise ValueError(
+        raise InputError(
             f"timm's {architecture} cannot be used as an encoder: of {height} x {width} pixels it makes features "
             f"{list(features)} and an embedding {list(pooled or ())}; needed are {rows} x {columns} patches of {patch} "
             f"pixels behind {prefix} prefix tokens, or as a feature map, and an embedding, all {hidden} wide"
         )
     if layout is None and not hasattr(network, "num_prefix_tokens"):
-        raise ValueError(
+        raise InputError(
             f"timm's {architecture} cannot be used as an encoder: {type(network).__name__} does not say in what order "
             "its tokens lie (no num_prefix_tokens); take a vision transformer or a conv net"
         )

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import DataError
 from .measure import Measure
 
 _SHOWN = 5
 
 
-class LabelError(ValueError):
+class LabelError(DataError):
     """Labels with which recognition cannot be measured."""
 
 

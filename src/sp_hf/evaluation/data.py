@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..encoders.encoder import Encoding
+from ..errors import InputError
 from ..views.spec import ViewSpec
 from .cache import FeatureCache
 from .features import Features, ImageSample, ProbeImages, choose_images, extract_features, read_images
@@ -68,6 +69,9 @@ class EvaluationData:
         progress: bool = False,
         keep_pixels: bool = False,
     ) -> None:
+        for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
         self.source, self.seed, self.progress = source, seed, progress
         self.cache = cache or FeatureCache(None)
         self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels
@@ -183,7 +187,7 @@ class EvaluationData:
                 rows.append(indices)
                 done += len(indices)
         if not done:
-            raise ValueError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
+            raise InputError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
         for report in skipped:
             logger.warning("skipped an unreadable image: %s", report)
         for name, array in arrays.items():
@@ -223,7 +227,7 @@ class EvaluationData:
         part = sample.select(chosen)
         batches = [(p, i) for p, i, _ in self._loader(part, model.preprocess) if len(i)]
         if not batches:
-            raise ValueError(f"{sample.images.description}: not one of {count} images can be read")
+            raise InputError(f"{sample.images.description}: not one of {count} images can be read")
         rows = torch.from_numpy(chosen)[torch.cat([indices for _, indices in batches])]
         labels = None if sample.labels is None else sample.labels[rows]
         return WholeImages(torch.cat([pixels for pixels, _ in batches]), labels, rows)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..boundary import check_folder, open_device
 from ..data.datasets import EMBEDDED
+from ..errors import InputError
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import EvaluatedModel, open_model
@@ -103,6 +105,10 @@ def evaluate(
         >>> accuracy.low <= accuracy.value <= accuracy.high, accuracy.n
         (True, 24)
     """
+    if output_dir is not None:
+        check_folder("--output_dir", output_dir)
+    if cache_dir is not None and not no_cache:
+        check_folder("--cache_dir", cache_dir)
     options = EvaluationOptions.of(
         tasks,
         seed=seed,
@@ -128,7 +134,7 @@ def evaluate(
         num_workers=default_num_workers() if num_workers is None else num_workers,
         progress=sys.stderr.isatty(),
     )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = open_device(device)
     everyone = with_controls(_open(models, options, device), seed, options.tasks)
     return measure(everyone, options, data, None if output_dir is None else Path(output_dir), command)
 
@@ -174,5 +180,5 @@ def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list
         named = dict.fromkeys(os.fspath(m) if isinstance(m, os.PathLike) else m for m in several)
         opened = [open_model(model, **how) for model in named]
     if not opened:
-        raise ValueError("there is no model to evaluate: name at least one")
+        raise InputError("there is no model to evaluate: name at least one")
     return opened

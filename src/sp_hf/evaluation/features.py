@@ -19,6 +19,7 @@ from ..data.canvas import MAX_PIXELS, UnreadableImage
 from ..data.canvas_dataset import read_canvas
 from ..data.datasets import LoadedImages
 from ..encoders.encoder import Encoding
+from ..errors import InputError
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from ..views.spec import ViewSpec
@@ -112,10 +113,10 @@ def choose_images(images: LoadedImages, max_images: int | None, seed: int) -> Im
         ValueError: ``max_images`` is not positive, or ``None`` for a stream.
     """
     if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images is {max_images}; it must be at least 1 (None for the whole split)")
+        raise InputError(f"max_images is {max_images}; it must be at least 1 (None for the whole split)")
     if images.streaming:
         if max_images is None:
-            raise ValueError(f"{images.description} is a stream: say how many of its rows to take with max_images")
+            raise InputError(f"{images.description} is a stream: say how many of its rows to take with max_images")
         rows: Sequence[Mapping[str, Any]] = list(images.dataset.take(max_images))
         labels = _labels(row[images.label_column] for row in rows) if images.label_column else None
         return ImageSample(rows, labels, images)
@@ -168,7 +169,7 @@ def read_images(
         aspects.append(decoded["aspect"])
         kept.append(index)
     if not kept:
-        raise ValueError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
+        raise InputError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
     return ProbeImages(
         canvases=torch.stack(canvases),
         aspects=torch.tensor(aspects, dtype=torch.float32),
@@ -251,7 +252,7 @@ def evaluating(encoder: FrozenEncoder) -> Iterator[None]:
 def _check_finite(features: Features, what: str) -> None:
     finite = features.cls.isfinite().all(-1) & features.mean_patch.isfinite().all(-1)  # [n, V]
     if not finite.all():
-        raise ValueError(
+        raise InputError(
             f"{int((~finite).sum())} of {finite.numel()} feature vectors ({what}) hold NaN or infinity; the encoder's"
             " weights have diverged, or its precision is too low"
         )

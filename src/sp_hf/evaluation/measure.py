@@ -17,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 RESAMPLES = 1000
 _CHUNK = 100  # resamples at a time
 
@@ -62,9 +64,9 @@ class Measure:
             values = getattr(self, name).detach().double().cpu()
             object.__setattr__(self, name, values[:, None] if values.dim() == 1 else values)
         if self.numerators.shape != self.denominators.shape:
-            raise ValueError(f"shapes differ: {tuple(self.numerators.shape)}, {tuple(self.denominators.shape)}")
+            raise InputError(f"shapes differ: {tuple(self.numerators.shape)}, {tuple(self.denominators.shape)}")
         if self.n == 0 or not (self.denominators.sum(0) > 0).any():
-            raise ValueError(f"nothing to divide by: {self.n} images, denominators {self.denominators.sum(0).tolist()}")
+            raise InputError(f"nothing to divide by: {self.n} images, denominators {self.denominators.sum(0).tolist()}")
 
     @classmethod
     def of(cls, values: Tensor, **options: Any) -> Measure:
@@ -116,7 +118,7 @@ def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RE
         ValueError: they are not about the same number of images.
     """
     if a.n != b.n:
-        raise ValueError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
+        raise InputError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
     return _estimate(a.value - b.value, a._resampled(seed, resamples) - b._resampled(seed, resamples))
 
 

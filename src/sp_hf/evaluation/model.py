@@ -27,6 +27,7 @@ from ..encoders.checkpoint import weights_digest
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
 from ..encoders.presets import PRESETS
+from ..errors import InputError
 from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels
 
@@ -56,7 +57,7 @@ class Preprocess:
             _set_size(self._processor, size)
         shape = self(Image.new("RGB", (80, 60))).shape
         if shape[1] != shape[2]:
-            raise ValueError(f"the image processor makes {shape[2]} x {shape[1]} px; name a square one with --size")
+            raise InputError(f"the image processor makes {shape[2]} x {shape[1]} px; name a square one with --size")
         self.size: int = shape[1]
 
     @classmethod
@@ -97,7 +98,7 @@ def _set_size(processor: Any, size: int) -> None:
         if crops:
             processor.crop_size = {"height": size, "width": size}
     else:
-        raise ValueError(f"cannot set the size of an image processor whose size is {sides}")
+        raise InputError(f"cannot set the size of an image processor whose size is {sides}")
 
 
 @dataclasses.dataclass(eq=False)
@@ -183,6 +184,8 @@ def open_model(
         ValueError, FileNotFoundError, TypeError: see :func:`~sp_hf.encoders.loading.resolve_encoder` and
             :class:`Preprocess`.
     """
+    if size is not None and size < 1:
+        raise InputError(f"size is {size} px; it must be at least 1")
     if not isinstance(model, (str, os.PathLike)):
         encoder = resolve_encoder(model)
         origin = getattr(encoder.model, "name_or_path", "") if isinstance(model, PreTrainedModel) else ""

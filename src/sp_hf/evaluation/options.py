@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..data.given_images import GivenImages
-from ..flags import renamed_option
+from ..errors import InputTypeError
+from ..flags import did_you_mean, renamed_option
 from .source import DataSource
 from .task import Task
 from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
@@ -95,6 +95,5 @@ def _check_known(options: Mapping[str, Any]) -> None:
     known = [*_DATA, *(flag for task in TASKS.values() for flag in options_of(task))]
     for name in options:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; those of a task are {'<task>_<option>'!r}"
-            raise TypeError(f"evaluate has no option {name!r}{hint}")
+            hint = did_you_mean(name, known) or f"; those of a task are {'<task>_<option>'!r}"
+            raise InputTypeError(f"evaluate has no option {name!r}{hint}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import shutil
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError, NotFoundError, PackageError, UnknownNameError
+from ..flags import did_you_mean
 from .measure import Estimate
 from .report import SCHEMA_VERSION, terminal_table, write_report
 from .suite import TaskReport
@@ -98,11 +99,11 @@ class Results:
         file = Path(folder)
         file = file / "results.json" if file.suffix != ".json" else file
         if not file.is_file():
-            raise FileNotFoundError(f"no results at {file}: name the output_dir of an evaluation")
+            raise NotFoundError(f"no results at {file}: name the output_dir of an evaluation")
         data = json.loads(file.read_text(encoding="utf-8"))
         if data.get("schema_version") != SCHEMA_VERSION:
             version = data.get("schema_version")
-            raise ValueError(f"{file} has schema_version {version!r}; this version reads {SCHEMA_VERSION}")
+            raise InputError(f"{file} has schema_version {version!r}; this version reads {SCHEMA_VERSION}")
         return cls(data, folder=file.parent)
 
     @property
@@ -141,7 +142,7 @@ class Results:
         found = [metric for metric in self if metric.task == task]
         skipped = self.data["tasks"][task]["skipped"]
         if model in skipped:
-            raise KeyError(f"{model!r} has no result of {task}: {skipped[model]}")
+            raise UnknownNameError(f"{model!r} has no result of {task}: {skipped[model]}")
         _check_is_one_of(model, [metric.model for metric in found], f"model with a result of {task}")
         found = [metric for metric in found if metric.model == model]
         _check_is_one_of(name, [metric.name for metric in found], f"metric of {task}")
@@ -155,7 +156,9 @@ class Results:
         """
         difference = self.metric(task, name, model).difference
         if difference is None:
-            raise KeyError(f"{model!r} has no difference of {task}/{name} from the reference {self.reference!r}")
+            raise UnknownNameError(
+                f"{model!r} has no difference of {task}/{name} from the reference {self.reference!r}"
+            )
         return difference
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -167,7 +170,7 @@ class Results:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("Results.to_pandas needs pandas: pip install pandas") from error
+            raise PackageError("Results.to_pandas needs pandas: pip install pandas") from error
         rows = []
         for metric in self:
             row = {field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)}
@@ -208,6 +211,4 @@ class Results:
 def _check_is_one_of(name: str, known: Iterable[str], what: str) -> None:
     known = list(dict.fromkeys(known))
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise KeyError(f"no {what} is called {name!r}{hint} There are: {', '.join(known)}")
+        raise UnknownNameError(f"no {what} is called {name!r}{did_you_mean(name, known)} There are: {', '.join(known)}")

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from ..errors import InputError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
@@ -49,7 +50,7 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[T
     names = [model.name for model in models]
     repeated = sorted({name for name in names if names.count(name) > 1} | ({PIXELS, RANDOM, CUES} & set(names)))
     if repeated:
-        raise ValueError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
+        raise InputError(f"models need names of their own; twice or taken: {', '.join(repeated)}")
     floors: dict[tuple[str, str], EvaluatedModel] = {}
     for model in models:
         if _architecture(model) not in floors:
@@ -112,7 +113,7 @@ def run_suite(
         else:
             ready.append(task)
     if not ready:
-        raise ValueError("none of the tasks can work with these images and models (see the reasons above)")
+        raise InputError("none of the tasks can work with these images and models (see the reasons above)")
     for task in ready:
         report = TaskReport(task)
         for model in _models_for(task, models):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..errors import InputError
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
@@ -48,7 +49,7 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
         wanted = list(TASKS)
     unknown = [name for name in wanted if name not in TASKS]
     if unknown:
-        raise ValueError(f"unknown task {', '.join(unknown)}; there are: {', '.join(TASKS)}, or all")
+        raise InputError(f"unknown task {', '.join(unknown)}; there are: {', '.join(TASKS)}, or all")
     given = {name: value for name, value in (options or {}).items() if value is not None}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     built = []

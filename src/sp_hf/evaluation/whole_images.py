@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.canvas import UnreadableImage, decode
 from ..encoders.encoder import Encoding
+from ..errors import InputError
 from .features import ImageSample
 from .model import EvaluatedModel, Preprocess
 
@@ -82,7 +83,7 @@ def check_finite(array: np.ndarray, what: str) -> None:
         block = array[start : start + 4096]
         bad += int((~np.isfinite(block.reshape(len(block), -1)).all(1)).sum())
     if bad:
-        raise ValueError(
+        raise InputError(
             f"{bad} of {len(array)} feature vectors ({what}) hold NaN or infinity; the encoder's weights have diverged,"
             " or its precision is too low"
         )

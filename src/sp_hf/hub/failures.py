@@ -26,6 +26,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session, parse_ratelimit_headers
 
+from ..errors import RunError
+
 logger = logging.getLogger(__name__)
 
 WAITS = (2.0, 6.0, 18.0, 54.0)  # seconds
@@ -37,7 +39,7 @@ _HTTPError = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever hug
 T = TypeVar("T")
 
 
-class PushError(RuntimeError):
+class PushError(RunError):
     """Nothing, or not everything, was pushed; says why and what to do."""
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError
+
 METRICS = ("jigsaw", "mean_corruption_error", "relative_geometry", "shape_bias")
 
 
@@ -21,5 +23,5 @@ def path(name: str) -> str:
         ValueError: there is no such metric.
     """
     if name not in METRICS:
-        raise ValueError(f"no metric is called {name!r}; there are {', '.join(METRICS)}")
+        raise InputError(f"no metric is called {name!r}; there are {', '.join(METRICS)}")
     return str(Path(__file__).parent / name)

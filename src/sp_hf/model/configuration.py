@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from ..errors import InputError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _OF_ONE_MACHINE = ("_name_or_path", "transformers_version")  # of where it was made, not of what it is
@@ -59,6 +61,6 @@ class SPConfig(PretrainedConfig):
             ValueError: there is none, or it does not say its ``model_type``.
         """
         if not self.encoder_config or "model_type" not in self.encoder_config:
-            raise ValueError("SPConfig has no encoder_config with a model_type; pass the encoder's configuration.")
+            raise InputError("SPConfig has no encoder_config with a model_type; pass the encoder's configuration.")
         fields = dict(self.encoder_config)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)

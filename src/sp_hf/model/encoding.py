@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..encoders.encoder import Encoder, Encoding
+from ..errors import InputError
 from ..objectives.base import Encode, TokenMask
 from ..views.sampler import Views
 
@@ -65,7 +66,7 @@ def _run(request: Encode, sets: list[Views], towers: Mapping[str, Encoder | None
     """Encode view sets of one size as ``request`` says."""
     tower = towers[request.tower]
     if tower is None:
-        raise ValueError("an objective asks for the teacher but gives no teacher_momentum().")
+        raise InputError("an objective asks for the teacher but gives no teacher_momentum().")
     pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
     options: dict[str, Tensor] = {}
     if request.positions == "crop":

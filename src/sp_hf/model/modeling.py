@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..boundary import reading_checkpoint
 from ..encoders.encoder import Encoder
 from ..encoders.facts import content_mask_types
+from ..errors import InputError
 from ..objectives import build_objective, to_entry
 from ..objectives.base import Batch, Objective, Progress
 from ..views.layout import parents_first
@@ -78,14 +80,14 @@ class SPForPreTraining(PreTrainedModel):
     def __init__(self, config: SPConfig, encoder: Encoder | None = None) -> None:
         super().__init__(config)
         if not config.objectives:
-            raise ValueError("SPConfig.objectives is empty: name at least one, e.g. [{'name': 'dino'}].")
+            raise InputError("SPConfig.objectives is empty: name at least one, e.g. [{'name': 'dino'}].")
         if encoder is None:
             encoder = Encoder.from_config(config.build_encoder_config(), config.image_mean, config.image_std)
         self.encoder = encoder
         self.objectives = nn.ModuleDict()
         for entry in config.objectives:
             if entry.get("name") in self.objectives:
-                raise ValueError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
+                raise InputError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
             objective = build_objective(entry, self.encoder)
             self._check_encoder(entry["name"], objective)
             self.objectives[entry["name"]] = objective
@@ -119,14 +121,14 @@ class SPForPreTraining(PreTrainedModel):
         """Raise ``ValueError`` unless the encoder can do what the objective asks of it."""
         kind = self.encoder.config.model_type
         if objective.needs_content_mask and not self.encoder.supports_content_mask:
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} puts a mask token in place of patches, which {kind!r} has no argument for; use one"
                 f" of {', '.join(content_mask_types())}."
             )
         crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
         if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
             does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
                 " which is then built as SPViTModel."
             )
@@ -155,7 +157,7 @@ class SPForPreTraining(PreTrainedModel):
                     self._names[name][local] = f"{name}/{local}"
         for name, local, target in references:
             if target not in self.view_specs:
-                raise ValueError(
+                raise InputError(
                     f"objective {name!r} shares the views {target!r} as its {local!r}, but there are only"
                     f" {sorted(self.view_specs)}."
                 )
@@ -186,7 +188,7 @@ class SPForPreTraining(PreTrainedModel):
             start, end = self.config.teacher_momentum
             return float(start), float(end)
         if len({tuple(m) for m in asked.values()}) > 1:
-            raise ValueError(
+            raise InputError(
                 f"the objectives share one EMA teacher but ask for different momenta {asked};"
                 " set teacher_momentum: [start, end] to choose."
             )
@@ -231,7 +233,8 @@ class SPForPreTraining(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As transformers', and what takes no gradient (teachers, frozen layers) stays so."""
-        loaded = super().from_pretrained(*args, **kwargs)
+        with reading_checkpoint(str(args[0] if args else kwargs.get("pretrained_model_name_or_path"))):
+            loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in model._frozen)

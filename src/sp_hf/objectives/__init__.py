@@ -12,9 +12,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_at_least
+from .validation import check_positive
 from .what.dino import DINO
 from .what.ibot import IBOT
 from .what.mae import MAE
@@ -51,22 +52,22 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
     """
     options = dict(entry)
     if "name" not in options:
-        raise ValueError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
+        raise InputError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
     name = options.pop("name")
     if name not in OBJECTIVES:
-        raise ValueError(f"unknown objective {name!r}{_hint(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}.")
+        raise InputError(f"unknown objective {name!r}{_hint(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}.")
     kind = OBJECTIVES[name]
     known = [field.name for field in dataclasses.fields(kind.config_class)]
     for option in options:
         if option not in known:
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} has no option {option!r}{_hint(option, known)}; its options: {', '.join(known)}."
             )
     try:
         config = kind.config_class(**options)
-        check_at_least("weight", config.weight, 0)
+        check_positive("weight", config.weight)
     except ValueError as error:
-        raise ValueError(f"objective {name!r}: {error}") from error
+        raise InputError(f"objective {name!r}: {error}") from error
     return kind, config
 
 

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..encoders.encoder import Encoder, Encoding
     from ..views.sampler import Views
@@ -226,10 +228,10 @@ class Objective(nn.Module):
         wanted = self.requests(batch)
         wanted = wanted if isinstance(wanted, Requests) else Requests(wanted)
         if taken := sorted(wanted.views.keys() & batch.views.keys()):
-            raise ValueError(f"{type(self).__name__} made views called {taken}, as those it asked for; rename them.")
+            raise InputError(f"{type(self).__name__} made views called {taken}, as those it asked for; rename them.")
         views = {**batch.views, **wanted.views}
         if unknown := sorted({request.view for request in wanted.encodes.values()} - views.keys()):
-            raise ValueError(f"{type(self).__name__} wants {unknown} encoded, but its views are {sorted(views)}.")
+            raise InputError(f"{type(self).__name__} wants {unknown} encoded, but its views are {sorted(views)}.")
         return batch._replace(views=views, state=wanted.state), wanted.encodes
 
     # What follows has a default that does nothing.

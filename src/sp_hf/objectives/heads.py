@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.initialisation import xavier_
+from ..errors import InputError
 from .gather import all_reduce_sum, world_size
 
 
@@ -44,7 +45,7 @@ class SyncBatchNorm(nn.Module):
             ValueError: fewer than two items in a run of one process.
         """
         if len(x) < 2 and world_size() == 1:
-            raise ValueError(f"batch norm over {len(x)} image(s) is undefined; use a batch of at least 2 images.")
+            raise InputError(f"batch norm over {len(x)} image(s) is undefined; use a batch of at least 2 images.")
         with torch.autocast(x.device.type, enabled=False):
             wide = x if x.dtype == torch.float64 else x.float()
             count = all_reduce_sum(wide.new_full((1,), len(wide)))

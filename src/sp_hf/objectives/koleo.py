@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import InputError
 from .precision import in_float32
 
 _EPS = 1e-8
@@ -31,7 +32,7 @@ def koleo_loss(embeddings: Tensor) -> Tensor:
         ValueError: fewer than two images.
     """
     if len(embeddings) < 2:
-        raise ValueError(f"KoLeo of {len(embeddings)} image(s) is undefined, as none has a neighbour; use 2 or more.")
+        raise InputError(f"KoLeo of {len(embeddings)} image(s) is undefined, as none has a neighbour; use 2 or more.")
     x = F.normalize(embeddings, dim=-1)
     with torch.no_grad():
         nearest = (x @ x.T).fill_diagonal_(-torch.inf).argmax(dim=1)  # [B]

@@ -16,9 +16,7 @@ _CANDIDATES = 40  # blocks tried; a mask of half the patches is full after about
 _FAILURES = 10  # in a row, after which a mask stays as it is
 
 
-def block_masks(
-    keys: Tensor, stream: str, grid: tuple[int, int], ratios: Tensor, least_aspect: float = 0.3
-) -> Tensor:
+def block_masks(keys: Tensor, stream: str, grid: tuple[int, int], ratios: Tensor, least_aspect: float = 0.3) -> Tensor:
     """Masks of rectangular blocks (Bao et al. 2021, "BEiT", arXiv:2106.08254, algorithm 1, as iBOT draws them).
 
     Blocks are added until the ratio is reached: each of an area uniform between (side / 3)^2 and what is lacking, log

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
+
+from ..errors import InputError
 
 
 def check_choice(option: str, value: Any, choices: Collection[Any]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
-        raise ValueError(f"{option} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+        raise InputError(f"{option} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
 
 
 def check_at_least(option: str, value: float, least: float) -> None:
     """Raise ``ValueError`` unless ``value >= least``."""
     _check_number(option, value)
     if not value >= least:
-        raise ValueError(f"{option} is {value}; it must be at least {least}.")
+        raise InputError(f"{option} is {value}; it must be at least {least}.")
 
 
 def check_positive(option: str, value: float) -> None:
     """Raise ``ValueError`` unless ``value > 0``."""
     _check_number(option, value)
     if not value > 0:
-        raise ValueError(f"{option} is {value}; it must be greater than 0.")
+        raise InputError(f"{option} is {value}; it must be greater than 0.")
 
 
 def check_fraction(option: str, value: float, *, closed: bool = True) -> None:
     """Raise ``ValueError`` unless ``0 <= value <= 1``, or ``0 < value < 1`` where not ``closed``."""
     _check_number(option, value)
     if not (0 <= value <= 1 if closed else 0 < value < 1):
-        raise ValueError(f"{option} is {value}; it must be {'from 0 to 1' if closed else 'above 0 and below 1'}.")
+        raise InputError(f"{option} is {value}; it must be {'from 0 to 1' if closed else 'above 0 and below 1'}.")
 
 
 def check_decoder(width: int, depth: int, heads: int) -> None:
@@ -39,13 +42,13 @@ def check_decoder(width: int, depth: int, heads: int) -> None:
     check_at_least("decoder_heads", heads, 1)
     check_at_least("decoder_width", width, 4)
     if width % heads or width % 4:
-        raise ValueError(f"decoder_width is {width}; it must be divisible by 4 and by decoder_heads, {heads}.")
+        raise InputError(f"decoder_width is {width}; it must be divisible by 4 and by decoder_heads, {heads}.")
 
 
 def pair(option: str, value: Any) -> tuple[float, float]:
     """``value`` as a (start, end) tuple of two numbers; JSON gives lists."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{option} is {value!r}; give two numbers, [start, end].")
+        raise InputError(f"{option} is {value!r}; give two numbers, [start, end].")
     for number in value:
         _check_number(option, number)
     return float(value[0]), float(value[1])
@@ -53,4 +56,6 @@ def pair(option: str, value: Any) -> tuple[float, float]:
 
 def _check_number(option: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{option} is {value!r}; it must be a number.")
+        raise InputError(f"{option} is {value!r}; it must be a number.")
+    if not math.isfinite(value):
+        raise InputError(f"{option} is {value}; it must be finite.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..errors import RecipeError
 from .freezing import parse_freeze
 from .learning_rate import describe_learning_rate, scaled_learning_rate
 
@@ -21,7 +22,7 @@ class OptimisationArguments(TrainingArguments):
     ``learning_rate`` is ``None`` until it is resolved here, so that it is known whether it was given.
 
     Raises:
-        ValueError: values out of range; ``learning_rate`` and ``base_learning_rate`` that say different things.
+        RecipeError: an unknown choice; ``learning_rate`` and ``base_learning_rate`` that say different things.
     """
 
     learning_rate: float | None = field(
@@ -76,17 +77,8 @@ class OptimisationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.stochastic_depth < 1:
-            raise ValueError(f"--stochastic_depth must be in [0, 1), not {self.stochastic_depth:g}.")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"--layer_decay must be in (0, 1], not {self.layer_decay:g}; 1 is none.")
-        if not self.patch_embedding_factor > 0:
-            raise ValueError(
-                f"--patch_embedding_factor must be above 0, not {self.patch_embedding_factor:g};"
-                " --freeze patch_embedding keeps it as it is."
-            )
         if self.grad_clipping not in GRAD_CLIPPING:
-            raise ValueError(f"--grad_clipping {self.grad_clipping!r} is unknown: {' or '.join(GRAD_CLIPPING)}.")
+            raise RecipeError(f"--grad_clipping {self.grad_clipping!r} is unknown: {' or '.join(GRAD_CLIPPING)}.")
         if self.freeze is not None:
             parse_freeze(self.freeze)
         self._resolve_learning_rate()
@@ -105,17 +97,15 @@ class OptimisationArguments(TrainingArguments):
     def _resolve_learning_rate(self) -> None:
         if self.base_learning_rate is None:
             if self.learning_rate_scaling != "linear":
-                raise ValueError(
+                raise RecipeError(
                     f"--learning_rate_scaling {self.learning_rate_scaling} scales --base_learning_rate, which is not"
                     " given."
                 )
             self.learning_rate = DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
             return
-        if self.auto_find_batch_size:
-            raise ValueError("--base_learning_rate needs a batch that stays: leave --auto_find_batch_size out.")
         rate = scaled_learning_rate(self.base_learning_rate, self.images_per_step, self.learning_rate_scaling)
         if self.learning_rate is not None and not math.isclose(rate, self.learning_rate, rel_tol=1e-6):
-            raise ValueError(
+            raise RecipeError(
                 f"learning_rate {self.learning_rate:g} is not what base_learning_rate {self.base_learning_rate:g} gives"
                 f" at {self.images_per_step} images a step ({rate:g}): give one of the two, --learning_rate or"
                 " --base_learning_rate."

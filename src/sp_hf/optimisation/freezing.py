@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..errors import RecipeError
 from .layer_decay import layer_ids
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def parse_freeze(text: str) -> int | None:
         return 0
     layers = re.fullmatch(r"layers:([1-9]\d*)", text)
     if layers is None:
-        raise ValueError(f"--freeze {text!r} is unknown: {PATCH_EMBEDDING}, {EMBEDDINGS} or layers:N with N from 1.")
+        raise RecipeError(f"--freeze {text!r} is unknown: {PATCH_EMBEDDING}, {EMBEDDINGS} or layers:N with N from 1.")
     return int(layers[1])
 
 
@@ -52,7 +53,7 @@ def freeze(encoder: Encoder, text: str) -> None:
     ids = layer_ids(name for name, _ in encoder.model.named_parameters())
     layers = max(ids.values()) - 1
     if last > layers:
-        raise ValueError(f"--freeze {text}: {type(encoder.model).__name__} has {layers} layers.")
+        raise RecipeError(f"--freeze {text}: {type(encoder.model).__name__} has {layers} layers.")
     for name, parameter in encoder.model.named_parameters():
         if ids[name] <= last:
             parameter.requires_grad_(False)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..errors import RecipeError
+
 REFERENCE_BATCH = {"linear": 256, "sqrt": 1024}
 """Images a step at which the base rate is the rate."""
 
@@ -28,9 +30,9 @@ def scaled_learning_rate(base: float, batch: int, scaling: str = "linear") -> fl
         ValueError: a base that is not above 0, or an unknown scaling.
     """
     if scaling not in REFERENCE_BATCH:
-        raise ValueError(f"--learning_rate_scaling {scaling!r} is unknown: {' or '.join(REFERENCE_BATCH)}.")
+        raise RecipeError(f"--learning_rate_scaling {scaling!r} is unknown: {' or '.join(REFERENCE_BATCH)}.")
     if not base > 0:
-        raise ValueError(f"--base_learning_rate must be above 0, not {base:g}.")
+        raise RecipeError(f"--base_learning_rate must be above 0, not {base:g}.")
     ratio = batch / REFERENCE_BATCH[scaling]
     return base * (math.sqrt(ratio) if scaling == "sqrt" else ratio)
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, distributed, nn
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..encoders.encoder import Encoder
 
@@ -78,12 +80,12 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
     lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
     layers = [layer for layers in lists for layer in layers if isinstance(getattr(layer, "dropout", None), nn.Dropout)]
     if kind not in BRANCH_DROPOUT or not layers:
-        raise ValueError(
+        raise InputError(
             f"--stochastic_depth: the layers of {kind!r} have no place to drop a branch at; leave it out, or take an"
             f" encoder of another type ({', '.join(BRANCH_DROPOUT)}, dinov2, dinov3_vit, beit, convnext, ...)."
         )
     if any(layer.dropout.p > 0 for layer in layers):
-        raise ValueError(
+        raise InputError(
             f"--stochastic_depth takes the place of the dropout of {kind!r}, which is in use: set hidden_dropout_prob"
             f" (now {model.config.hidden_dropout_prob:g}) to 0 in the encoder's configuration."
         )

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers.trainer_utils import HubStrategy
 
+from ..errors import InputError
 from ..optimisation.arguments import OptimisationArguments
+from .limits import check_options
 
 RENAMED = {"validation_split": "validation_dataset_split"}
 """Today's names of options, by old ones; both may be given."""
@@ -181,14 +183,11 @@ class PretrainingArguments(OptimisationArguments):
     )
 
     def __post_init__(self) -> None:
+        check_options(vars(self))
         super().__post_init__()
         self._resolve_resume()
-        if self.remove_unused_columns:
-            raise ValueError("--remove_unused_columns must stay False: the model reads canvases, not dataset columns.")
-        if self.ddp_broadcast_buffers:
-            raise ValueError("--ddp_broadcast_buffers must stay False: ranks gather their own statistics in buffers.")
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
-            raise ValueError(
+            raise InputError(
                 f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )
@@ -197,10 +196,8 @@ class PretrainingArguments(OptimisationArguments):
         """``--resume`` and transformers' name for it are one option."""
         both = {name for name in (self.resume, self.resume_from_checkpoint) if name not in (None, "")}
         if len(both) > 1:
-            raise ValueError(
+            raise InputError(
                 f"--resume {self.resume} and --resume_from_checkpoint {self.resume_from_checkpoint} say different"
                 " things: give one of them."
             )
         self.resume = self.resume_from_checkpoint = next(iter(both), None)
-        if self.max_bad_steps < 1:
-            raise ValueError(f"--max_bad_steps is {self.max_bad_steps}; it must be at least 1.")

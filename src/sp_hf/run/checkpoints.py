@@ -7,19 +7,16 @@ later is told by the manifest.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
 
 from torch import nn
 
+from ..boundary import NO_ROOM
+from ..errors import DiskFullError
 from .folder import REPLACED_PREFIX, RunFolder
 from .manifest import damage
-
-
-class DiskFullError(OSError):
-    """The run folder's disk has no room for a checkpoint."""
 
 
 def last_checkpoint(run: str | Path) -> Path | None:
@@ -96,7 +93,6 @@ def check_disk(run: str | Path, model: nn.Module) -> None:
     needed, free = 2 * checkpoint_bytes(model), shutil.disk_usage(run).free
     if free < needed:
         raise DiskFullError(
-            errno.ENOSPC,
             f"{run} has {free / 1e6:.0f} MB free but two checkpoints of this model take {needed / 1e6:.0f} MB;"
             " free some space or choose another --output_dir.",
         )
@@ -106,7 +102,7 @@ def as_disk_full(error: Exception, run: str | Path) -> DiskFullError | None:
     """``error`` as a :class:`DiskFullError` if a full disk (or a quota) is what it was."""
     code = getattr(error, "errno", None)
     text = str(error)
-    full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "File too large" in text
+    full = code in NO_ROOM or "No space left" in text or "File too large" in text
     if not full and "PytorchStreamWriter" in text:  # torch.save says only that a write failed
         full = True
     if not full:
@@ -114,7 +110,6 @@ def as_disk_full(error: Exception, run: str | Path) -> DiskFullError | None:
     kept = last_checkpoint(run)
     rest = f"the last whole checkpoint is {kept}" if kept else "there is no whole checkpoint yet"
     return DiskFullError(
-        errno.ENOSPC,
         f"could not write a checkpoint into {run}: no room ({text}). Nothing half-written was kept; {rest}."
         " Free some space and go on with --resume auto.",
     )

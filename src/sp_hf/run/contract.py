@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..objectives import parse_entry, to_entry
 from ..optimisation.arguments import OptimisationArguments
 from .arguments import DataArguments, ModelArguments, PretrainingArguments
@@ -82,14 +83,14 @@ def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], w
         In what they differ, see :func:`differences`.
 
     Raises:
-        ValueError: they differ; lists in what.
+        InputError: they differ; lists in what.
     """
     if recorded is None:
         logger.warning("%s does not say which options it was written with: they are not checked.", where)
         return []
     found = differences(recorded, now)
     if found and not allow:
-        raise ValueError(
+        raise InputError(
             f"{where} was written with other options than this run asks for: {'; '.join(found)}. Resume with those in"
             " the run's recipe.yaml, choose a new --output_dir, or, if the change is meant, add --allow_changes."
         )

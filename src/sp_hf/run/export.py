@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from ..boundary import reading_checkpoint
+from ..errors import InputError, NotFoundError
+from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
 from .checkpoints import last_checkpoint, newest_whole
 from .folder import RunFolder
@@ -18,12 +22,26 @@ def find_weights(run: str | Path) -> Path:
     run = Path(run)
     for find in (lambda: run, lambda: RunFolder(run).pretraining, lambda: newest_whole(run) or last_checkpoint(run)):
         folder = find()
-        if folder is not None and (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        if folder is None or not (folder / "model.safetensors").is_file():
+            continue
+        if _model_type(folder) == SPConfig.model_type:
             return folder
-    raise FileNotFoundError(
+    kind = _model_type(run)
+    if kind not in (None, SPConfig.model_type):
+        raise InputError(f"{run} is an encoder of type {kind!r} and no run: load it with AutoModel.from_pretrained")
+    raise NotFoundError(
         f"{run} holds no pretraining checkpoint (config.json and model.safetensors), nor does its pretraining/ folder"
         " or a checkpoint-N folder in it."
     )
+
+
+def _model_type(folder: Path) -> str | None:
+    """What a folder's config.json says it is; ``None``: there is none."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return None
+    with reading_checkpoint(str(folder)):
+        return json.loads(file.read_text(encoding="utf-8")).get("model_type")
 
 
 def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> Path:
@@ -56,6 +74,6 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
     source = find_weights(run)
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
-        raise ValueError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
+        raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
     (model.teacher if teacher else model.encoder).save_stock(directory)
     return source

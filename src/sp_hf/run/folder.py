@@ -19,6 +19,7 @@ is a checkpoint that was found not to be whole, ``diverged-checkpoint-N`` one wh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -30,6 +31,20 @@ CONTRACT = "contract.json"
 STAGING_PREFIX = ".incomplete-"
 REPLACED_PREFIX = f"{STAGING_PREFIX}replaced-"
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """The folder is there within; where that fails before anything is written, it is as it was."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody has written into it
+                folder.rmdir()
+        raise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
-from ..flags import FlagParser, renamed_option
+from ..boundary import refusals_of
+from ..errors import RecipeError, UsageError
+from ..flags import FlagParser, did_you_mean, renamed_option, unknown_flag
 from ..objectives import OBJECTIVES, Objective, ObjectiveConfig, parse_entry, to_entry
 from ..optimisation.learning_rate import without_other_rate
 from .arguments import RENAMED, DataArguments, ModelArguments, PretrainingArguments
+from .limits import check_options
+from .recipe_file import read_mapping, write_recipe
+
+__all__ = [
+    "RecipeError",
+    "extended",
+    "merge_objectives",
+    "merged",
+    "parse_run",
+    "read_flags",
+    "read_recipe",
+    "resolve_run",
+    "write_recipe",
+]
 
 _ARGUMENTS = (ModelArguments, DataArguments, PretrainingArguments)
 _NOT_GIVEN = object()
-
-
-class RecipeError(ValueError):
-    """A recipe or flag that cannot be used; the message says which and what to write instead."""
 
 
 def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, PretrainingArguments]:
@@ -31,9 +41,8 @@ def parse_run(argv: list[str]) -> tuple[ModelArguments, DataArguments, Pretraini
         argv: the command line after ``sp-hf pretrain``.
 
     Raises:
-        RecipeError: see :func:`read_flags` and :func:`resolve_run`.
-        ValueError: an objective is unknown, or an option of one is wrong.
-        SystemExit: argparse's, for a value of the wrong type or ``--help``.
+        UsageError, RecipeError, InputError: see :func:`read_flags` and :func:`resolve_run`.
+        SystemExit: argparse's, for ``--help``.
     """
     given = read_flags(argv)
     return resolve_run(given, given.pop("recipe", None))
@@ -43,15 +52,15 @@ def read_flags(argv: Sequence[str]) -> dict[str, Any]:
     """The options that a command line gives, ``recipe`` among them; nothing for flags that are not there.
 
     Raises:
-        RecipeError: an unknown flag.
-        SystemExit: argparse's, for a value of the wrong type or ``--help``.
+        UsageError: an unknown flag, or a value of the wrong type.
+        SystemExit: argparse's, for ``--help``.
     """
     parser = _RunParser(_ARGUMENTS, prog="sp-hf pretrain", renamed=RENAMED)
     parser.add_argument("--recipe", help="YAML file with any of the options below; flags win over it.")
     names = {action.dest for action in parser._actions} - {"help"}
     found, unknown = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(names, _NOT_GIVEN)))
     if unknown:
-        raise RecipeError(f"unknown flag {unknown[0]!r}{_did_you_mean(unknown[0], [f'--{name}' for name in names])}")
+        raise UsageError(unknown_flag(unknown[0], [f"--{name}" for name in names]))
     return {name: value for name, value in vars(found).items() if value is not _NOT_GIVEN}
 
 
@@ -65,8 +74,8 @@ def resolve_run(
         recipe: a file, or what one holds.
 
     Raises:
-        RecipeError: the recipe is missing or no mapping; an unknown option, or values that transformers refuses.
-        ValueError: an objective is unknown, or an option of one is wrong.
+        RecipeError: the recipe is missing or no mapping; an unknown option, or a value that no run can use.
+        InputError: values that transformers refuses; an objective is unknown, or an option of one is wrong.
     """
     described = {} if recipe is None else recipe if isinstance(recipe, Mapping) else read_recipe(recipe)
     where = f"{recipe}: " if isinstance(recipe, (str, Path)) else ""
@@ -74,9 +83,10 @@ def resolve_run(
     described, options = _checked(described, parser, where), _checked(options, parser)
     parser.set_defaults(**{**without_other_rate(described, options), **options})
     try:
-        model, data, training = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
-    except (ValueError, argparse.ArgumentError) as error:  # transformers' own checks of its arguments, and argparse's
-        raise RecipeError(str(error)) from error
+        with refusals_of("transformers"):  # its own checks of its arguments
+            model, data, training = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+    except argparse.ArgumentError as error:  # text in a recipe where a number belongs
+        raise RecipeError(f"{where}{error}") from error
     model.objectives = merge_objectives(_as_list(model.objectives), _as_list(described.get("objectives", [])))
     model.teacher_momentum = list(model.teacher_momentum)
     if training.output_dir is None or training.output_dir == "trainer_output":
@@ -89,12 +99,13 @@ class _RunParser(FlagParser, HfArgumentParser):
 
 
 def _checked(options: Mapping[str, Any], parser: argparse.ArgumentParser, where: str = "") -> dict[str, Any]:
-    """Options by today's names, each of which must be known."""
+    """Options by today's names, each of which must be known, and have a value that a run can use."""
     known = {action.dest for action in parser._actions} - {"help"}
     options = {renamed_option(str(key), RENAMED, where): value for key, value in options.items()}
     for key in options:
         if key not in known:
-            raise RecipeError(f"{where}unknown option {key!r}{_did_you_mean(key, known)}")
+            raise RecipeError(f"{where}unknown option {key!r}{did_you_mean(key, known)}")
+    check_options(options)
     return options
 
 
@@ -108,18 +119,10 @@ def read_recipe(path: str | Path, _extended_by: tuple[Path, ...] = ()) -> dict[s
     ``extends: other.yaml`` names a file beside this one; see :func:`extended` for how they are merged.
 
     Raises:
-        RecipeError: no such file, not YAML, not a mapping, or recipes that extend each other in a circle.
+        RecipeError: no such file, not text, not YAML, a key twice, not a mapping, or recipes that extend each other in
+            a circle.
     """
-    path = Path(path)
-    if not path.is_file():
-        here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(here)}." if here else ""))
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"{path} must hold a mapping of options, not {type(recipe).__name__}.")
+    path, recipe = Path(path), read_mapping(path)
     if "extends" not in recipe:
         return recipe
     before, chain = recipe.pop("extends"), (*_extended_by, path.resolve())
@@ -158,11 +161,6 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         else:
             made[key] = value
     return made
-
-
-def write_recipe(path: Path, options: dict[str, Any]) -> None:
-    """A run's options as a recipe that :func:`read_recipe` reads again."""
-    path.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def merge_objectives(chosen: list[Any], recipe: list[Any]) -> list[dict[str, Any]]:
@@ -213,8 +211,3 @@ def _entry_of_object(item: Any) -> dict[str, Any]:
             return to_entry(name, config)
     called = item.__name__ if isinstance(item, type) else type(item).__name__
     raise RecipeError(f"{called} is neither an objective nor the options of one; there are: {', '.join(OBJECTIVES)}")
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..encoders.presets import PRESETS
+from ..errors import NotFoundError
 from ..objectives import OBJECTIVES
 from .folder import RunFolder
 
@@ -40,7 +41,7 @@ class RunRecord:
         needed = (run.recipe, run.environment, run.metrics, encoder_config)
         missing = [str(file.relative_to(run.path)) for file in needed if not file.is_file()]
         if missing:
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"{folder} is not the folder of a finished run: it lacks {', '.join(missing)}. Name the --output_dir of"
                 " sp-hf pretrain."
             )

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..errors import CheckpointError, FolderTakenError, NotFoundError
 from .arguments import ModelArguments, PretrainingArguments
 from .checkpoints import set_aside
 from .contract import check_contract, read_contract
@@ -61,16 +62,16 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
         trust: take checkpoints that have no manifest for whole (``--allow_changes``).
 
     Raises:
-        FileExistsError: nothing is to be resumed, but the folder holds a run.
-        FileNotFoundError: there is no such checkpoint; names those there are.
-        ValueError: no checkpoint is whole, or not the one that was named; says what is wrong with each.
+        FolderTakenError: nothing is to be resumed, but the folder holds a run.
+        NotFoundError: there is no such checkpoint; names those there are.
+        CheckpointError: no checkpoint is whole, or not the one that was named; says what is wrong with each.
     """
     folder = RunFolder(Path(run))
     checkpoints = folder.checkpoints()
     if resume in _NO:
         if checkpoints or folder.finished:
             held = checkpoints[-1].name if checkpoints else folder.encoder.name
-            raise FileExistsError(
+            raise FolderTakenError(
                 f"{run} already holds a run ({held}). Go on with it by --resume auto, or choose another --output_dir."
             )
         return Start()
@@ -78,7 +79,7 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
         return Start(_named(Path(resume), trust))
     if not checkpoints:
         if resume != AUTO and not folder.finished:
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"nothing to resume: {run} holds no checkpoint-N folder. --resume auto starts where there is none."
             )
         return Start()
@@ -95,7 +96,7 @@ def _newest(checkpoints: list[Path], trust: bool) -> Start:
             return Start(path, tuple(found))
         found[path] = problems
     listed = "; ".join(f"{path.name}: {', '.join(problems)}" for path, problems in found.items())
-    raise ValueError(
+    raise CheckpointError(
         f"no checkpoint of {checkpoints[0].parent} is whole ({listed}). Choose another --output_dir to start afresh."
         + _about_manifests(found)
     )
@@ -104,13 +105,13 @@ def _newest(checkpoints: list[Path], trust: bool) -> Start:
 def _named(path: Path, trust: bool) -> Path:
     if not (path / _STATE).is_file():
         there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{path} is no checkpoint (it has no {_STATE})."
             + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
         )
     problems = _problems(path, trust)
     if problems:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} is damaged: {'; '.join(problems)}. --resume auto goes on from the newest whole checkpoint."
             + _about_manifests([path])
         )
@@ -159,7 +160,8 @@ def what_is_left(
         At which step all is done, its results whole, or ``None``: something is left; and the differences.
 
     Raises:
-        ValueError: the run is not the one that is to be resumed; or, without checkpoints, it cannot be.
+        InputError: the run is not the one that is to be resumed.
+        CheckpointError: without checkpoints it cannot be.
     """
     finished = read_finished(run)
     if start.checkpoint is not None:
@@ -172,6 +174,6 @@ def what_is_left(
         check_contract(finished["contract"], contract, run.path, allow_changes)
         if finished["whole"] and finished["step"] >= contract["steps"]:
             return finished["step"], []
-    raise ValueError(
+    raise CheckpointError(
         f"{run.path} holds an encoder of a run that kept no checkpoint to go on from: choose another --output_dir."
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+from ..errors import InputError
+
 _ASSETS = files(__package__) / "assets"
 
 
@@ -57,5 +59,5 @@ def board_value(value: Any, field: str, length: int | None = None) -> list[float
     found = value.get(field) if isinstance(value, Mapping) else None
     numbers = found if isinstance(found, list) else [found]
     if not all(isinstance(number, int | float) for number in numbers) or length not in (None, len(numbers)):
-        raise ValueError(f"The board's {field} is not what this page sends; reload it.")
+        raise InputError(f"The board's {field} is not what this page sends; reload it.")
     return [float(number) for number in numbers]

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.part_scenes.dataset import render_scene
+from ..errors import InputError
 from ..flags import FlagParser
 from .shelf import SCENES, Shelf, ShelfOptions
 
@@ -18,7 +19,7 @@ EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes
 _DEFAULT = ("facebook/dinov2-small", "vit-tiny-16")
 
 
-class DemoError(ValueError):
+class DemoError(InputError):
     """The demo cannot be shown; says what to do."""
 
 
@@ -30,15 +31,19 @@ def run_demo(argv: list[str]) -> int:
         ModelError: a model that cannot be opened.
     """
     args = _parser().parse_args(argv)
+    if args.scenes < 1:
+        raise DemoError(f"--scenes is {args.scenes}; it must be at least 1")
+    if args.port is not None and not 0 < args.port < 2**16:
+        raise DemoError(f"--port is {args.port}; it must be from 1 to {2**16 - 1}")
     if importlib.util.find_spec("gradio") is None:
         raise DemoError("the demo needs Gradio: pip install 'sp-hf[demo]'")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    from .serve import serve
-
     models = tuple(args.models or _DEFAULT)
     shelf = Shelf(ShelfOptions(models=models, local_paths=True, scenes=args.scenes))
     if args.models:
         shelf.open(models[0], print)  # a mistyped name is told here, not in the browser
+    from .serve import serve  # Gradio, which takes seconds
+
     with tempfile.TemporaryDirectory(prefix="sp-hf-demo-") as folder:
         examples = render_examples(Path(folder))
         serve(shelf, examples, server_name=args.host, server_port=args.port, inbrowser=args.open)

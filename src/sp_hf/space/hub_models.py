@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import PreTrainedConfig
 
 from ..encoders.facts import facts_of, model_class_of
+from ..errors import InputError
 
 _ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 _CONFIG_BYTES = 2**20
@@ -23,7 +24,7 @@ _TIMEOUT = 10.0  # seconds
 _HTTPError = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever huggingface_hub is built on
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A model that cannot be shown; the message is for the visitor."""
 
 

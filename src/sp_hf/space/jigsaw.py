@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..data.part_scenes.objects import CLASSES
+from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.probes.linear import LinearProbe
 from ..evaluation.where.jigsaw.features import patch_grid
@@ -56,9 +57,9 @@ class Cut:
             ValueError: a grid that is not offered, or a negative seed.
         """
         if grid not in GRIDS:
-            raise ValueError(f"The grid is {grid}; it must be one of {', '.join(map(str, GRIDS))}.")
+            raise InputError(f"The grid is {grid}; it must be one of {', '.join(map(str, GRIDS))}.")
         if not 0 <= seed < 2**31:
-            raise ValueError(f"The seed is {seed}; it must be a whole number from 0 on.")
+            raise InputError(f"The seed is {seed}; it must be a whole number from 0 on.")
         cut, attempt = puzzle_of(grid), 0
         while True:
             key = sample_keys(seed, attempt, attempt + 1)
@@ -151,7 +152,7 @@ def check_arrangement(placed: Sequence[int], cut: Cut) -> Tensor:
         ValueError: it does not name each tile once.
     """
     if sorted(placed) != list(range(cut.puzzle.tiles)):
-        raise ValueError(f"An arrangement of {cut.puzzle} names each of the tiles 0 to {cut.puzzle.tiles - 1} once.")
+        raise InputError(f"An arrangement of {cut.puzzle} names each of the tiles 0 to {cut.puzzle.tiles - 1} once.")
     return torch.tensor(list(placed))
 
 

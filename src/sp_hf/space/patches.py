@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.what.patch_pca import Components
 from ..evaluation.whole_images import encode_pixels
@@ -50,7 +51,7 @@ def patch_maps(model: EvaluatedModel, upload: Upload, at: tuple[float, float]) -
     """
     x, y = at
     if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"The point is at {100 * x:g}, {100 * y:g}; both must lie between 0 and 100 (percent).")
+        raise InputError(f"The point is at {100 * x:g}, {100 * y:g}; both must lie between 0 and 100 (percent).")
     encoding = encode_pixels(model, upload.square(model.size)[None])
     (rows, columns), tokens = encoding.grid, encoding.patches[0].float().cpu()
     chosen = min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)

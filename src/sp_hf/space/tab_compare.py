@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
+from ..errors import InputError
 from .accelerator import on_gpu
 from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, told
 from .drawing import draw_components, draw_located, draw_similarity, draw_solved
@@ -81,7 +82,7 @@ class Answers:
     ) -> tuple[Any, ...]:
         """Ask two models one question."""
         if question not in QUESTIONS:
-            raise ValueError(f"The question is “{str(question)[:40]}”; it must be one of {', '.join(QUESTIONS)}.")
+            raise InputError(f"The question is “{str(question)[:40]}”; it must be one of {', '.join(QUESTIONS)}.")
         settings = (grid, seed, first, second, x, y)
         names = [str(model or ""), str(other or "")]
         upload, say = open_upload(image), announce(progress)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..errors import InputError
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
 from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
@@ -116,7 +117,7 @@ class Answers:
 def check_visitor(board: Any) -> tuple[Any, str]:
     """Count the tiles that a visitor has put right."""
     if not isinstance(board, dict) or not board.get("src"):
-        raise ValueError("There is no puzzle yet: shuffle first.")
+        raise InputError("There is no puzzle yet: shuffle first.")
     grid, seed = (int(board_value(board, field, 1)[0]) for field in ("grid", "seed"))
     cut = Cut.of(grid, seed)
     right = cut.right(check_arrangement([int(tile) for tile in board_value(board, "placed")], cut))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.canvas import UnreadableImage, decode
+from ..errors import InputError
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
@@ -24,7 +25,7 @@ SHOWN = 480
 """Longer side in px of the pictures that are sent back."""
 
 
-class UploadError(ValueError):
+class UploadError(InputError):
     """An image that cannot be used; the message is for the visitor."""
 
 

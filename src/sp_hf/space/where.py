@@ -15,6 +15,7 @@ import re
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.where.relative_geometry.probe import RelationProbe
 from ..evaluation.whole_images import encode_pixels
@@ -59,12 +60,12 @@ def read_box(text: str, which: str) -> Tensor:
     """
     numbers = re.findall(r"[-+]?\d*\.?\d+", (text or "")[:100])
     if len(numbers) != 4:
-        raise ValueError(f"The {which} box is “{(text or '')[:40]}”; it must be left, top, width, height in percent.")
+        raise InputError(f"The {which} box is “{(text or '')[:40]}”; it must be left, top, width, height in percent.")
     left, top, width, height = (float(number) / 100 for number in numbers)
     if min(width, height) < SMALLEST - 1e-6:
-        raise ValueError(f"The {which} box is too small; it must be {100 * SMALLEST:.0f} % of the image a side.")
+        raise InputError(f"The {which} box is too small; it must be {100 * SMALLEST:.0f} % of the image a side.")
     if min(left, top) < -1e-6 or max(left + width, top + height) > 1 + 1e-6:
-        raise ValueError(f"The {which} box reaches out of the image; left + width and top + height go up to 100.")
+        raise InputError(f"The {which} box reaches out of the image; left + width and top + height go up to 100.")
     return to_cxcywh(torch.tensor([left, top, left + width, top + height], dtype=torch.float64))
 
 

@@ -38,6 +38,8 @@ from ..run.recipe import RecipeError, extended, read_recipe
 
 FROM_RUN = "run:"
 _NEEDED = {"seeds", "runs", "evaluate", "evaluations", "measures"}
+_KINDS = {"runs": dict, "evaluate": dict, "evaluations": list, "measures": dict, "expect": dict, "figures": list}
+_WORDS = {dict: "mapping", list: "list"}
 _KEYS = _NEEDED | {"title", "introduction", "expect", "figures", "findings", "folder"}
 
 
@@ -97,6 +99,12 @@ def read_plan(path: str | Path) -> Plan:
         raise RecipeError(f"{path} is a recipe of one run, not a sweep: sp-hf pretrain --recipe {path}")
     if unknown or missing:
         raise RecipeError(f"{path}: {'unknown ' + ', '.join(unknown) if unknown else 'lacks ' + ', '.join(missing)}")
+    for key, kind in _KINDS.items():
+        if key in content and not isinstance(content[key], kind):
+            raise RecipeError(f"{path}: {key} must be a {_WORDS[kind]}, not {content[key]!r}")
+    for names in content["evaluations"]:
+        if not isinstance(names, list) or not names:
+            raise RecipeError(f"{path}: evaluations must be lists of runs, as in [[A, B]], not {names!r}")
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or len({*seeds}) < len(seeds) or not all(type(s) is int for s in seeds):
         raise RecipeError(f"{path}: seeds must be a list of different whole numbers, not {seeds!r}")

@@ -16,6 +16,7 @@ from types import FrameType
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import RunError
 from ..run.folder import RunFolder
 from .jobs import Job
 
@@ -24,7 +25,7 @@ _POLL = 0.5  # seconds
 _LAST_WORDS = 15  # lines of a failed process's log that are shown
 
 
-class SweepError(RuntimeError):
+class SweepError(RunError):
     """Some processes failed; the others are done. The message has the last lines of each."""
 
 

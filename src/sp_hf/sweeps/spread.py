@@ -21,6 +21,8 @@ from collections.abc import Sequence
 
 from scipy.stats import t as student
 
+from ..errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
@@ -62,7 +64,7 @@ def combined_difference(differences: Sequence[float], half_widths: Sequence[floa
         ValueError: none, or not one half-width a difference.
     """
     if not differences or len(differences) != len(half_widths):
-        raise ValueError(f"{len(differences)} differences and {len(half_widths)} half-widths")
+        raise InputError(f"{len(differences)} differences and {len(half_widths)} half-widths")
     k, mean = len(differences), statistics.fmean(differences)
     if k == 1:
         return Difference(mean, math.nan, math.nan)

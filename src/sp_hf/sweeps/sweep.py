@@ -13,6 +13,7 @@ import torch
 
 from ..data.datasets import is_embedded
 from ..data.sources import DatasetLoadError, locate
+from ..errors import InputError
 from ..run.recipe import RecipeError
 from ..whole_file import write_whole
 from .collect import collect
@@ -113,7 +114,7 @@ def sweep(
     """
     slots = default_jobs() if jobs is None else jobs
     if slots < 1:
-        raise ValueError(f"--jobs must be at least 1, not {slots}")
+        raise InputError(f"--jobs must be at least 1, not {slots}")
     data = {
         "dataset": dataset,
         "dataset_config": dataset_config,

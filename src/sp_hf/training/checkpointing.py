@@ -16,6 +16,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition
+from ..errors import CheckpointError, InputError
 from ..model.modeling import SPForPreTraining
 from ..run.checkpoints import as_disk_full, publish, rotate
 from ..run.contract import write_contract
@@ -109,7 +110,7 @@ class CheckpointingTrainer(Trainer):
         """Whether the state may be saved.
 
         Raises:
-            FloatingPointError: it is not finite, and will not be again.
+            DivergedError: it is not finite, and will not be again.
         """
         if self.watch is None:
             return True
@@ -172,7 +173,7 @@ class CheckpointingTrainer(Trainer):
         rotate(run.path, self.args.save_total_limit, self.state.global_step)
 
     def _check_results(self, model: SPForPreTraining) -> None:
-        """Raise ``FloatingPointError`` if the encoder is of no use: nobody has seen it work since the last step."""
+        """Raise ``DivergedError`` if the encoder is of no use: nobody has seen it work since the last step."""
         wrong = not_finite(model)
         if wrong is None:
             side = min(spec.size for spec in model.view_specs.values())
@@ -186,11 +187,11 @@ class CheckpointingTrainer(Trainer):
         """Read what :meth:`_save_own_state` wrote; call before ``train(resume_from_checkpoint=checkpoint)``.
 
         Raises:
-            ValueError: the checkpoint was written with another number of processes.
+            InputError: the checkpoint was written with another number of processes.
         """
         path = checkpoint / self._state_name()
         if not path.is_file():
-            raise ValueError(
+            raise InputError(
                 f"{checkpoint} holds no {path.name}: it was written by another number of processes than"
                 f" {self.args.world_size}. Resume with that number."
             )
@@ -207,7 +208,7 @@ class CheckpointingTrainer(Trainer):
             self.pretraining.load_checkpoint(resume_from_checkpoint)
         except RuntimeError as error:  # of load_state_dict: names every weight
             said = " ".join(str(error).split())
-            raise ValueError(f"{resume_from_checkpoint} does not fit this model: {said}") from error
+            raise CheckpointError(f"{resume_from_checkpoint} does not fit this model: {said}") from error
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """transformers' own; of a run whose options were changed, moments and steps with the options of now."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import DivergedError
 from ..run.checkpoints import set_aside
 from ..run.folder import RunFolder
 from .processes import in_first_process
@@ -61,7 +62,7 @@ class HealthWatch(TrainerCallback):
         self._save_is_due = True
         return False
 
-    def error(self, what: str, last_good_step: int) -> FloatingPointError:
+    def error(self, what: str, last_good_step: int) -> DivergedError:
         """The run's end, in words; every process must call it. Checkpoints that are not known to be good are set aside.
 
         Args:
@@ -70,7 +71,7 @@ class HealthWatch(TrainerCallback):
         """
         return in_first_process(self.trainer.args, lambda: self.error_here(what, last_good_step))
 
-    def error_here(self, what: str, last_good_step: int) -> FloatingPointError:
+    def error_here(self, what: str, last_good_step: int) -> DivergedError:
         """:meth:`error` in the first process alone."""
         args, run = self.trainer.args, RunFolder(Path(self.trainer.args.output_dir))
         for path in run.checkpoints():
@@ -79,7 +80,7 @@ class HealthWatch(TrainerCallback):
                                set_aside(path, "diverged").name)  # fmt: skip
         kept = run.checkpoints()
         rest = f"the last good checkpoint is {kept[-1]}" if kept else "there is no good checkpoint"
-        return FloatingPointError(
+        return DivergedError(
             f"{what}; the last good step is {last_good_step}, and {rest}. Lower --learning_rate (now"
             f" {args.learning_rate:g}), lengthen --warmup_steps, clip harder (--max_grad_norm) or train without --fp16;"
             f" go on with --resume auto --allow_changes. See {PAGE}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..data.datasets import LoadedImages
+from ..errors import InputError
 from ..objectives import parse_entry
 
 
@@ -24,7 +25,7 @@ def with_num_images(entries: list[dict[str, Any]], images: LoadedImages) -> list
         number = getattr(options, "num_images", 0)
         if number and (images.streaming or number != images.num_images):
             has = "is a stream, whose images have no numbers" if images.streaming else f"has {images.num_images}"
-            raise ValueError(
+            raise InputError(
                 f"objective {entry['name']!r} has num_images {number}, but {images.description} {has}; leave it out."
             )
         filled.append({**entry, "num_images": images.num_images} if number is None and not images.streaming else entry)

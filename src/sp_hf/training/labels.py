@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ..data.datasets import LoadedImages
 from ..data.image_rows import ImageRows
+from ..errors import InputError
 from ..objectives import ObjectiveConfig, parse_entry
 
 _ROWS = 1 << 16  # of the label column in memory at once
@@ -30,7 +31,7 @@ def with_num_labels(entries: list[dict[str, Any]], images: LoadedImages) -> list
     if not learning:
         return entries
     if images.label_column is None:
-        raise ValueError(
+        raise InputError(
             f"objective {', '.join(map(repr, learning))} learns from labels, but {images.description} has no column of"
             f" labels (ClassLabel, or whole numbers called 'label'); its columns: {images.columns}."
             " Name one with --label_column."
@@ -65,7 +66,7 @@ def label_range(images: LoadedImages) -> tuple[int, int]:
         ends = [pc.min_max(rows[images.label_column]).as_py() for rows in column.iter(_ROWS)]
     lows, highs = ([end[side] for end in ends if end[side] is not None] for side in ("min", "max"))
     if not highs or max(highs) < 0:
-        raise ValueError(f"the column {images.label_column!r} of {images.description} holds not one label.")
+        raise InputError(f"the column {images.label_column!r} of {images.description} holds not one label.")
     return min(lows), max(highs)
 
 
@@ -79,7 +80,7 @@ def check_range(lowest: int, highest: int, limits: Mapping[str, int], source: st
     for name, count in limits.items():
         if lowest < -1 or highest >= count:
             label = lowest if lowest < -1 else highest
-            raise ValueError(
+            raise InputError(
                 f"{source} has the label {label}, but objective {name!r} has num_labels {count}: labels go from 0 to"
                 f" {count - 1}, and -1 is for none. Set num_labels in its entry, or name another --label_column."
             )
@@ -89,7 +90,7 @@ def _number_of_classes(images: LoadedImages, highest: int | None) -> int:
     if images.label_names is not None:
         return len(images.label_names)
     if highest is None:
-        raise ValueError(
+        raise InputError(
             f"{images.description} is a stream whose labels are plain numbers, so the number of classes is not known"
             " before its end; write num_labels into the objective's entry in a recipe."
         )

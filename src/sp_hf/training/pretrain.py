@@ -11,11 +11,13 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from ..boundary import refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
 from ..encoders.loading import loaded_commit, resolve_encoder
+from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError
@@ -27,7 +29,7 @@ from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, remove_leftovers
 from ..run.environment import write_environment
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, new_folder
 from ..run.former import write_record
 from ..run.recipe import write_recipe
 from ..run.resume import Start, adopt_recorded, find_start, what_is_left
@@ -37,6 +39,7 @@ from .hub_push import HubPush
 from .image_count import with_num_images
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
+from .preflight import check_run
 from .processes import in_first_process
 from .resolved import resolved_contract, resolved_options
 from .trainer import PretrainingTrainer
@@ -96,14 +99,15 @@ def run_pretraining(
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
     output = Path(args.output_dir)
+    check_run(args)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
-        raise ValueError("--streaming needs --max_steps: a stream does not know its length.")
+        raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
-        raise ValueError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
+        raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
     model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
     adopt_recorded(start, model_args, args, images.streaming)
     set_seed(args.seed)
@@ -111,12 +115,15 @@ def run_pretraining(
     prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    trainer = build_trainer(model, images, canvas_size, data_args, args)
-    steps = trainer.total_steps()
-    trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
-    done, trainer.changes = in_first_process(
-        args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
-    )
+    with new_folder(output):
+        trainer = build_trainer(model, images, canvas_size, data_args, args)
+        steps = trainer.total_steps()
+        trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
+        done, trainer.changes = in_first_process(
+            args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
+        )
+        if done is None:
+            check_disk(output, model)
     if done is not None:
         return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
     options = resolved_options(model, model_args, data_args, args, canvas_size)
@@ -147,12 +154,10 @@ def _begin_folder(
     args: PretrainingArguments,
     options: dict[str, Any],
 ) -> None:
-    """Tidy up, see that there is room, and say what is about to be done."""
+    """Tidy up, and say what is about to be done."""
     run, model, step = RunFolder(Path(args.output_dir)), trainer.pretraining, start.step
-    run.path.mkdir(parents=True, exist_ok=True)
     start.set_damaged_aside()
     remove_leftovers(run.path)
-    check_disk(run.path, model)
     write_record(run.recipe, lambda path: write_recipe(path, options), step)
     write_record(run.environment, lambda path: write_environment(path, args.world_size), step)
     write_record(run.views, lambda path: draw_views(path, images, canvas_size, model.view_specs, args.seed), step)
@@ -268,13 +273,14 @@ def build_trainer(
     else:
         batch = args.train_batch_size * args.world_size
         if images.num_images < batch:
-            raise ValueError(
+            raise InputError(
                 f"{images.description} has {images.num_images} images, fewer than one batch of {batch};"
                 " lower --per_device_train_batch_size."
             )
         canvases = CanvasDataset(images, canvas_size, box_columns=model.box_columns)
         data = {"train_dataset": canvases, "data_collator": CanvasCollator()}
-    trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
+    with refusals_of("transformers' Trainer"):
+        trainer = PretrainingTrainer(model, args=args, ledger=ledger, **data)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
+from ..errors import InputError
 from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..optimisation.clipping import clip_each_gradient
@@ -61,7 +62,7 @@ class PretrainingTrainer(CheckpointingTrainer):
     ) -> None:
         super().__init__(model=model, **kwargs)
         if self.args.n_gpu > 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.args.n_gpu} GPUs are visible to one process; start one process a GPU with"
                 " `accelerate launch scripts/pretrain.py ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
             )
@@ -84,7 +85,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         self._micro_step = 0  # forwards since the last optimizer step
         self.decayed_groups: list[int] = []  # numbers of the optimizer's groups with weight decay
         if self.args.grad_clipping == "per_parameter" and not self._grads_are_whole():
-            raise ValueError(
+            raise InputError(
                 "--grad_clipping per_parameter needs each weight's own gradient, which DeepSpeed and FSDP of version 1"
                 " do not hand out: use --grad_clipping global, or fsdp_version 2."
             )

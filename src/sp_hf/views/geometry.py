@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 Units = Literal["image", "view"]
 
 
@@ -110,5 +112,5 @@ def log_scale(rel: Tensor) -> Tensor:
 
 def _in_view_units(units: Units) -> bool:
     if units not in ("image", "view"):
-        raise ValueError(f"units is {units!r}; it must be 'image' or 'view'")
+        raise InputError(f"units is {units!r}; it must be 'image' or 'view'")
     return units == "view"

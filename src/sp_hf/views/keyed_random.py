@@ -22,6 +22,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 _INT64 = 1 << 64
 
 
@@ -83,7 +85,7 @@ def sample_keys(seed: int, start: int, count: int, device: torch.device | str | 
         int64 [count].
     """
     if start < 0 or count < 0:
-        raise ValueError(f"start={start}, count={count}; both must be at least 0")
+        raise InputError(f"start={start}, count={count}; both must be at least 0")
     origin = _mix(torch.tensor(_signed(seed), dtype=torch.int64, device=device) + _GOLDEN_GAMMA)
     return _mix(origin + torch.arange(start + 1, start + count + 1, device=device) * _GOLDEN_GAMMA)
 
@@ -91,7 +93,7 @@ def sample_keys(seed: int, start: int, count: int, device: torch.device | str | 
 def _bits(keys: Tensor, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Tensor:
     """64 random bits for each number of each stream, one stream after the other: int64 [B, total]."""
     if keys.dtype != torch.int64 or keys.ndim != 1:
-        raise ValueError(f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [B]")
+        raise InputError(f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [B]")
     offsets, owners, counters = _layout(shapes, keys.device)
     origins = _mix(keys[:, None] + offsets)  # [B, streams]
     return _mix(origins[:, owners] + counters)

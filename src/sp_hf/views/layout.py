@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .boxes import BOX_NUMBERS, boxes_from
 from .geometry import to_cxcywh, to_xyxy
 from .spec import Grid, ViewSpec
@@ -32,18 +33,18 @@ def parents_first(specs: Mapping[str, ViewSpec]) -> list[str]:
     def put(name: str, children: tuple[str, ...] = ()) -> None:
         spec = specs[name]
         if name in children:
-            raise ValueError(f"the views {' inside '.join([*children, name])} lie inside one another in a circle")
+            raise InputError(f"the views {' inside '.join([*children, name])} lie inside one another in a circle")
         if spec.inside is not None:
             if spec.inside not in specs:
-                raise ValueError(f"the views {name!r} lie inside {spec.inside!r}, but there are only {sorted(specs)}")
+                raise InputError(f"the views {name!r} lie inside {spec.inside!r}, but there are only {sorted(specs)}")
             parent = specs[spec.inside]
             if spec.windows % parent.count:
-                raise ValueError(
+                raise InputError(
                     f"the views {name!r} lie inside {spec.inside!r}: {spec.windows} windows cannot be shared out evenly"
                     f" among {parent.count} views"
                 )
             if parent.rotation:
-                raise ValueError(f"the views {name!r} lie inside {spec.inside!r}, which are turned; drop the rotation")
+                raise InputError(f"the views {name!r} lie inside {spec.inside!r}, which are turned; drop the rotation")
             put(spec.inside, (*children, name))
         order[name] = None
 

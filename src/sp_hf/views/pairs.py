@@ -10,6 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .boxes import sample_boxes
 from .geometry import Units, mirror, relation
 from .keyed_random import sample_keys, uniform_streams
@@ -57,7 +58,7 @@ def relation_std(spec: ViewSpec, units: Units) -> tuple[float, float]:
         ValueError: boxes that are not the spec's own: inside other views, or given.
     """
     if spec.inside is not None or spec.boxes is not None:
-        raise ValueError(
+        raise InputError(
             "views inside others, or around given boxes, have relations that their spec does not tell; say target_std"
         )
     with torch.device("cpu"):  # transformers builds models on the meta device, where nothing can be drawn
@@ -78,4 +79,4 @@ def check_view_count(views: Views | ViewSpec, objective: str) -> None:
     """Raise ``ValueError`` if there are no pairs."""
     count = views.count if isinstance(views, ViewSpec) else views.pixels.shape[1]
     if count < 2:
-        raise ValueError(f"{objective} compares pairs of views, but its view set has {count}; give it at least 2.")
+        raise InputError(f"{objective} compares pairs of views, but its view set has {count}; give it at least 2.")

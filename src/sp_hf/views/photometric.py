@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 PerView = float | tuple[float, ...]
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -75,7 +77,7 @@ class Photometric:
             for probability in _as_tuple(getattr(self, name)):
                 _check(name, probability, 0, 1)
         if not isinstance(self.blur_sigma, tuple) or len(self.blur_sigma) != 2:
-            raise ValueError(f"photometric blur_sigma is {self.blur_sigma!r}; it must be (low, high) in output pixels")
+            raise InputError(f"photometric blur_sigma is {self.blur_sigma!r}; it must be (low, high) in output pixels")
         _check("blur_sigma's high end", self.blur_sigma[1], 0, math.inf)
         _check("blur_sigma's low end", self.blur_sigma[0], 0, self.blur_sigma[1])
 
@@ -109,7 +111,7 @@ class Photometric:
     def named(cls, name: str) -> Photometric:
         """One of the presets above, as recipes write it ("dino_local")."""
         if name not in PRESETS:
-            raise ValueError(f"photometric {name!r} is not known; the presets are {', '.join(PRESETS)}")
+            raise InputError(f"photometric {name!r} is not known; the presets are {', '.join(PRESETS)}")
         return getattr(cls, name)()
 
     def check_count(self, count: int) -> None:
@@ -117,7 +119,7 @@ class Photometric:
         for name in ("blur_prob", "solarise_prob"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != count:
-                raise ValueError(
+                raise InputError(
                     f"photometric {name} has {len(value)} values for {count} views; give one a view, or one number"
                 )
 
@@ -226,7 +228,7 @@ def _as_tuple(value: PerView) -> tuple[float, ...]:
 def _check(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
         limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
-        raise ValueError(f"photometric {name} is {value!r}; it must be a number {limits}")
+        raise InputError(f"photometric {name} is {value!r}; it must be a number {limits}")
 
 
 @functools.lru_cache(maxsize=64)

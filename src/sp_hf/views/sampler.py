@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .keyed_random import uniform_streams
 from .layout import layout_boxes, layout_numbers, parents_first, position_boxes
 from .photometric import NUMBERS, colour_matrices, finish, jitter_from
@@ -57,9 +58,9 @@ class Views(NamedTuple):
             ValueError: nobody can say where the pixels lie, or they are turned.
         """
         if self.boxes is None or self.flips is None:
-            raise ValueError("positions: crop, but these views have no boxes or flips; give them, or positions: view.")
+            raise InputError("positions: crop, but these views have no boxes or flips; give them, or positions: view.")
         if self.angles is not None:
-            raise ValueError("positions: crop, but these views are turned; leave out their rotation.")
+            raise InputError("positions: crop, but these views are turned; leave out their rotation.")
         return self.boxes if self.position_boxes is None else self.position_boxes
 
 
@@ -217,12 +218,12 @@ def _blur(spec: ViewSpec, numbers: Tensor, boxes: Tensor, blur: Tensor, canvas: 
 def _check_batch(canvases: Tensor, aspects: Tensor, keys: Tensor) -> None:
     shape = tuple(canvases.shape)
     if canvases.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-        raise ValueError(f"canvases are {canvases.dtype} of shape {shape}; they must be uint8 of shape [B, 3, S, S]")
+        raise InputError(f"canvases are {canvases.dtype} of shape {shape}; they must be uint8 of shape [B, 3, S, S]")
     if aspects.shape != shape[:1] or not aspects.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"aspects are {aspects.dtype} of shape {tuple(aspects.shape)}; they must be float of shape [{shape[0]}]"
         )
     if keys.shape != shape[:1] or keys.dtype != torch.int64:
-        raise ValueError(
+        raise InputError(
             f"keys are {keys.dtype} of shape {tuple(keys.shape)}; they must be int64 of shape [{shape[0]}]"
         )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from ..errors import InputError
 from .photometric import Photometric
 
 Flip = Literal["own", "shared", "parent", "none"]
@@ -43,7 +44,7 @@ class Grid:
         _check_number("grid gap", self.gap, -1, 1)
         _check_number("grid jitter", self.jitter, 0, 1)
         if not -1 < self.gap < 1:
-            raise ValueError(f"grid gap is {self.gap!r}; it must be above -1 and below 1")
+            raise InputError(f"grid gap is {self.gap!r}; it must be above -1 and below 1")
 
     @property
     def cells(self) -> int:
@@ -142,35 +143,35 @@ class ViewSpec:
             _check_range("effective_resolution", self.effective_resolution, 1.0)
         _check_margin(self.margin, self.area[1])
         if self.flip not in get_args(Flip):
-            raise ValueError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
+            raise InputError(f"flip is {self.flip!r}; it must be one of {', '.join(get_args(Flip))}")
         self.photometric.check_count(self.count)
         self._check_layout()
 
     def _check_layout(self) -> None:
         if self.grid is not None and self.count % self.grid.cells:
-            raise ValueError(
+            raise InputError(
                 f"count is {self.count}; with a grid of {self.grid.rows} x {self.grid.columns} it must be a multiple of"
                 f" {self.grid.cells}"
             )
         if self.inside is not None and self.boxes is not None:
-            raise ValueError("inside and boxes are both given; boxes are places of the whole image: leave one out")
+            raise InputError("inside and boxes are both given; boxes are places of the whole image: leave one out")
         if self.flip == "parent" and self.inside is None:
-            raise ValueError("flip is 'parent', but the views lie inside no others; set inside, or another flip")
+            raise InputError("flip is 'parent', but the views lie inside no others; set inside, or another flip")
         _check_number("box_context", self.box_context, 0, math.inf)
         _check_number("rotation", self.rotation, 0, 180)
         if self.rotation and (self.grid is not None or self.photometric.blurs or self.effective_resolution is not None):
-            raise ValueError("rotation goes with neither grid, blur nor effective_resolution; leave one out")
+            raise InputError("rotation goes with neither grid, blur nor effective_resolution; leave one out")
         if self.rotation and self.positions == "crop":
-            raise ValueError("rotation does not go with positions: crop, which are of upright boxes; drop either")
+            raise InputError("rotation does not go with positions: crop, which are of upright boxes; drop either")
         if self.positions not in get_args(Positions):
-            raise ValueError(f"positions is {self.positions!r}; it must be one of {', '.join(get_args(Positions))}")
+            raise InputError(f"positions is {self.positions!r}; it must be one of {', '.join(get_args(Positions))}")
         if self.position_window is not None:
             if not isinstance(self.position_window, tuple) or len(self.position_window) != 2:
-                raise ValueError(f"position_window is {self.position_window!r}; it must be (a, b), as of Beta(a, b)")
+                raise InputError(f"position_window is {self.position_window!r}; it must be (a, b), as of Beta(a, b)")
             for end in self.position_window:
                 _check_count("position_window", end)
             if self.positions != "crop":
-                raise ValueError("position_window is for positions: crop, but positions is 'view'; change either")
+                raise InputError("position_window is for positions: crop, but positions is 'view'; change either")
 
     @property
     def windows(self) -> int:
@@ -212,10 +213,10 @@ def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
     if isinstance(x, str):
         objective, _, view = x.partition("/")
         if not objective or not view or "/" in view:
-            raise ValueError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
+            raise InputError(f"view reference {x!r} must read 'objective/view', for instance 'dino/local'")
         return x
     if not isinstance(x, Mapping):
-        raise ValueError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
+        raise InputError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
     _check_fields(ViewSpec, x, "view spec")
     return ViewSpec(**x)
 
@@ -226,7 +227,7 @@ def _as_photometric(x: Photometric | Mapping[str, Any] | str) -> Photometric:
     if isinstance(x, str):
         return Photometric.named(x)
     if not isinstance(x, Mapping):
-        raise ValueError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
+        raise InputError(f"photometric is {x!r}; it must be a Photometric, a dict of its fields or a preset's name")
     _check_fields(Photometric, x, "photometric")
     return Photometric(**x)
 
@@ -235,35 +236,35 @@ def _as_grid(x: Grid | Mapping[str, Any] | None) -> Grid | None:
     if x is None or isinstance(x, Grid):
         return x
     if not isinstance(x, Mapping):
-        raise ValueError(f"grid is {x!r}; it must be a Grid or a dict of its fields")
+        raise InputError(f"grid is {x!r}; it must be a Grid or a dict of its fields")
     _check_fields(Grid, x, "grid")
     return Grid(**x)
 
 
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+        raise InputError(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}; it must be a number {limits}")
+        raise InputError(f"{name} is {value!r}; it must be a number {limits}")
 
 
 def _check_range(name: str, value: tuple[float, float], limit: float) -> None:
     numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
     if not numbers or not 0 < value[0] <= value[1] <= limit or value[1] == math.inf:
         bound = "" if limit == math.inf else f" <= {limit:g}"
-        raise ValueError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
+        raise InputError(f"{name} is {value!r}; it must be (low, high) with 0 < low <= high{bound}")
 
 
 def _check_margin(margin: float, largest: float) -> None:
     if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < 0.5:
-        raise ValueError(f"margin is {margin!r}; it must be a fraction of the image's side, 0 <= margin < 0.5")
+        raise InputError(f"margin is {margin!r}; it must be a fraction of the image's side, 0 <= margin < 0.5")
     inside = (1 - 2 * margin) ** 2
     if largest > inside:
-        raise ValueError(
+        raise InputError(
             f"area goes up to {largest:g}, but a margin of {margin:g} leaves {inside:.3g} of the image; lower either"
         )
 
@@ -272,11 +273,11 @@ def _check_fields(kind: type, given: Mapping[str, Any], what: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(set(given) - set(fields))
     if unknown:
-        raise ValueError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
+        raise InputError(f"{what} has no field {', '.join(unknown)}; its fields are {', '.join(fields)}")
     missing = [
         name
         for name, field in fields.items()
         if field.default is field.default_factory is dataclasses.MISSING and name not in given
     ]
     if missing:
-        raise ValueError(f"{what} lacks {', '.join(missing)}")
+        raise InputError(f"{what} lacks {', '.join(missing)}")

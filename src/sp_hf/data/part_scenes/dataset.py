@@ -45,6 +45,7 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List
 from datasets.fingerprint import Hasher
 from PIL import Image as PILImage
 
+from ...errors import InputError
 from .objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
 from .posed_object import PART_IDS
 from .raster import MATERIALS, NEW, STANDARD, Material
@@ -100,18 +101,18 @@ class Scene(NamedTuple):
 
 def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> None:
     if split not in SPLITS:
-        raise ValueError(f"PartScenes has no split {split!r}; choose one of {', '.join(SPLITS)}.")
+        raise InputError(f"PartScenes has no split {split!r}; choose one of {', '.join(SPLITS)}.")
     if variant not in VARIANTS:
-        raise ValueError(f"PartScenes has no variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+        raise InputError(f"PartScenes has no variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
     for name, value in (("size", size), ("num_images", num_images), ("seed", seed)):
         if not isinstance(value, numbers.Integral):
-            raise ValueError(f"PartScenes' sizes, numbers and seeds are whole numbers; got {name}={value!r}.")
+            raise InputError(f"PartScenes' sizes, numbers and seeds are whole numbers; got {name}={value!r}.")
     if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ValueError(f"PartScenes draws images of {MIN_SIZE} to {MAX_SIZE} pixels; got size={size}.")
+        raise InputError(f"PartScenes draws images of {MIN_SIZE} to {MAX_SIZE} pixels; got size={size}.")
     if num_images < 1:
-        raise ValueError(f"PartScenes needs at least one image; got num_images={num_images}.")
+        raise InputError(f"PartScenes needs at least one image; got num_images={num_images}.")
     if not 0 <= seed < 2**63:
-        raise ValueError(f"PartScenes needs a seed from 0 to 2**63 - 1; got seed={seed}.")
+        raise InputError(f"PartScenes needs a seed from 0 to 2**63 - 1; got seed={seed}.")
 
 
 def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.encoder import Encoding
+from ...errors import InputError
 
 SMALLEST = 16  # px, of a crop
 _PERIODS = tuple(2.5 * 8 ** (step / 11) for step in range(12))  # px, 2.5 to 20
@@ -112,7 +113,7 @@ class LowLevelCues(nn.Module):
     def patches_of(self, size: int) -> tuple[int, int]:
         """One patch, which says nothing; raises ValueError where there is no room for the statistics."""
         if size < SMALLEST:
-            raise ValueError(f"crops of {size} px are too small for the low-level cues; give them {SMALLEST} or more")
+            raise InputError(f"crops of {size} px are too small for the low-level cues; give them {SMALLEST} or more")
         return 1, 1
 
     def forward(self, pixels: Tensor) -> Encoding:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...errors import InputError
+
 SHARE = 0.2
 MIN_IMAGES = 10  # with fewer, two or fewer would choose
 
@@ -24,7 +26,7 @@ def hold_out(n: int, seed: int, probe: str) -> Tensor:
         ValueError: too few images to hold some out.
     """
     if n < MIN_IMAGES:
-        raise ValueError(f"{n} training images are too few for {probe}; it needs {MIN_IMAGES} or more")
+        raise InputError(f"{n} training images are too few for {probe}; it needs {MIN_IMAGES} or more")
     return first_share(torch.randperm(n, generator=torch.Generator().manual_seed(seed)))
 
 

@@ -32,6 +32,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...data.annotations import AnnotationError
+from ...errors import InputError
 from ..model import EvaluatedModel
 from ..probes.ridge import fit_ridge
 from ..task import Picture, TaskResult, option
@@ -107,7 +108,7 @@ class Depth(DenseTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max <= MIN_DEPTH or (self.scale is not None and self.scale <= 0):
-            raise ValueError(
+            raise InputError(
                 f"depth_max is {self.max} and depth_scale is {self.scale}; depths end beyond {MIN_DEPTH} m, and a scale"
                 " is positive"
             )
@@ -125,7 +126,7 @@ class Depth(DenseTask):
             valid = side.scan(lambda annotation: bool(self._valid(self.metres(annotation)).any()), progress)
             found.append([row for row, any_valid in valid.items() if any_valid])
             if not found[-1]:
-                raise ValueError(
+                raise InputError(
                     f"no {side.name} annotation holds a depth of 0 to {self.max} m: see --depth_scale and --depth_max"
                 )
         check_count(found[0], train, self.name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
+from ...errors import InputError
 from ..accuracy import accuracy_measures, check_labels
 from ..model import EvaluatedModel
 from ..probes.knn import NEIGHBOURS, TEMPERATURE, evaluate_knn
@@ -29,7 +30,7 @@ class KNN(Task):
 
     def __post_init__(self) -> None:
         if self.neighbours < 1 or self.temperature <= 0:
-            raise ValueError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
+            raise InputError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
 
     def prepare(self, data: EvaluationData) -> None:
         check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)

@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...errors import DataError
+
 _SHOWN = 8
 
 
-class MappingError(ValueError):
+class MappingError(DataError):
     """A mapping that cannot be read, or that maps nothing."""
 
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
@@ -82,7 +83,7 @@ class MoCoV3Config(ObjectiveConfig):
 
 def _check_two(count: int) -> None:
     if count != 2:
-        raise ValueError(f"moco_v3 contrasts 2 views, but its view set has {count}; set its count to 2.")
+        raise InputError(f"moco_v3 contrasts 2 views, but its view set has {count}; set its count to 2.")
 
 
 @in_float32

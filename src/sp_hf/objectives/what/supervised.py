@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
@@ -95,7 +96,7 @@ class Supervised(Objective):
     def __init__(self, config: SupervisedConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
         if config.num_labels is None:
-            raise ValueError(
+            raise InputError(
                 "num_labels is not given: write the number of classes into the objective's entry (sp-hf pretrain reads"
                 " it from the dataset)."
             )
@@ -111,7 +112,7 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         if batch.labels is None:
-            raise ValueError("the batch has no labels: pass labels, int64 [B], -1 for none, beside its views.")
+            raise InputError("the batch has no labels: pass labels, int64 [B], -1 for none, beside its views.")
         logits = self.head(encodings["views"].cls)  # [B, V, C]
         loss = classification_loss(logits, batch.labels, self.config.label_smoothing)
         return ObjectiveOutput(loss, {"accuracy": accuracy(logits.detach(), batch.labels)})

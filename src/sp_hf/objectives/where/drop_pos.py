@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
@@ -75,7 +76,7 @@ class DropPosConfig(ObjectiveConfig):
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views)
         if isinstance(self.views, str):
-            raise ValueError(
+            raise InputError(
                 f"drop_pos cannot share the views {self.views!r}: it has one output a patch and must know their size;"
                 " give it a view spec of its own."
             )

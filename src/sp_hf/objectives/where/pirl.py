@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.keyed_random import permutation, uniform
 from ...views.photometric import Photometric
 from ...views.spec import Grid, ViewSpec, as_view_spec
@@ -83,7 +84,7 @@ class PIRLConfig(ObjectiveConfig):
     def __post_init__(self) -> None:
         self.views, self.tiles = as_view_spec(self.views), as_view_spec(self.tiles)
         if isinstance(self.tiles, str):
-            raise ValueError(f"tiles is {self.tiles!r}; the head has a place for each tile, so give their spec")
+            raise InputError(f"tiles is {self.tiles!r}; the head has a place for each tile, so give their spec")
         check_at_least("tiles.count", self.tiles.count, 2)
         check_choice("memory", self.memory, ("auto", "bank", "queue"))
         if self.num_images is not None:
@@ -133,7 +134,7 @@ class PIRL(Objective):
         super().__init__(config, encoder)
         width = config.embedding_size
         if config.has_bank and config.num_images is None:
-            raise ValueError("memory is 'bank', but num_images is not given; say it, or take memory: queue")
+            raise InputError("memory is 'bank', but num_images is not given; say it, or take memory: queue")
         self.image_head = nn.Linear(encoder.hidden_size, width)
         self.tile_head = nn.Linear(encoder.hidden_size, width)
         self.jigsaw_head = nn.Linear(config.tiles.count * width, width)
@@ -177,7 +178,7 @@ class PIRL(Objective):
     def _negatives(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Entries [M, E] for the whole batch of all processes, and which of them are an image's own, bool [B, M]."""
         if batch.ids is None:
-            raise ValueError("the images have no numbers (a stream?), which memory: bank needs; take memory: queue.")
+            raise InputError("the images have no numbers (a stream?), which memory: bank needs; take memory: queue.")
         entries, wanted = self.memory.entries, self.config.negatives
         if len(entries) <= wanted:
             drawn = torch.arange(len(entries), device=entries.device)

@@ -30,6 +30,7 @@ from ....data.annotations import AnnotationError, decode_annotation, upright_siz
 from ....data.canvas import UnreadableImage
 from ....data.columns import ColumnError
 from ....encoders.encoder import Encoding
+from ....errors import InputError
 from ...features import ImageSample
 from ...model import EvaluatedModel, Preprocess
 from ...probes.hold_out import MIN_IMAGES, first_share
@@ -87,7 +88,7 @@ class DenseSide(NamedTuple):
             _check_proportions(annotation.shape, (height, width), f"row {row} of {self.images.images.description}")
             found[row] = summarise(annotation)
         if not found:
-            raise ValueError(f"{self.images.images.description}: not one annotation of {self.column!r} can be read")
+            raise InputError(f"{self.images.images.description}: not one annotation of {self.column!r} can be read")
         return found
 
 
@@ -209,7 +210,7 @@ class DenseTask(Task):
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1 or self.images is not None and self.images < 0:
-            raise ValueError(f"{self.name}: size is {self.size} and images is {self.images}; sizes start at 1 px")
+            raise InputError(f"{self.name}: size is {self.size} and images is {self.images}; sizes start at 1 px")
 
     def sides(self, data: EvaluationData) -> tuple[DenseSide, DenseSide]:
         """Training and validation side, opened once a run.
@@ -254,7 +255,7 @@ class DenseTask(Task):
                 if _holds_images(annotated.images.dataset.features[column]):
                     return DenseSide(data.sample(described, side), annotated, column, name)
                 reason = ColumnError(f"{column!r} of {annotated.images.description} holds no images")
-        raise ValueError(
+        raise InputError(
             f"{self.name} needs a column of annotations (images of one number a pixel; looked for:"
             f" {', '.join(self.target_columns)}) in {source.dataset}: name it with --{self.name}_target_column, or"
             f" images that have one with --{self.name}_dataset. ({reason})"
@@ -269,7 +270,7 @@ def _holds_images(feature: object) -> bool:
 def check_count(rows: Sequence[int] | dict[int, object], side: DenseSide, task: str) -> None:
     """Raise ValueError if there are too few training images to hold some out."""
     if len(rows) < MIN_IMAGES:
-        raise ValueError(
+        raise InputError(
             f"{task}: {len(rows)} training images with annotations in {side.images.images.description}; it needs"
             f" {MIN_IMAGES} or more"
         )

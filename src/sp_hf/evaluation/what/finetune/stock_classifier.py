@@ -19,6 +19,7 @@ from ....encoders.checkpoint import quiet_transformers
 from ....encoders.encoder import Encoder
 from ....encoders.export import stock_model
 from ....encoders.facts import TIMM
+from ....errors import RunError
 from ...task import TaskSkipped
 
 # The stock classifier of a vision tower is built from the configuration of both towers, and keeps the one.
@@ -76,6 +77,6 @@ def _load_body(classifier: PreTrainedModel, body: PreTrainedModel, heads: tuple[
     report = place.load_state_dict(state, strict=False)
     missing = [name for name in report.missing_keys if not name.startswith(heads)] if heads else report.missing_keys
     if missing or report.unexpected_keys:
-        raise RuntimeError(
+        raise RunError(
             f"{type(classifier).__name__} and {type(body).__name__} differ: without {missing}, {report.unexpected_keys}"
         )

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ....encoders.encoder import Encoder
+from ....errors import InputError
 from ....optimisation.layer_decay import parameter_groups
 from ....views.keyed_random import sample_keys
 from ....views.sampler import ViewSampler
@@ -112,17 +113,17 @@ class Finetune(Task):
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.canvas_size) < 1:
-            raise ValueError(
+            raise InputError(
                 "fine-tuning needs epochs, a batch size and a canvas size of at least 1; got "
                 f"{self.epochs}, {self.batch_size} and {self.canvas_size}"
             )
         if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise ValueError(
+            raise InputError(
                 "fine-tuning needs a learning rate above 0 and a weight decay of at least 0; got "
                 f"{self.learning_rate} and {self.weight_decay}"
             )
         if not 0 < self.layer_decay <= 1 or not 0 <= self.label_smoothing < 1:
-            raise ValueError(
+            raise InputError(
                 "layer_decay must be in (0, 1] and label_smoothing in [0, 1); got "
                 f"{self.layer_decay} and {self.label_smoothing}"
             )

@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ....errors import InputError
 from .blur import defocus_blur, glass_blur, motion_blur, zoom_blur
 from .digital import contrast, elastic_transform, jpeg_compression, pixelate
 from .noise import gaussian_noise, impulse_noise, shot_noise
@@ -60,7 +61,7 @@ GROUPS: dict[str, dict[str, Corruption]] = {
 CORRUPTIONS: dict[str, Corruption] = {name: function for group in GROUPS.values() for name, function in group.items()}
 
 
-class CorruptionError(ValueError):
+class CorruptionError(InputError):
     """An unknown corruption or severity, or images that cannot be corrupted."""
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ....errors import InputError
 from ....views.keyed_random import sample_keys
 from ...accuracy import check_labels
 from ...features import ImageSample, evaluating
@@ -102,11 +103,11 @@ class Robustness(Task):
     def __post_init__(self) -> None:
         for name in ("images", "ood_images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"robustness needs one image or more; got {name} = {getattr(self, name)}")
+                raise InputError(f"robustness needs one image or more; got {name} = {getattr(self, name)}")
 
     def among(self, models: Sequence[EvaluatedModel]) -> Robustness:
         if self.baseline in (RANDOM, PIXELS) and self.baseline not in [model.name for model in models]:
-            raise ValueError(f"{self.baseline} is not in this run: {', '.join(model.name for model in models)}")
+            raise InputError(f"{self.baseline} is not in this run: {', '.join(model.name for model in models)}")
         return dataclasses.replace(self, models=tuple(models))
 
     def prepare(self, data: EvaluationData) -> None:
@@ -119,7 +120,7 @@ class Robustness(Task):
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
-            raise ValueError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
+            raise InputError(f"{model.name} sees {model.size} px; corruptions need {MIN_SIZE} or more (--size)")
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         baseline = self._baseline(model, data)
@@ -185,7 +186,7 @@ class Robustness(Task):
         whole = data.pixels(model, data.validation, self.images)
         labelled = whole.labels >= 0
         if not labelled.any():
-            raise ValueError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
+            raise InputError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
         return WholeImages(whole.pixels[labelled], whole.labels[labelled], whole.rows[labelled])
 
     def _errors(self, model: EvaluatedModel, data: EvaluationData) -> Errors:

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from ....data.annotations import AnnotationError
 from ....data.datasets import is_embedded
 from ....data.part_scenes.objects import PARTS
+from ....errors import InputError
 from ...measure import Measure
 from ...model import EvaluatedModel
 from ...task import Picture, TaskResult, option
@@ -109,17 +110,17 @@ class Segmentation(DenseTask):
 
     def _check_classes(self, classes: Sequence[int], asked: Sequence[int]) -> None:
         if len(classes) < 2:
-            raise ValueError(f"segmentation needs two classes or more; the training annotations hold {list(classes)}")
+            raise InputError(f"segmentation needs two classes or more; the training annotations hold {list(classes)}")
         if len(classes) > _MAX_CLASSES:
-            raise ValueError(
+            raise InputError(
                 f"the training annotations hold {len(classes)} ids, more than {_MAX_CLASSES}: instances or colours, not"
                 " classes? Name another column with --segmentation_target_column"
             )
         if not asked:
-            raise ValueError(f"every pixel of the validation annotations is void ({', '.join(map(str, self.void))})")
+            raise InputError(f"every pixel of the validation annotations is void ({', '.join(map(str, self.void))})")
         missing = sorted(set(asked) - set(classes))
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"no training image has these classes of the validation annotations: {_few(missing)}; take more images"
                 " (--segmentation_images), or leave them out with --segmentation_void"
             )

@@ -30,6 +30,7 @@ from datasets import ClassLabel
 from torch import Tensor
 
 from ....data.canvas import UnreadableImage, make_canvas
+from ....errors import InputError
 from ...accuracy import check_labels
 from ...features import ImageSample
 from ...measure import Measure
@@ -128,18 +129,18 @@ class ShapeBias(Task):
     def __post_init__(self) -> None:
         for name in ("images", "train_images"):
             if getattr(self, name) < 2:
-                raise ValueError(f"shape bias needs two images or more; got {name} = {getattr(self, name)}")
+                raise InputError(f"shape bias needs two images or more; got {name} = {getattr(self, name)}")
 
     def prepare(self, data: EvaluationData) -> None:
         if self.dataset is None and not data.source.embedded:
-            raise ValueError(
+            raise InputError(
                 "shape bias needs cue-conflict images: name a dataset with columns shape and texture with"
                 " --shape_bias_dataset"
             )
         check_labels(self._train(data).labels, self._train(data).labels, self._train(data).images.label_names)
         conflict = self._conflict(data)
         if not conflict.asked().any():
-            raise ValueError(
+            raise InputError(
                 f"{conflict.sample.images.description}: in not one of {len(conflict.shape)} images do shape and texture"
                 " disagree between two classes that the probe knows; give another mapping, or more images"
             )
@@ -214,7 +215,7 @@ class ShapeBias(Task):
         sample = data.sample(source, side, _COLUMNS)
         (names, shape), (names_of_texture, texture) = (_labels(sample, column) for column in _COLUMNS)
         if names != names_of_texture:
-            raise ValueError(
+            raise InputError(
                 f"{sample.images.description}: shape and texture are of different classes"
                 f" ({', '.join(names)} and {', '.join(names_of_texture)}); they must be the same"
             )
@@ -281,7 +282,7 @@ def _labels(sample: ImageSample, column: str) -> tuple[list[str], Tensor]:
     """The names of a column's classes, and its labels int64 [n]."""
     feature = sample.images.dataset.features[column]
     if not isinstance(feature, ClassLabel):
-        raise ValueError(
+        raise InputError(
             f"{sample.images.description}: column {column} is no ClassLabel (see datasets' class_encode_column)"
         )
     if isinstance(sample.rows, list):

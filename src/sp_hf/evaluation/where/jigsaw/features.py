@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ....encoders.encoder import Encoding
+from ....errors import InputError
 from ....views.keyed_random import sample_keys
 from ....views.photometric import Photometric
 from ...features import ImageSample
@@ -182,7 +183,7 @@ def _checked(batches: list[Tensor], model: EvaluatedModel, part: ImageSample) ->
     features = torch.cat(batches)
     bad = int((~features.flatten(1).isfinite().all(1)).sum())
     if bad:
-        raise ValueError(
+        raise InputError(
             f"features of {bad} of {len(features)} jigsaws ({model.name} on {part.images.description}) hold NaN or"
             " infinity; the encoder's weights have diverged, or its precision is too low"
         )

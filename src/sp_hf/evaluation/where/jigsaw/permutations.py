@@ -20,6 +20,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ....errors import InputError
+
 
 def optimal_assignment(scores: Tensor) -> Tensor:
     """The permutations of the highest total score.
@@ -34,9 +36,9 @@ def optimal_assignment(scores: Tensor) -> Tensor:
         ValueError: scores that are not square or not finite.
     """
     if scores.dim() != 3 or scores.shape[1] != scores.shape[2]:
-        raise ValueError(f"scores are of shape {tuple(scores.shape)}; they must be [n, T, T]: as many cells as tiles")
+        raise InputError(f"scores are of shape {tuple(scores.shape)}; they must be [n, T, T]: as many cells as tiles")
     if not scores.isfinite().all():
-        raise ValueError("scores hold NaN or infinity; an assignment needs finite ones")
+        raise InputError("scores hold NaN or infinity; an assignment needs finite ones")
     cells = np.array([linear_sum_assignment(puzzle, maximize=True)[1] for puzzle in scores.double().cpu().numpy()])
     return torch.from_numpy(cells.astype(np.int64)).reshape(scores.shape[:2])
 

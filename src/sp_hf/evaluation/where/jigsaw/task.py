@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ....views.photometric import Photometric
 from ...accuracy import LabelError, check_labels
 from ...features import ImageSample
@@ -89,14 +90,14 @@ class Jigsaw(Task):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         unknown = [regime for regime in self.regimes if regime not in REGIMES]
         if unknown or not self.regimes or not self.grids:
-            raise ValueError(
+            raise InputError(
                 f"jigsaw grids are {self.grids} and regimes {self.regimes}; it needs one grid or more, and regimes of"
                 f" {', '.join(REGIMES)}"
             )
         _ = self.puzzles()  # raises where one cannot be cut
         for name in ("tile_size", "canvas_size", "images"):
             if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"jigsaw {name} is {getattr(self, name)}; it must be positive")
+                raise InputError(f"jigsaw {name} is {getattr(self, name)}; it must be positive")
 
     @property
     def headline(self) -> tuple[str, ...]:  # type: ignore[override]  # of the middle grid
@@ -126,7 +127,7 @@ class Jigsaw(Task):
     def prepare(self, data: EvaluationData) -> None:
         n = len(part_of(data, data.train, self.images or None).rows)
         if n < MIN_IMAGES:
-            raise ValueError(
+            raise InputError(
                 f"{n} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more"
                 " (--max_images, --jigsaw_images)"
             )
@@ -138,7 +139,7 @@ class Jigsaw(Task):
         for puzzle in self.puzzles():
             side = puzzle.tile_side(model.size)
             if ("whole" in self.regimes and tokens < puzzle.grid) or side < 1:
-                raise ValueError(
+                raise InputError(
                     f"{model.name} sees whole images of {model.size} px as {tokens} x {tokens} patch tokens: too few"
                     f" for a jigsaw of {puzzle} with tiles of {side} px; use a larger --size, or leave it out of"
                     " --jigsaw_grids"

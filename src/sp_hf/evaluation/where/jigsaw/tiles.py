@@ -22,6 +22,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ....views.keyed_random import permutation, uniform
 from ....views.photometric import NUMBERS, Photometric, colour_matrices, finish, jitter_from
 from ....views.resampling import filter_weights, resample
@@ -43,9 +44,9 @@ class Puzzle:
 
     def __post_init__(self) -> None:
         if self.grid < 2:
-            raise ValueError(f"a jigsaw of {self.grid} x {self.grid} is no puzzle; grids start at 2")
+            raise InputError(f"a jigsaw of {self.grid} x {self.grid} is no puzzle; grids start at 2")
         if not 0 <= self.gap < 1 or not 0 <= self.jitter <= 1:
-            raise ValueError(f"gap is {self.gap} and jitter {self.jitter}; they must lie in [0, 1) and [0, 1]")
+            raise InputError(f"gap is {self.gap} and jitter {self.jitter}; they must lie in [0, 1) and [0, 1]")
 
     def __str__(self) -> str:
         return f"{self.grid}x{self.grid}"

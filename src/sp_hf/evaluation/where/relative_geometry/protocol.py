@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ....errors import InputError
 from ....views.photometric import Photometric
 from ....views.spec import ViewSpec
 
@@ -49,7 +50,7 @@ class RelativeGeometryProtocol:
 
     def __post_init__(self) -> None:
         if self.crops < 2:
-            raise ValueError(f"crops is {self.crops}; a pair needs at least 2 an image")
+            raise InputError(f"crops is {self.crops}; a pair needs at least 2 an image")
 
     def view_spec(self, size: int) -> ViewSpec:
         """The crops at an output size in px."""

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ....views.pairs import ordered_pairs
 from ....views.spec import ViewSpec
 from ...controls.low_level_cues import SMALLEST
@@ -127,14 +128,14 @@ def check_sizes(crop_size: int | None, canvas_size: int | None, images: int | No
     """Raise ValueError for a number out of range."""
     for name, value, least in (("crop_size", crop_size, 1), ("canvas_size", canvas_size, 1), ("images", images, 0)):
         if value is not None and value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+            raise InputError(f"{name} is {value}; it must be at least {least}")
 
 
 def check_enough_images(data: EvaluationData, images: int | None) -> None:
     """Raise ValueError if there are too few training images for a probe that holds some of them out."""
     count = min(len(data.train.rows), images or len(data.train.rows))
     if count < MIN_IMAGES:
-        raise ValueError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
+        raise InputError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
 
 
 def probe_relations(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from ....views.pairs import ordered_pairs
 from ...controls.low_level_cues import CUES, SMALLEST, LowLevelCues, cue_columns
 from ...features import Features
@@ -148,7 +149,7 @@ def beyond_cues(cues: Sides, features: Sides, seed: int = 0) -> dict[str, Measur
     """
     for ours, theirs in zip(cues, features, strict=True):
         if ours.boxes.shape != theirs.boxes.shape or not torch.allclose(ours.boxes, theirs.boxes, atol=1e-5):
-            raise ValueError("the cues and the features are of different crops: not comparable")
+            raise InputError("the cues and the features are of different crops: not comparable")
     (train, validation), (train_features, validation_features) = cues, features
     both = _fit(
         torch.cat([train.cls, embedding(train_features)], dim=-1),

@@ -1,0 +1,42 @@
+"""What can be refused before a dataset or an encoder is loaded and a run folder is written."""
+
+from __future__ import annotations
+
+import torch
+from transformers import Trainer, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
+
+from ..boundary import check_folder, refusals_of, require_package
+from ..run.arguments import PretrainingArguments
+
+_TRACKER_PACKAGES = {"comet_ml": "comet_ml", "dagshub": "dagshub", "azure_ml": "azureml", "flyte": "flytekit"}
+
+
+def check_run(args: PretrainingArguments) -> None:
+    """Everything of the arguments that does not need the data or the model.
+
+    Raises:
+        PackageError: a tracker or an optimizer that is not installed.
+        InputError: transformers does not know the tracker, or refuses options of the optimizer or of the schedule.
+        FolderTakenError: the run folder's path, or a part of it, is a file.
+    """
+    check_folder("--output_dir", args.output_dir)
+    with refusals_of(f"--report_to {' '.join(args.report_to)}"):
+        get_reporting_integration_callbacks(args.report_to)
+    for tracker in args.report_to:
+        require_package(_TRACKER_PACKAGES.get(tracker, tracker), f"--report_to {tracker}")
+    with refusals_of(f"--optim {args.optim.value}"):
+        Trainer.get_optimizer_cls_and_kwargs(args)
+    with refusals_of(f"--lr_scheduler_type {args.lr_scheduler_type.value}, --lr_scheduler_kwargs"):
+        _try_schedule(args)
+
+
+def _try_schedule(args: PretrainingArguments) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
+    get_scheduler(
+        args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=1,
+        num_training_steps=10,
+        scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
+    )

@@ -1,0 +1,118 @@
+"""Models and datasets of the Hub that cannot be had: asked of a real server, in processes that know no other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi, close_session, constants
+from loopback_hub import LoopbackHub
+
+from .conftest import Outcome
+
+PROGRAM = """
+import contextlib, io, json, sys
+from sp_hf.cli import main
+for line in json.load(sys.stdin):
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        status = main(line.split())
+    print("OUTCOME", json.dumps([status, told.getvalue()]))
+"""
+TRAIN = "pretrain --objectives spatial_prediction --use_cpu --output_dir out"
+SHORTLY = "--dataloader_num_workers 0"
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[LoopbackHub]:
+    close_session()
+    with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setenv("no_proxy", "127.0.0.1")
+        api = HfApi(endpoint=hub.url, token=hub.add_user("ann", orgs={"lab": "write"}))
+        for name in ("broken", "no-weights", "gated", "busy", "forbidden"):
+            api.create_repo(f"lab/{name}")
+            api.create_repo(f"lab/{name}", repo_type="dataset")
+        api.create_repo("lab/private", private=True)
+        config = json.dumps({"model_type": "vit", "hidden_size": 24, "num_attention_heads": 2}).encode()
+        for name, files in {"broken": {"model.safetensors": b"\x10" * 64}, "no-weights": {}}.items():
+            files = {"config.json": config, **files}
+            api.create_commit(
+                f"lab/{name}", [CommitOperationAdd(path, data) for path, data in files.items()], commit_message="files"
+            )
+        for name, status, headers in (
+            ("gated", 403, {"X-Error-Code": "GatedRepo"}),
+            ("forbidden", 403, {}),
+            ("busy", 429, {}),
+        ):
+            hub.faults.answer(f"lab/{name}", status, headers=headers, times=1000)
+        yield hub
+        close_session()
+
+
+def outcomes(lines: list[str], environment: dict[str, str], folder: Path) -> list[Outcome]:
+    """How each line ends, one after the other in a process of its own that leaves nothing in ``folder``."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+    )
+    told = [json.loads(line.removeprefix("OUTCOME ")) for line in done.stdout.splitlines() if line.startswith("OUT")]
+    assert len(told) == len(lines), done.stderr
+    assert list(folder.iterdir()) == []
+    return [Outcome(*one) for one in told]
+
+
+def check(lines: dict[str, str], environment: dict[str, str], folder: Path) -> None:
+    for (line, said), outcome in zip(lines.items(), outcomes(list(lines), environment, folder), strict=True):
+        assert outcome.status == 1, f"{line}: {outcome.error}"
+        told = [one for one in outcome.error.splitlines() if one.startswith("sp-hf: error: ")]
+        assert len(told) == 1 and "Traceback" not in outcome.error, f"{line}: {outcome.error}"
+        assert said in told[0], f"{line}: {told[0]}"
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("home", "here"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "home", tmp_path / "here"
+
+
+def test_what_the_hub_refuses(hub: LoopbackHub, tmp_path: Path) -> None:
+    home, here = folders(tmp_path)
+    spelling = "check the spelling"
+    lines = {
+        f"{TRAIN} --encoder lab/mistyped": f"lab/mistyped is not on {hub.url}, or is private: {spelling}",
+        f"{TRAIN} --encoder lab/private": f"lab/private is not on {hub.url}, or is private: {spelling}",
+        f"{TRAIN} --encoder lab/gated": "lab/gated is gated: ask for access",
+        f"{TRAIN} --encoder lab/forbidden": "lab/forbidden",
+        f"{TRAIN} --encoder lab/busy": "(429)",
+        f"{TRAIN} --encoder lab/broken": "lab/broken: its safetensors file is truncated or damaged",
+        f"{TRAIN} --encoder lab/broken --encoder_revision v9": "lab/broken has no revision 'v9'",
+        f"{TRAIN} --encoder lab/no-weights": "lab/no-weights has no safetensors weights",
+        f"{TRAIN} --dataset lab/mistyped {SHORTLY}": "Hub dataset lab/mistyped",
+        f"{TRAIN} --dataset lab/gated {SHORTLY}": "is gated: ask for access",
+        f"{TRAIN} --dataset lab/broken --dataset_revision v9 {SHORTLY}": "lab/broken at v9",
+        "evaluate lab/mistyped": f"lab/mistyped is not on {hub.url}, or is private: {spelling}",
+        "evaluate lab/gated": "lab/gated is gated",
+    }
+    check(lines, hub.environment(home), here)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"), ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached")],
+    ids=["offline", "unreachable"],
+)
+def test_without_a_hub(settings: dict[str, str], said: str, hub: LoopbackHub, tmp_path: Path) -> None:
+    home, here = folders(tmp_path)
+    lines = {f"{TRAIN} --encoder lab/broken": said, f"{TRAIN} --dataset lab/broken {SHORTLY}": said}
+    check(lines, {**hub.environment(home), **settings}, here)
