@@ -11,7 +11,7 @@ DATA_FLAGS = {
     "dataset_revision": "branch, tag or commit of a Hub dataset",
     "validation_dataset": "validation side; default: --dataset",
     "validation_dataset_config": "its configuration; default: --dataset_config where it is the same dataset",
-    "validation_dataset_split": "its split; default: validation, val or test",
+    "validation_dataset_split": "its split; default: validation, val or test, or a fifth of the training split",
     "validation_dataset_revision": "its revision; default: --dataset_revision where it is the same dataset",
 }
 

@@ -41,8 +41,8 @@ class ImageRows:
         self._indices: Sequence[int] = range(len(items))
         first, targets = items[0], getattr(items, "targets", None)
         self.features = datasets.Features({name: _type_of(v, name, items) for name, v in _as_row(first).items()})
-        # torchvision's: all labels, without reading an image
-        self._targets = targets if isinstance(first, tuple) and targets is not None else None
+        is_whole = isinstance(first, tuple) and targets is not None and len(targets) == len(items)
+        self._targets = targets if is_whole else None
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -50,7 +50,7 @@ class ImageRows:
     def __getitem__(self, key: Any) -> Any:
         """A row by its number, or a column by its name."""
         if isinstance(key, str):
-            if key == _LABEL and self._targets is not None:
+            if self._targets is not None and self.knows(key):
                 return [int(self._targets[i]) for i in self._indices]
             return [row[key] for row in self]
         row = _as_row(self._items[self._indices[int(key)]])
@@ -74,6 +74,10 @@ class ImageRows:
     def cast_column(self, name: str, feature: datasets.Image) -> ImageRows:
         """Itself: images are as they come, never decoded here."""
         return self
+
+    def knows(self, column: str) -> bool:
+        """Whether a column can be read without reading an image: torchvision's ``targets`` hold all labels."""
+        return column == _LABEL and self._targets is not None
 
 
 def _as_row(item: Any) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from ..data.flags import add_data_flags
 from ..declared import declared
+from ..errors import PluginError
 from ..flags import FlagParser
 from .flags import RENAMED, options_of
 
@@ -29,7 +31,7 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     made.add_argument(
         "models", nargs="+", metavar="MODEL", help="[NAME=]Hub id, folder, run folder or preset (untrained)"
     )
-    listed = f"all, or of: {', '.join(tasks)} (default: {' '.join(usual)})"
+    listed = f"all, or: {', '.join(tasks)}; default: {' '.join(usual)}, as far as the images allow"
     made.add_argument("--tasks", nargs="+", metavar="TASK", help=listed)
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
     made.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
@@ -38,10 +40,13 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     add_data_flags(images)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
-    images.add_argument("--max_images", type=int, help="of each side, chosen at random; default: all")
+    most = "of each side, chosen at random; default: all. Of part-scenes no more are drawn"
+    images.add_argument("--max_images", type=int, help=most)
     images.add_argument("--size", type=int, help="side in px of whole images; default: each model's own")
     how = made.add_argument_group("how")
     how.add_argument("--seed", type=int, help="of every random choice (default: 0)")
+    refits = declared("sp_hf.evaluation.probes.refits", "REFITS")
+    how.add_argument("--refits", type=int, help=f"of cheap probes to half of the training images (default: {refits})")
     how.add_argument("--batch_size", type=int, help="images encoded at once (default: 64)")
     how.add_argument("--num_workers", type=int, help="processes that decode; default: one for two cores, at most 8")
     how.add_argument("--device", help="default: cuda where there is one")
@@ -54,18 +59,20 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
             kind, several = _argument_type(hints[field.name])
             more: dict[str, Any] = {"nargs": "+"} if several else {}
             shown = field.default if field.default is not None else ""
+            if f"--{flag}" in made._option_string_actions:
+                raise PluginError(f"task {task.name!r} has an option whose flag --{flag} is taken; rename the option.")
             text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
             group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
     return made
 
 
 def _tasks() -> Mapping[str, type[Task]]:
-    """All tasks; read from the source of the package's own unless they are imported already."""
-    if "sp_hf.evaluation.tasks" not in sys.modules:
-        return declared("sp_hf.evaluation.tasks", "TASKS")
+    """All tasks; the package's own as read from their source, unless a package or a script adds to them."""
+    if "sp_hf.evaluation.tasks" not in sys.modules and not entry_points(group="sp_hf.tasks"):
+        return declared("sp_hf.evaluation.tasks", "_OWN")
     from .tasks import TASKS
 
-    return TASKS
+    return TASKS.available()
 
 
 def _argument_type(hint: Any) -> tuple[type, bool]:

@@ -142,6 +142,7 @@ class DINO(Objective):
     centre: Tensor  # [K]
     teacher_temperature: Tensor
     kind = "what"
+    title = "DINO"
     citation = """@inproceedings{caron2021emerging,
   title     = {Emerging Properties in Self-Supervised Vision Transformers},
   author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien

@@ -136,6 +136,7 @@ class IBOT(Objective):
     class_temperature: Tensor
     patch_temperature: Tensor
     kind = "what"
+    title = "iBOT"
     needs_content_mask = True
     citation = """@inproceedings{zhou2022ibot,
   title     = {{iBOT}: Image {BERT} Pre-Training with Online Tokenizer},

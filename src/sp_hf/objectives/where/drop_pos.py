@@ -131,6 +131,7 @@ class DropPos(Objective):
     config_class = DropPosConfig
     sigma: Tensor
     kind = "where"
+    title = "DropPos"
     needs_token_control = True
     citation = """@inproceedings{wang2023droppos,
   title     = {{DropPos}: Pre-Training Vision Transformers by Reconstructing Dropped Positions},

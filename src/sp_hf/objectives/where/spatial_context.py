@@ -117,6 +117,7 @@ class SpatialContext(Objective):
     config_class = SpatialContextConfig
     relation_std: Tensor  # [4]
     kind = "where"
+    title = "Spatial Context Networks"
     citation = """@inproceedings{wu2017weakly,
   title     = {Weakly-Supervised Spatial Context Networks},
   author    = {Wu, Zuxuan and Davis, Larry S. and Sigal, Leonid},
