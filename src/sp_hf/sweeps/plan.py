@@ -11,6 +11,7 @@
     evaluate:                      # flags of sp-hf evaluate
       tasks: [relative-geometry, knn]
       max_images: 2000
+      dataset: org/other           # only to measure elsewhere than the runs were trained (--dataset is then theirs)
     evaluations:                   # each measured in one call a seed; differences are from its first run
       - [DINO, DINO + SP]
     measures: {relative-geometry/r2_position: R2 of position, knn/accuracy: kNN}      # columns: task/figure
@@ -133,7 +134,7 @@ def _planned(path: Path, name: str, changes: Any) -> PlannedRun:
         raise RecipeError(f"{path}: run {name!r} must be a mapping with a recipe")
     changes = dict(changes)
     base = read_recipe(path.parent / str(changes.pop("recipe")))
-    for reserved in ("seed", "output_dir", "resume_from_checkpoint"):
+    for reserved in ("seed", "output_dir", "resume", "resume_from_checkpoint"):
         if reserved in changes:
             raise RecipeError(f"{path}: run {name!r} sets {reserved}, which the sweep decides")
     try:
