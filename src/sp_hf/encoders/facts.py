@@ -178,6 +178,13 @@ FACTS: dict[str, ModelFacts] = {
     ),
 }
 
+REFUSED = {
+    "swin": "the stock class takes no view whose later stages are smaller than its window",
+    "hiera": "the stock class drops units of its own choice and takes no mask",
+    "data2vec-vision": "AutoModel builds it without the pooler, which holds its final norm, so an export would differ",
+}
+"""Why a model type that might be expected here is not."""
+
 TWO_TOWERS = ("clip", "siglip")
 """Model types whose vision tower is the encoder; its configuration is ``config.vision_config``."""
 
@@ -247,7 +254,8 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
     """
     if config.model_type not in FACTS:
         supported = ", ".join(sorted([*FACTS, *TWO_TOWERS]))
-        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
+        why = f" ({REFUSED[config.model_type]})" if config.model_type in REFUSED else ""
+        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder{why}; supported: {supported}")
     return FACTS[config.model_type]
 
 
