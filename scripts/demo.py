@@ -20,7 +20,6 @@ import sp_hf
 from sp_hf.cli import run
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.flags import FlagParser
-from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.folder import RunFolder
 from sp_hf.run.recipe import read_flags, read_recipe
 
@@ -67,7 +66,7 @@ def train(objectives: list[str], seed: int, folder: Path, options: dict[str, Any
         return
     print(f"\n{folder}: {' + '.join(objectives)}")
     run_of = {"recipe": RECIPE, "objectives": objectives, "seed": seed, "output_dir": folder}
-    result = sp_hf.pretrain(**{**run_of, **options}, resume=last_checkpoint(folder))
+    result = sp_hf.pretrain(**{**run_of, **options}, resume="auto")
     if result.stopped_by is not None:
         raise KeyboardInterrupt
 

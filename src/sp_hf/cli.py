@@ -100,11 +100,14 @@ def report_run(result: PretrainingResult) -> int:
         if _speaks():
             name = signal.Signals(result.stopped_by).name
             print(f"{name}: stopped at step {result.step}, with a checkpoint. Go on with the same command and")
-            print("  --resume_from_checkpoint last")
+            print("  --resume auto")
         return 128 + result.stopped_by
     if not _speaks():
         return 0
-    print(f"{result.output_dir}: {result.step} steps.")
+    if result.already_done:
+        print(f"{result.output_dir} is already done ({result.step} steps): nothing was changed.")
+    else:
+        print(f"{result.output_dir}: {result.step} steps.")
     print(f'Load it:   AutoModel.from_pretrained("{RunFolder(result.output_dir).encoder}")')
     print(f"Evaluate it:  sp-hf evaluate {result.output_dir}")
     if result.pushed is not None:

@@ -90,7 +90,7 @@ def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path, nu
     os.killpg(process.pid, number)  # as a terminal and a scheduler do: workers get it too
     text, _ = process.communicate(timeout=100)
     assert process.returncode == 128 + number, text
-    assert number.name in text and "--resume_from_checkpoint last" in text
+    assert number.name in text and "--resume auto" in text
     checkpoint = next(output.glob("checkpoint-*"))
     assert (checkpoint / "trainer_state.json").is_file() and (checkpoint / "optimizer.pt").is_file()
     assert "Traceback" not in text

@@ -13,6 +13,7 @@ from ..flags import FlagParser
 from .cache import default_cache_dir
 from .evaluate import default_num_workers
 from .options import RENAMED
+from .probes.refits import REFITS
 from .tasks import DEFAULT_TASKS, TASKS, options_of
 
 
@@ -26,7 +27,8 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     made.add_argument(
         "models", nargs="+", metavar="MODEL", help="[NAME=]Hub id, folder, run folder or preset (untrained)"
     )
-    made.add_argument("--tasks", nargs="+", default=DEFAULT_TASKS, metavar="TASK", help=f"all, or: {', '.join(TASKS)}")
+    defaults = f"default: {' '.join(DEFAULT_TASKS)}, as far as the images allow"
+    made.add_argument("--tasks", nargs="+", metavar="TASK", help=f"all, or: {', '.join(TASKS)}; {defaults}")
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
     made.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
     made.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
@@ -34,10 +36,12 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     add_data_flags(images, EMBEDDED)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
-    images.add_argument("--max_images", type=int, default=0, help="of each side, chosen at random; 0 for all")
+    most = "of each side, chosen at random; 0 for all. Of part-scenes no more are drawn"
+    images.add_argument("--max_images", type=int, default=0, help=most)
     images.add_argument("--size", type=int, help="side in px of whole images; default: each model's own")
     how = made.add_argument_group("how")
     how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--refits", type=int, help=f"of cheap probes to half of the training images (default: {REFITS})")
     how.add_argument("--batch_size", type=int, default=64)
     how.add_argument("--num_workers", type=int, default=default_num_workers(), help="processes that decode")
     how.add_argument("--device", help="default: cuda where there is one")
@@ -64,7 +68,7 @@ DATA_FLAGS = {
     "dataset_revision": "branch, tag or commit of a Hub dataset",
     "validation_dataset": "validation side; default: --dataset",
     "validation_dataset_config": "its configuration; default: --dataset_config where it is the same dataset",
-    "validation_dataset_split": "its split; default: validation, val or test",
+    "validation_dataset_split": "its split; default: validation, val or test, or a fifth of the training split",
     "validation_dataset_revision": "its revision; default: --dataset_revision where it is the same dataset",
 }
 """How data is spelled in every command, and what it means."""

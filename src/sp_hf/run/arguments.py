@@ -156,12 +156,48 @@ class PretrainingArguments(OptimisationArguments):
     )
     hub_card: bool = field(default=True, metadata={"help": "Push a model card with the finished run."})
     stop_on_collapse: bool = field(default=False, metadata={"help": "Stop, with a checkpoint, instead of warning."})
+    resume: str | None = field(
+        default=None,
+        metadata={
+            "help": "auto: start the run, go on with it, finish its export, or find it done: one command for a job that"
+            " may be killed at any time. last: its newest whole checkpoint. Or the path of one. Same as"
+            " --resume_from_checkpoint."
+        },
+    )
+    allow_changes: bool = field(
+        default=False,
+        metadata={
+            "help": "Resume although options that decide the result differ from those of the checkpoint, or although it"
+            " has no manifest."
+        },
+    )
+    max_bad_steps: int = field(
+        default=3,
+        metadata={
+            "help": "Steps in a row whose loss or gradients are not finite, after which the run stops; each is left"
+            " out. With --fp16 32 more, as its loss scale is searched for so."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Not needed, and waits for the device at every step: --max_bad_steps watches."}
+    )
 
     def __post_init__(self) -> None:
         check_options(vars(self))
         super().__post_init__()
+        self._resolve_resume()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
             raise InputError(
                 f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )
+
+    def _resolve_resume(self) -> None:
+        """``--resume`` and transformers' name for it are one option."""
+        both = {name for name in (self.resume, self.resume_from_checkpoint) if name not in (None, "")}
+        if len(both) > 1:
+            raise InputError(
+                f"--resume {self.resume} and --resume_from_checkpoint {self.resume_from_checkpoint} say different"
+                " things: give one of them."
+            )
+        self.resume = self.resume_from_checkpoint = next(iter(both), None)

@@ -76,6 +76,7 @@ LIMITS: dict[str, Limit] = {
     "probe_steps": _NOT_NEGATIVE,
     "probe_images": Limit(2),
     "collapse_std": _NOT_NEGATIVE,
+    "max_bad_steps": _COUNT,
     "image_size": Limit(1, 4096),
     "canvas_size": Limit(8, 4096),
     "shuffle_block": _COUNT,

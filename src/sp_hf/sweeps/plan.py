@@ -134,7 +134,7 @@ def _planned(path: Path, name: str, changes: Any) -> PlannedRun:
         raise RecipeError(f"{path}: run {name!r} must be a mapping with a recipe")
     changes = dict(changes)
     base = read_recipe(path.parent / str(changes.pop("recipe")))
-    for reserved in ("seed", "output_dir", "resume_from_checkpoint"):
+    for reserved in ("seed", "output_dir", "resume", "resume_from_checkpoint"):
         if reserved in changes:
             raise RecipeError(f"{path}: run {name!r} sets {reserved}, which the sweep decides")
     try:
