@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space results test browser lint benchmarks clean
+.PHONY: help setup demo space results test browser wheel lint benchmarks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ browser:  # Debian's chromium, for the tests that look at the Space in it; witho
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 	  || echo "chromium could not be installed; the tests in a browser are skipped"; \
 	fi
+
+wheel: $(INSTALLED)  ## build the sdist and the wheel, into dist/
+	$(VENV)/bin/python scripts/wheel.py dist
 
 lint: $(INSTALLED)  ## check the style and the types
 	$(VENV)/bin/ruff check .

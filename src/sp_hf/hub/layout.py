@@ -61,6 +61,7 @@ def with_card(
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
     run_snippets: bool = True,
+    before: str = "",
 ) -> dict[str, Path]:
     """The files and, of a finished run that has no README.md of its own, a model card with its pictures.
 
@@ -69,7 +70,7 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations, run_snippets: see :func:`~sp_hf.cards.model_card.write_card`.
+        license, evaluations, run_snippets, before: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
         ResultsError: the card cannot be written.
@@ -78,7 +79,8 @@ def with_card(
     if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
     card = workspace / "card"
-    options: dict[str, Any] = {"license": license, "evaluations": evaluations, "run_snippets": run_snippets}
+    options: dict[str, Any] = {"license": license, "evaluations": evaluations}
+    options |= {"run_snippets": run_snippets, "before": before}
     write_card(run, card, repo, encoder=workspace, **options)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..run.export import find_weights
 from ..run.folder import RunFolder
+from .card_there import card_of_same_weights
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
 from .push import Destination, PushResult, connect
@@ -86,7 +87,8 @@ def push(
             say("Making the model card" + (", its snippets are run ..." if run_snippets else " ..."))
             measured = [_folder_of(found, Path(folder) / f"results-{i}") for i, found in enumerate(several)]
             options: dict[str, Any] = {"license": license, "evaluations": measured, "run_snippets": run_snippets}
-            files = with_card(files, run, workspace, repo_id, **options)
+            before = "" if there is None else card_of_same_weights(there, files)
+            files = with_card(files, run, workspace, repo_id, **options, before=before)
         say(f"{os.fspath(run)} -> {there.url if there else repo_id}")
         say(describe_files(files))
         if there is None:
