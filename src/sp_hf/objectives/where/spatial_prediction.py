@@ -81,7 +81,7 @@ class SpatialPredictionConfig(ObjectiveConfig):
     target_std: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         check_choice("embedding", self.embedding, ("cls", "mean_patch"))
         check_choice("units", self.units, ("image", "view"))
         check_choice("loss", self.loss, ("smooth_l1", "l2"))
