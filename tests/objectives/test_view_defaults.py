@@ -25,9 +25,8 @@ def test_a_part_leaves_the_rest_as_it_was(name: str, option: str) -> None:
     kind = OBJECTIVES[name].config_class
     default = default_views(kind)[option]
     cells = 1 if default.grid is None else default.grid.cells
-    part = {"count": 4 * cells, "size": 98}
-    photometric = Photometric(**default.photometric.for_count(4 * cells))
-    expected = dataclasses.replace(default, **part, photometric=photometric)
+    part = {"size": 98, "area": (0.5, 0.9)}
+    expected = dataclasses.replace(default, **part)
     assert getattr(parse_entry({"name": name, option: part})[1], option) == expected  # in a recipe
     assert getattr(kind(**{option: part}), option) == expected  # in Python
     assert getattr(parse_entry({"name": name, option: {}})[1], option) == default
