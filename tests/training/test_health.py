@@ -93,6 +93,7 @@ def is_finite(folder: Path) -> bool:
     return all(value.isfinite().all() for value in load_file(folder / "model.safetensors").values())
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 @pytest.mark.parametrize("options", [{}, STREAM], ids=["map-style", "streaming"])
 def test_a_rate_beyond_all_bounds_loses_no_good_checkpoint(
     tmp_path: Path, tiny_encoder: Path, options: dict, capsys: pytest.CaptureFixture
@@ -111,6 +112,7 @@ def test_a_rate_beyond_all_bounds_loses_no_good_checkpoint(
     assert is_finite(run / "encoder")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_one_bad_step_is_outlived(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +127,7 @@ def test_one_bad_step_is_outlived(
     assert is_finite(run / "encoder")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_without_log_lines_and_saves_no_nan_is_exported(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -136,6 +139,7 @@ def test_without_log_lines_and_saves_no_nan_is_exported(
     assert not (run / "encoder").exists()
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_weights_that_the_last_step_broke_are_not_exported(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -160,6 +164,7 @@ def test_weights_that_the_last_step_broke_are_not_exported(
     assert_same_results(run, tmp_path / "whole")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_a_state_that_is_not_finite_is_not_saved(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -71,6 +71,7 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
     assert processes == [1, 2]
 
 
+@pytest.mark.fault("two processes: a checkpoint is damaged, the export is lost")
 def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:
     """Each process goes on in its own part of the stream, past a damaged checkpoint, and makes a lost export."""
     flags = ("--streaming", "--images_per_epoch", "16", "--per_device_train_batch_size", "2")
