@@ -20,12 +20,20 @@ space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebo
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md
-	@set -e; for sweep in part_scenes equal_time moco_v3 ablations; do $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml; done
+	$(VENV)/bin/sp-hf sweep recipes/sweeps/part_scenes.yaml
 	@if [ -e data/caltech101-train.parquet ]; then set -e; \
-	  for sweep in caltech101 caltech101_transfer continued; do \
+	  for sweep in caltech101 caltech101_transfer continued sp_ablations; do \
 	    $(VENV)/bin/sp-hf sweep recipes/sweeps/$$sweep.yaml --dataset data/caltech101-train.parquet \
 	      --validation_dataset data/caltech101-validation.parquet; done; \
 	else echo "No data/caltech101-train.parquet: the experiments with photographs are left out."; fi
+	@if [ -e data/tiny-imagenet-train.parquet ]; then \
+	  $(VENV)/bin/sp-hf sweep recipes/sweeps/tiny_imagenet.yaml --dataset data/tiny-imagenet-train.parquet \
+	    --validation_dataset data/tiny-imagenet-validation.parquet; fi
+	@if [ -e data/caltech101-train.parquet ] && [ -e data/tiny-imagenet-train.parquet ]; then set -e; \
+	  $(VENV)/bin/sp-hf sweep recipes/sweeps/caltech101_on_tiny_imagenet.yaml --dataset data/caltech101-train.parquet \
+	    --validation_dataset data/caltech101-validation.parquet; \
+	  $(VENV)/bin/sp-hf sweep recipes/sweeps/tiny_imagenet_on_caltech101.yaml --dataset data/tiny-imagenet-train.parquet \
+	    --validation_dataset data/tiny-imagenet-validation.parquet; fi
 	$(VENV)/bin/python scripts/results.py --take runs
 
 test: $(INSTALLED) browser  ## run the tests

@@ -6,6 +6,8 @@
     python benchmarks/part_scenes.py --only learned        # a network of small receptive field beside one that sees all
     python benchmarks/part_scenes.py --only sheet          # draws docs/images/part_scenes.png
 
+All of them at the default difficulty, or at that of `--difficulty`.
+
 Arrangement: logistic regression (scikit-learn) on standardised features. Order-free: histograms of 8x8 patches coded by
 k-means with whitening (Coates & Ng 2012) and of colours; the same on the object's pixels alone; the visible area of
 each part (the best that any bag of parts can know). Seeing arrangement: histograms of gradients in the cells of a grid
@@ -27,6 +29,8 @@ from PIL import Image, ImageDraw
 
 from sp_hf.data.part_scenes.dataset import (
     CLASSES,
+    DEFAULT,
+    DIFFICULTIES,
     FEATURES,
     FINE_CLASSES,
     PARTS,
@@ -54,18 +58,19 @@ def _best(function: Callable[[int], object], count: int, repeats: int = 3) -> fl
     return count / best
 
 
-def speed() -> None:
+def speed(difficulty: str) -> None:
     """Images a second of CPU time, by size; encoding apart; and a map-style dataset from nothing."""
     for size in (64, 96, 128, 224):
-        render_scene(0, 0, size)
-        print(f"render {size:4d} px          {_best(lambda i, s=size: render_scene(0, i, s), 300):7.0f} images/s")
-    scenes = [render_scene(0, index, SIZE) for index in range(300)]
+        render_scene(0, 0, size, difficulty=difficulty)
+        pace = _best(lambda i, s=size: render_scene(0, i, s, difficulty=difficulty), 300)
+        print(f"render {size:4d} px          {pace:7.0f} images/s")
+    scenes = [render_scene(0, index, SIZE, difficulty=difficulty) for index in range(300)]
     print(f"encode   96 px          {_best(lambda i: scene_row(scenes[i % 300]), 300):7.0f} images/s (PNG, PNG, TIFF)")
-    rows = _best(lambda i: FEATURES.encode_example(scene_row(render_scene(1, i, SIZE))), 300)
+    rows = _best(lambda i: FEATURES.encode_example(scene_row(render_scene(1, i, SIZE, difficulty=difficulty))), 300)
     print(f"rows     96 px          {rows:7.0f} images/s (render and encode)")
     with tempfile.TemporaryDirectory() as folder:
         start, wall = time.process_time(), time.perf_counter()
-        dataset = part_scenes(num_images=2000, cache_dir=folder)
+        dataset = part_scenes(num_images=2000, difficulty=difficulty, cache_dir=folder)
         cpu, wall = time.process_time() - start, time.perf_counter() - wall
         kilobytes = dataset.dataset_size / 2000 / 1000
         print(
@@ -173,10 +178,10 @@ def _report(name: str, train: np.ndarray, test: np.ndarray, labels: dict[str, tu
     print(f"{name:44s} {train.shape[1]:6d}   {'   '.join(cells)}", flush=True)
 
 
-def arrangement(train_count: int, test_count: int) -> None:
+def arrangement(train_count: int, test_count: int, difficulty: str) -> None:
     """Accuracy of order-free statistics beside features that see arrangement."""
-    train = [render_scene(0, index, SIZE) for index in range(train_count)]
-    test = [render_scene(0, index, SIZE, split="test") for index in range(test_count)]
+    train = [render_scene(0, index, SIZE, difficulty=difficulty) for index in range(train_count)]
+    test = [render_scene(0, index, SIZE, "standard", "test", difficulty) for index in range(test_count)]
     labels = {
         field: (np.array([getattr(s, field) for s in train]), np.array([getattr(s, field) for s in test]))
         for field in ("label", "fine_label")
@@ -210,7 +215,7 @@ def arrangement(train_count: int, test_count: int) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ learned
-def learned(train_count: int, test_count: int, epochs: int) -> None:
+def learned(train_count: int, test_count: int, epochs: int, difficulty: str) -> None:
     """Two small convolutional networks, trained alike: one averages over patches of 7 px, one sees the whole."""
     import torch
     from torch import nn
@@ -219,7 +224,7 @@ def learned(train_count: int, test_count: int, epochs: int) -> None:
     torch.manual_seed(0)
 
     def load(count: int, split: str, variant: str = "standard") -> tuple[torch.Tensor, torch.Tensor]:
-        scenes = [render_scene(0, index, size, variant, split) for index in range(count)]
+        scenes = [render_scene(0, index, size, variant, split, difficulty) for index in range(count)]
         images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
         return images, torch.tensor([s.label for s in scenes])
 
@@ -262,19 +267,23 @@ def learned(train_count: int, test_count: int, epochs: int) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- sheet
-def sheet(path: Path, size: int = 80) -> None:
+def sheet(path: Path, difficulty: str, size: int = 80) -> None:
     """A picture: a column for each class; scenes, variants, part segmentation and depth."""
     from matplotlib import colormaps
 
     wanted = range(0, len(FINE_CLASSES), 3)
     indices = [next(i for i in range(30) if fine_label_of(3, i) == fine) for fine in wanted]
     later = [next(i for i in range(30, 60) if fine_label_of(3, i) == fine + 1) for fine in wanted]
+    drawn = {v: [render_scene(3, i, size, v, difficulty=difficulty) for i in indices] for v in VARIANTS}
+    standard = drawn.pop("standard")
+    others = (level for level in DIFFICULTIES if level != difficulty)
     rows = {
-        "standard": [render_scene(3, i, size).image for i in indices],
-        "another\nscene": [render_scene(3, i, size).image for i in later],
-        **{v.replace("-", "\n"): [render_scene(3, i, size, v).image for i in indices] for v in VARIANTS[1:]},
-        "parts": [_coloured(render_scene(3, i, size).segmentation) for i in indices],
-        "depth": [np.uint8(255 * colormaps["magma"](1.2 / render_scene(3, i, size).depth)[..., :3]) for i in indices],
+        difficulty: [s.image for s in standard],
+        "another\nscene": [render_scene(3, i, size, difficulty=difficulty).image for i in later],
+        **{v.replace("-", "\n"): [s.image for s in scenes] for v, scenes in drawn.items()},
+        **{level: [render_scene(3, i, size, difficulty=level).image for i in indices] for level in others},
+        "parts": [_coloured(s.segmentation) for s in standard],
+        "depth": [np.uint8(255 * colormaps["magma"](1.2 / s.depth)[..., :3]) for s in standard],
     }
     margin_x, margin_y = 92, 18
     canvas = Image.new("RGB", (margin_x + size * len(CLASSES), margin_y + size * len(rows)), "white")
@@ -300,6 +309,7 @@ def _coloured(segmentation: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("speed", "arrangement", "learned", "sheet"))
+    parser.add_argument("--difficulty", choices=tuple(DIFFICULTIES), default=DEFAULT)
     parser.add_argument("--train", type=int, default=3000, help="training images")
     parser.add_argument("--test", type=int, default=1500, help="test images")
     parser.add_argument("--epochs", type=int, default=6, help="of `learned`")
@@ -307,13 +317,13 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=default_sheet, help="where `--only sheet` writes")
     arguments = parser.parse_args()
     if arguments.only in (None, "speed"):
-        speed()
+        speed(arguments.difficulty)
     if arguments.only in (None, "arrangement"):
-        arrangement(arguments.train, arguments.test)
+        arrangement(arguments.train, arguments.test, arguments.difficulty)
     if arguments.only == "learned":
-        learned(arguments.train, arguments.test, arguments.epochs)
+        learned(arguments.train, arguments.test, arguments.epochs, arguments.difficulty)
     if arguments.only == "sheet":
-        sheet(arguments.sheet)
+        sheet(arguments.sheet, arguments.difficulty)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from contributing_page import REPOSITORY, code_blocks
 
-REPOSITORY = Path(__file__).parents[1]
 REGISTRY = "src/sp_hf/objectives/__init__.py"
 RECIPE = "recipes/absolute_position_vit_tiny.yaml"
 TEST = "tests/objectives/test_absolute_position.py"
-
-
-def code_blocks():
-    """{path: code} of the blocks that a comment labels with a path."""
-    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
-    return dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", page, flags=re.DOTALL))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,7 @@ def copy(tmp_path_factory):
     shutil.copy(REPOSITORY / "pyproject.toml", root)
     for path, code in code_blocks().items():
         if path == REGISTRY:
-            imported, heading, line = re.fullmatch(r"(.*?\n)\n(OBJECTIVES.*?\n)(.*\n)", code, flags=re.DOTALL).groups()
+            imported, heading, line = re.fullmatch(r"(.*?\n)\n(_OWN.*?\n)(.*\n)", code, flags=re.DOTALL).groups()
             registry = (root / path).read_text()
             assert registry.count(heading) == 1
             registry = registry.replace(heading, f"{imported}\n{heading}{line}")

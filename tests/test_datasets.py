@@ -150,6 +150,16 @@ def test_part_scenes_is_the_default():
     assert load_images(streaming=True).num_images >= 1000
 
 
+def test_part_scenes_says_its_difficulty():
+    plain, easy, hard = (
+        load_images(f"part-scenes?size=32{option}", streaming=True)
+        for option in ("", "&difficulty=easy", "&difficulty=hard")
+    )
+    assert plain.description == easy.description == "part-scenes?size=32&difficulty=easy, split train"
+    assert plain.fingerprint == easy.fingerprint != hard.fingerprint
+    assert load_images(streaming=True).description == "part-scenes?difficulty=easy, split train"
+
+
 def test_split_slices_and_the_only_split(tmp_path):
     rows(10).to_parquet(tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")

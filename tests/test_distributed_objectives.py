@@ -21,7 +21,12 @@ from sp_hf.objectives.gather import all_reduce_sum, concat_all_gather
 from sp_hf.objectives.heads import SyncBatchNorm
 
 PROCESSES, IMAGES = 2, 6
-VARIANTS = {"dino/sinkhorn": {"centring": "sinkhorn"}, "pirl/queue": {"memory": "queue"}}
+VARIANTS = {
+    "dino/sinkhorn": {"centring": "sinkhorn"},
+    "pirl/queue": {"memory": "queue"},
+    "spatial_prediction/laplace": {"loss": "laplace", "head": "difference"},
+    "spatial_prediction/patch": {"embedding": "patch", "patch_pairs": 5},
+}
 
 
 def build(name):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 import itertools
 import math
 import pickle
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Image
 from datasets.distributed import split_dataset_by_node
 
-from sp_hf.data.part_scenes.backgrounds import MAX_DEPTH
+from sp_hf.data.part_scenes.backgrounds import MAX_DEPTH, Camera
 from sp_hf.data.part_scenes.dataset import (
     CLASSES,
+    DEFAULT,
+    DIFFICULTIES,
     FEATURES,
     FINE_CLASSES,
     PARTS,
@@ -24,9 +28,22 @@ from sp_hf.data.part_scenes.dataset import (
     part_scenes,
     render_scene,
 )
-from sp_hf.data.part_scenes.objects import PART_EXTENTS, PART_ORDER, arrangement, arrangement_distance, class_of
+from sp_hf.data.part_scenes.objects import (
+    PART_EXTENTS,
+    PART_ORDER,
+    arrangement,
+    arrangement_distance,
+    class_of,
+)
+from sp_hf.data.part_scenes.paints import PAINTS, TONES
 from sp_hf.data.part_scenes.posed_object import OUTLINES, piece_masks, plane_coordinates, pose_object, project_boxes
 from sp_hf.data.part_scenes.raster import MATERIALS, NEW_TEXTURES, TEXTURES, signed_distance
+from sp_hf.data.part_scenes.stage import CLEAREST, MEAN, VEIL, paint_stage, veil
+from sp_hf.evaluation.controls.low_level_cues import LowLevelCues
+from sp_hf.evaluation.features import ProbeImages, extract_features
+from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
+from sp_hf.evaluation.where.shortcut_audit.task import audit
+from sp_hf.views.keyed_random import sample_keys
 
 
 def _same(first: Scene, second: Scene) -> bool:
@@ -88,24 +105,30 @@ def test_textures_are_weights_that_vary(name: str) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- scenes
-def test_a_scene_depends_on_its_arguments_alone() -> None:
-    first = render_scene(7, 123, 64)
-    render_scene(0, 5)
-    assert _same(first, render_scene(7, 123, 64))
-    others = [render_scene(8, 123, 64), render_scene(7, 124, 64), render_scene(7, 123, 64, split="test")]
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_a_scene_depends_on_its_arguments_alone(difficulty: str) -> None:
+    first = render_scene(7, 123, 64, difficulty=difficulty)
+    render_scene(0, 5, difficulty=difficulty)
+    assert _same(first, render_scene(7, 123, 64, difficulty=difficulty))
+    others = [
+        render_scene(8, 123, 64, difficulty=difficulty),
+        render_scene(7, 124, 64, difficulty=difficulty),
+        render_scene(7, 123, 64, split="test", difficulty=difficulty),
+    ]
     assert all(not np.array_equal(first.image, other.image) for other in others)
     assert all(not np.array_equal(a.depth, b.depth) for a, b in itertools.combinations([first, *others], 2))
 
 
-def test_shapes_types_and_ranges() -> None:
-    scene = render_scene(0, 0, 80)
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_shapes_types_and_ranges(difficulty: str) -> None:
+    scene = render_scene(0, 0, 80, difficulty=difficulty)
     assert scene.image.shape == (80, 80, 3) and scene.image.dtype == np.uint8
     assert scene.segmentation.shape == (80, 80) and scene.segmentation.dtype == np.uint8
     assert scene.depth.shape == (80, 80) and scene.depth.dtype == np.float32
     assert scene.part_boxes.dtype == np.float32 and scene.part_boxes.shape == (len(scene.part_ids), 4)
     for index in range(40):
         for variant in VARIANTS:
-            scene = render_scene(1, index, 48, variant)
+            scene = render_scene(1, index, 48, variant, difficulty=difficulty)
             assert np.isfinite(scene.depth).all() and 0 < scene.depth.min() and scene.depth.max() <= MAX_DEPTH
             assert scene.segmentation.max() <= len(PARTS)
             assert scene.label == class_of(scene.fine_label)
@@ -120,10 +143,11 @@ def test_fine_classes_are_balanced_and_shuffled() -> None:
     assert labels[:30] != labels[30:60] != labels[60:]
 
 
-def test_boxes_enclose_the_pixels_of_their_parts() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_boxes_enclose_the_pixels_of_their_parts(difficulty: str) -> None:
     gaps = []
     for index in range(40):
-        scene = render_scene(2, index, 128, "silhouettes")  # no occluders
+        scene = render_scene(2, index, 128, "silhouettes", difficulty=difficulty)  # no occluders
         for part, box in zip(scene.part_ids, scene.part_boxes, strict=True):
             if (scene.part_ids == part).sum() > 1:
                 continue
@@ -140,7 +164,7 @@ def test_depth_is_that_of_planes_seen_by_a_pinhole_camera() -> None:
     ground in y alone; and the two meet where the object touches the ground."""
     tested = 0
     for index in range(60):
-        scene = render_scene(4, index, 96, "silhouettes")  # nothing stands in front
+        scene = render_scene(4, index, 96, "silhouettes", difficulty="hard")  # nothing stands in front
         inverse = 1 / scene.depth.astype(np.float64)
         rows, columns = np.nonzero(scene.segmentation)
         slope, offset = np.polyfit(columns + 0.5, inverse[rows, columns], 1)
@@ -160,11 +184,12 @@ def test_depth_is_that_of_planes_seen_by_a_pinhole_camera() -> None:
     assert tested > 10
 
 
-def test_the_object_stands_in_front_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    painted = [render_scene(5, index, 64, "silhouettes") for index in range(60)]
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_the_object_stands_in_front_of_its_surroundings(difficulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted = [render_scene(5, index, 64, "silhouettes", difficulty=difficulty) for index in range(60)]
     monkeypatch.setattr("sp_hf.data.part_scenes.render.paint_object", lambda *_: None)
     for index, scene in enumerate(painted):
-        bare = render_scene(5, index, 64, "silhouettes")
+        bare = render_scene(5, index, 64, "silhouettes", difficulty=difficulty)
         inside = scene.segmentation > 0
         assert (scene.depth[inside] < bare.depth[inside] * 1.0001).all(), index
         assert np.array_equal(scene.depth[~inside], bare.depth[~inside])
@@ -174,7 +199,10 @@ def test_props_and_occluders_hide_only_what_is_behind_them() -> None:
     """The silhouettes' labels are those of the same scene without props and occluder."""
     hidden = 0
     for index in range(40):
-        scene, bare = render_scene(5, index, 64), render_scene(5, index, 64, "silhouettes")
+        scene, bare = (
+            render_scene(5, index, 64, difficulty="hard"),
+            render_scene(5, index, 64, "silhouettes", difficulty="hard"),
+        )
         assert (scene.depth <= bare.depth).all()
         in_front = (scene.depth < bare.depth) & (bare.segmentation > 0)
         assert (scene.segmentation == np.where(in_front, 0, bare.segmentation)).all()
@@ -202,19 +230,110 @@ def test_masks_agree_with_the_projection_of_the_outlines() -> None:
             assert mask.coverage.sum() == pytest.approx(area * scale * bend * 200**2, rel=0.08), part
 
 
-def test_a_scene_is_the_same_at_any_size() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_a_scene_is_the_same_at_any_size(difficulty: str) -> None:
     for index in range(5):
-        large, small = render_scene(6, index, 192), render_scene(6, index, 64)
+        large, small = (
+            render_scene(6, index, 192, difficulty=difficulty),
+            render_scene(6, index, 64, difficulty=difficulty),
+        )
         np.testing.assert_allclose(large.part_boxes, small.part_boxes, atol=1e-6)
         assert (large.segmentation[1::3, 1::3] == small.segmentation).mean() > 0.98
         mean = large.image.reshape(64, 3, 64, 3, 3).mean((1, 3))
         assert np.abs(mean - small.image).mean() < 12
 
 
-# -------------------------------------------------------------------------------------------------- variants
-def test_variants_keep_the_arrangement_and_change_what_they_name() -> None:
+# ----------------------------------------------------------------------------------------------- difficulties
+HARD = {  # sha256 of scenes as they were when no other difficulty existed
+    "standard": "ebc56ff27e471ea88fa3520f79f48fc7d4a9b90d3f30e2825f89432c1f12c063",
+    "new-textures": "105ade03c1d770c7de4b6697c6ff4ac65b54d9159d430372a1551490432e64f0",
+    "new-backgrounds": "df3f660e9c7684bb5ab8efe3d382c2322bbe64b4339eac829942b66b47be60bf",
+    "silhouettes": "2241cadf2c2ecc4fb90b85f3468514da96a9e3baed4efaaa8ded5d1270085630",
+    "jumbled": "6e4c8e37ed5ef9f15475339c4eda85210bfa24ca01237968908a3a5d25faabd2",
+    "class-textures": "2fb28eb7a1d6883eea75a085ad9797224828fce6c4d74d59e5ed379398fbbe5f",
+    "cue-conflict": "d597485ae79aea5bd8d4374528ec182c14e4fef582ef0424043eee37c4169a08",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_hard_scenes_are_those_of_the_first_version_bit_by_bit(variant: str) -> None:
+    digest = hashlib.sha256()
+    for index, (size, split) in itertools.product(range(12), ((40, "train"), (64, "test"))):
+        scene = render_scene(11, index, size, variant, split, "hard")
+        for array in (scene.image, scene.segmentation, scene.depth, scene.part_ids, scene.part_boxes):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(bytes([scene.label, scene.fine_label]))
+    assert digest.hexdigest() == HARD[variant]
+
+
+def test_easy_is_the_default_and_difficulties_differ_in_looks_not_in_labels() -> None:
+    assert DEFAULT == "easy" and list(DIFFICULTIES) == ["easy", "medium", "hard"]
+    assert _same(render_scene(9, 3, 48), render_scene(9, 3, 48, difficulty="easy"))
     for index in range(10):
-        scenes = {variant: render_scene(9, index, 64, variant) for variant in VARIANTS}
+        easy, medium, hard = (render_scene(9, index, 48, difficulty=level) for level in DIFFICULTIES)
+        assert easy.fine_label == medium.fine_label == hard.fine_label
+        assert np.array_equal(medium.segmentation, hard.segmentation) and np.array_equal(medium.depth, hard.depth)
+        assert np.array_equal(medium.image[_outside(hard.part_boxes, 48)], hard.image[_outside(hard.part_boxes, 48)])
+        assert not np.array_equal(medium.image, hard.image) and not np.array_equal(easy.image, medium.image)
+
+
+def test_easy_depth_is_that_of_an_upright_object_before_a_wall() -> None:
+    for index in range(20):
+        scene = render_scene(4, index, 96)
+        rows, columns = np.nonzero(scene.segmentation)
+        inverse = 1 / scene.depth[rows, columns].astype(np.float64)
+        slope, offset = np.polyfit(columns + 0.5, inverse, 1)
+        np.testing.assert_allclose(slope * (columns + 0.5) + offset, inverse, rtol=1e-5)
+        wall = scene.depth[scene.segmentation == 0]
+        assert np.ptp(wall) == 0 and wall[0] > scene.depth[rows, columns].max()
+
+
+def test_paints_are_equally_bright_and_a_kind_of_part_has_one_hue() -> None:
+    np.testing.assert_allclose(PAINTS.mean(-1), np.tile(TONES, (len(PART_ORDER), 1)), rtol=1e-5)
+    hues = np.array([colorsys.rgb_to_hsv(*paint)[0] for paint in PAINTS[:, 0].tolist()])
+    apart = np.abs((hues[:, None] - hues + 0.5) % 1 - 0.5)
+    same = np.array([[a == b for a in PART_ORDER] for b in PART_ORDER])
+    assert apart[same].max() < 1e-6 and apart[~same].min() > 0.12
+
+
+def test_the_easy_wall_is_alike_everywhere_and_its_colours_vary_as_the_parts_do() -> None:
+    walls = np.stack([paint_stage(Camera(0.5, 1.0, 48), 3.0, False, np.random.default_rng(i)).image for i in range(80)])
+    tiles = walls.reshape(80, 3, 4, 12, 4, 12).mean((0, 1, 3, 5))
+    assert np.abs(tiles - MEAN).max() < 0.04  # standard error 0.01
+    assert np.abs(MEAN - PAINTS.mean()) < 0.05
+    spread = [np.std(colours[0] - colours[1]) for colours in (walls.swapaxes(0, 1), PAINTS.reshape(-1, 3).T)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.5)
+
+
+def test_a_veil_leaves_a_part_of_the_contrast_and_a_mean_within_its_range() -> None:
+    left = []
+    for seed in range(40):
+        picture = np.stack([np.linspace(0.0, 1.0, 16, dtype=np.float32).reshape(4, 4)] * 3)
+        veil(picture, np.random.default_rng(seed))
+        clear = np.ptp(picture, axis=(1, 2))
+        assert np.ptp(clear) < 1e-6 and CLEAREST[0] - 1e-6 < clear[0] < CLEAREST[1]
+        shade = (picture[:, 0, 0]) / (1 - clear)
+        assert VEIL[0] - 1e-4 < shade.min() and shade.max() < VEIL[1] + 1e-4
+        left.append(float(clear[0]))
+    assert min(left) < 0.35 and max(left) > 0.8
+
+
+def test_low_level_cues_hardly_tell_where_a_crop_of_an_easy_scene_is() -> None:
+    sides = []
+    for split, seed in (("train", 0), ("validation", 1)):
+        images = np.stack([render_scene(0, index, 96, split=split).image for index in range(300)])
+        canvases = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        sample = ProbeImages(canvases, torch.ones(300), sample_keys(seed, 0, 300), None, [], split)
+        spec = RelativeGeometryProtocol().view_spec(32)
+        sides.append(extract_features(LowLevelCues(), sample, {"crops": spec})["crops"])
+    assert audit(*sides)["r2_position_all_cues"].value < 0.1
+
+
+# -------------------------------------------------------------------------------------------------- variants
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_variants_keep_the_arrangement_and_change_what_they_name(difficulty: str) -> None:
+    for index in range(10):
+        scenes = {variant: render_scene(9, index, 64, variant, difficulty=difficulty) for variant in VARIANTS}
         standard, textures = scenes["standard"], scenes["new-textures"]
         for variant, scene in scenes.items():
             assert scene.label == standard.label and scene.fine_label == standard.fine_label
@@ -236,10 +355,10 @@ def test_variants_keep_the_arrangement_and_change_what_they_name() -> None:
 def test_the_texture_of_a_class_and_of_a_conflict_is_on_all_parts_and_nothing_else_changes() -> None:
     right = []
     for index in range(20):
-        standard = render_scene(9, index, 64)
+        standard = render_scene(9, index, 64, difficulty="hard")
         outside = _outside(standard.part_boxes, 64)
         for variant in ("class-textures", "cue-conflict"):
-            scene = render_scene(9, index, 64, variant)
+            scene = render_scene(9, index, 64, variant, difficulty="hard")
             assert np.array_equal(scene.image[outside], standard.image[outside])
             assert np.array_equal(scene.segmentation, standard.segmentation)
             texture = scene.label if variant == "class-textures" else scene.texture
@@ -282,6 +401,7 @@ def _outside(boxes: np.ndarray, size: int) -> np.ndarray:
     [
         ({"split": "dev"}, "train, validation, test"),
         ({"variant": "sketch"}, "standard, new-textures, .*, class-textures, cue-conflict"),
+        ({"difficulty": "simple"}, "easy, medium, hard"),
         ({"size": 8}, "32 to 1024 pixels; got size=8"),
         ({"size": 64.5}, "whole numbers; got size=64.5"),
         ({"num_images": 0}, "num_images=0"),
@@ -331,7 +451,15 @@ def test_a_second_call_reuses_the_drawn_images(tmp_path, monkeypatch) -> None:
 
 def test_arguments_that_change_the_images_are_cached_apart(tmp_path) -> None:
     base = {"size": 32, "num_images": 2, "cache_dir": str(tmp_path)}
-    changes = [{}, {"size": 33}, {"seed": 1}, {"variant": "jumbled"}, {"split": "validation"}, {"num_images": 3}]
+    changes = [
+        {},
+        {"size": 33},
+        {"seed": 1},
+        {"variant": "jumbled"},
+        {"difficulty": "hard"},
+        {"split": "validation"},
+        {"num_images": 3},
+    ]
     datasets = [part_scenes(**{**base, **change}) for change in changes]
     assert len({dataset._fingerprint for dataset in datasets}) == len(changes)
     assert len({dataset[0]["image"].tobytes() for dataset in datasets}) == len(changes) - 1  # num_images alone does not
@@ -399,12 +527,13 @@ def _layout(scene: Scene) -> np.ndarray:
     return np.concatenate([np.abs(difference[..., 0][upper]), difference[..., 1][upper]])
 
 
-def test_a_bag_of_patches_is_not_enough() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_a_bag_of_patches_is_not_enough(difficulty: str) -> None:
     """Order-free patch and colour statistics stay near chance (10 %), where the places of the parts tell all."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
-    train = [render_scene(0, index, 64) for index in range(700)]
-    test = [render_scene(0, index, 64, split="test") for index in range(400)]
+    train = [render_scene(0, index, 64, difficulty=difficulty) for index in range(700)]
+    test = [render_scene(0, index, 64, split="test", difficulty=difficulty) for index in range(400)]
     whole = [[s for s in scenes if len(s.part_ids) == len(PART_ORDER)] for scenes in (train, test)]
 
     def accuracy(features: list[np.ndarray], scenes: list[list], strength: float) -> float:
@@ -425,8 +554,8 @@ def test_a_bag_of_patches_is_not_enough() -> None:
 def test_patches_tell_the_texture_of_a_conflict_and_not_its_shape() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
-    train = [render_scene(0, index, 48, "class-textures") for index in range(400)]
-    test = [render_scene(0, index, 48, "cue-conflict", "test") for index in range(300)]
+    train = [render_scene(0, index, 48, "class-textures", difficulty="hard") for index in range(400)]
+    test = [render_scene(0, index, 48, "cue-conflict", "test", difficulty="hard") for index in range(300)]
     codes, centroids = _patch_codes(np.stack([s.image for s in train]), None)
     x = _histograms(codes, [s.image for s in train])
     scale = preprocessing.StandardScaler().fit(x)
@@ -437,9 +566,10 @@ def test_patches_tell_the_texture_of_a_conflict_and_not_its_shape() -> None:
     assert (found == [s.label for s in test]).mean() < 0.15
 
 
-def test_the_parts_seen_tell_little_about_the_class() -> None:
+@pytest.mark.parametrize("difficulty", list(DIFFICULTIES))
+def test_the_parts_seen_tell_little_about_the_class(difficulty: str) -> None:
     """The oracle bag: visible area of every part. Its class means differ by little beside its spread."""
-    scenes = [render_scene(0, index, 48) for index in range(400)]
+    scenes = [render_scene(0, index, 48, difficulty=difficulty) for index in range(400)]
     areas = np.array([[(s.segmentation == part).mean() for part in range(1, len(PARTS) + 1)] for s in scenes])
     labels = np.array([s.label for s in scenes])
     means = np.stack([areas[labels == label].mean(0) for label in range(len(CLASSES))])

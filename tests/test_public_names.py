@@ -17,6 +17,7 @@ import pytest
 
 import sp_hf
 from sp_hf.encoders.encoder import Encoding
+from sp_hf.evaluation.tasks import TASKS
 
 
 def imported_for_type_checkers() -> dict[str, str]:
@@ -61,7 +62,9 @@ def test_importing_and_help_load_nothing_heavy(code):
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples write into an empty folder, and draw PartScenes into it."""
+    """Examples write into an empty folder, and draw PartScenes into it; what they register is forgotten after them."""
+    for registry in (sp_hf.OBJECTIVES, TASKS):
+        monkeypatch.setattr(registry, "_classes", registry.loaded)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 

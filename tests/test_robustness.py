@@ -223,9 +223,11 @@ def test_part_scenes_brings_its_own_variants(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_variant_keeps_the_runs_scenes() -> None:
-    source = DataSource("part-scenes?size=48&seed=4&variant=jumbled", dataset_split="test", max_images=70)
+    source = DataSource(
+        "part-scenes?size=48&seed=4&variant=jumbled&difficulty=hard", dataset_split="test", max_images=70
+    )
     train = variant_of(source, "train", "silhouettes", 1000, "fine_label")
-    assert train.dataset == "part-scenes?size=48&seed=4&variant=silhouettes&num_images=70"
+    assert train.dataset == "part-scenes?size=48&seed=4&variant=silhouettes&difficulty=hard&num_images=70"
     assert (train.dataset_split, train.label_column) == ("test", "fine_label")
     other = DataSource("part-scenes?seed=4", validation_dataset="part-scenes?seed=9&variant=silhouettes")
     assert variant_of(other, "validation", "jumbled", 50).dataset.startswith("part-scenes?seed=9&variant=jumbled")

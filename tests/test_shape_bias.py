@@ -198,7 +198,7 @@ class SeesHue(SeesColour):
 
 
 def test_part_scenes_needs_no_other_dataset() -> None:
-    data = EvaluationData(DataSource("part-scenes?size=32&num_images=500&seed=3"))
+    data = EvaluationData(DataSource("part-scenes?size=32&num_images=500&seed=3&difficulty=hard"))
     (report,) = run_suite([model("hue", SeesHue())], [ShapeBias(images=120, train_images=300)], data)
     result = report.results["hue"]
     assert result.details["probe_images"] == 300

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, ViTConfig, ViTModel
 from sp_hf.encoders.checkpoint import plain_vit, with_token_control
 from sp_hf.encoders.configuration_sp_vit import SPViTConfig
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.initialisation import initialise
 from sp_hf.encoders.modeling_sp_vit import SPViTModel
 from sp_hf.encoders.position_field import sample_position_field
 
@@ -445,6 +446,28 @@ def test_a_field_begins_as_the_table_and_is_exported_as_one(tmp_path):
     again = Encoder.from_config(encoder.config)
     again.load_state_dict(encoder.state_dict())  # its configuration is enough to build it
     assert torch.equal(again(pixels()).patches, encoder(pixels()).patches)
+
+
+@pytest.mark.parametrize("side", [GRID, 3, 9])
+def test_a_fixed_field_is_one_that_is_still_sines_and_cosines(side: int):
+    encoder = Encoder(pair()[1])
+    initialise(encoder.model, "xavier")
+    encoder.add_position_field(side)
+    table, field = encoder.model.embeddings.position_embeddings, encoder.model.position_field
+    assert encoder.fix_sincos_positions()
+    assert not table.requires_grad and not field.requires_grad
+    field.requires_grad_(True)
+    with torch.no_grad():
+        field[0, 1, 2] += 1e-4
+    assert not encoder.fix_sincos_positions()  # it has learned
+    assert field.requires_grad and not table.requires_grad
+
+
+def test_a_field_of_other_positions_is_not_fixed():
+    encoder = Encoder(pair()[1])  # its table is drawn at random
+    encoder.add_position_field(3)
+    assert not encoder.fix_sincos_positions()
+    assert encoder.model.position_field.requires_grad
 
 
 def test_only_a_vit_of_ours_has_a_field():

@@ -1,7 +1,8 @@
 """Teach any Hugging Face vision encoder what is in an image and where, and measure both.
 
 The three promises as functions: :func:`pretrain`, :func:`evaluate`, and :func:`push` (or :func:`export`);
-:func:`sweep` does it over seeds.
+:func:`sweep` does it over seeds. Objectives and tasks of other packages are known as soon as these are installed, those
+of a script by :func:`register_objective` and :func:`register_task`.
 
 Everything here is known to editors and type checkers by the imports below. Since torch and transformers take seconds to
 import, a name is loaded when it is first used, so that ``import sp_hf`` and ``sp-hf --help`` are quick.
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from .encoders.encoder import Encoding as Encoding
     from .encoders.loading import resolve_encoder as resolve_encoder
     from .encoders.modeling_sp_vit import SPViTModel as SPViTModel
+    from .evaluation.tasks import register_task as register_task
     from .hub.push import PushResult as PushResult
     from .model.configuration import SPConfig as SPConfig
     from .model.modeling import SPForPreTraining as SPForPreTraining
     from .objectives import OBJECTIVES as OBJECTIVES
     from .objectives import Objective as Objective
     from .objectives import ObjectiveConfig as ObjectiveConfig
+    from .objectives import register_objective as register_objective
     from .views.sampler import ViewSampler as ViewSampler
     from .views.spec import ViewSpec as ViewSpec
 else:
@@ -67,6 +70,8 @@ else:
         "part_scenes": "data.part_scenes.dataset",
         "pretrain": "api",
         "push": "api",
+        "register_objective": "objectives",
+        "register_task": "evaluation.tasks",
         "resolve_encoder": "encoders.loading",
         "sweep": "api",
     }
@@ -105,6 +110,8 @@ __all__ = [
     "part_scenes",
     "pretrain",
     "push",
+    "register_objective",
+    "register_task",
     "resolve_encoder",
     "sweep",
 ]

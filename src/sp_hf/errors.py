@@ -44,6 +44,10 @@ class RecipeError(InputError):
     """A recipe or option that cannot be used; the message says which and what to write instead."""
 
 
+class PluginError(InputError):
+    """An objective or task under a name that it cannot have, or one of a package that cannot be had."""
+
+
 class InputTypeError(SpHfError, TypeError):
     """An object of another kind than is asked for, or an argument that is not known."""
 

@@ -119,6 +119,49 @@ def make_batch(objective: Objective, images: int = 4, canvas: int = 48, start: i
     return Batch({name.removeprefix("test/"): value for name, value in views.items()}, keys, labels, ids)
 
 
+ROUNDING = 2.0**-8  # autocast to bfloat16 rounds a layer's input, weight and output, each by up to 2^-9 of itself
+DRAWS = 8
+
+
+def rounding_error(step: Step, batch: Batch) -> float:
+    """What bfloat16 in the network alone does to a loss, root mean square: the loss's own sensitivity.
+
+    Everything is computed in float32, but each module's output (the encoder's, the heads', those within them) is off by
+    as much as rounding would make it, at random. A loss of a low temperature is off by much, and no loss can help it; a
+    mean of squares by next to nothing. What a loss adds by rounding its own sums is not in it.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded(x):
+        if isinstance(x, Tensor) and x.is_floating_point():
+            return x * (1 + ROUNDING * (2 * torch.rand(x.shape, generator=generator) - 1))
+        if isinstance(x, tuple):
+            return type(x)(*map(rounded, x)) if hasattr(x, "_fields") else tuple(map(rounded, x))
+        return x
+
+    with torch.no_grad():
+        exact = step(batch).loss
+        layers = [m for m in step.modules() if m not in (step, step.objective)]
+        hooks = [layer.register_forward_hook(lambda _, __, output: rounded(output)) for layer in layers]
+        errors = torch.stack([step(batch).loss - exact for _ in range(DRAWS)])
+    for hook in hooks:
+        hook.remove()
+    return errors.square().mean().sqrt().item()
+
+
+def check_autocast(step: Step, batch: Batch) -> Tensor:
+    """The loss under autocast is float32 and off by no more than rounding in the network explains; returns it."""
+    with torch.no_grad():
+        exact = step(batch).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = step(batch).loss
+    assert loss.dtype == torch.float32
+    limit = 6 * rounding_error(step, batch)
+    error = (loss.detach() - exact).abs().item()
+    assert error <= limit, f"off by {error:.2g}, rounding in encoder and heads explains {limit:.2g}"
+    return loss
+
+
 def part_of(batch: Batch, images: slice) -> Batch:
     """Some of a batch's images."""
     labels = None if batch.labels is None else batch.labels[images]

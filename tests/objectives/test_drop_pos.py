@@ -9,6 +9,7 @@ from .harness import Step, TinyEncoder, make_batch
 
 VIEWS = {"count": 1, "size": 48, "area": [0.2, 1.0]}
 TINY = {"name": "drop_pos", "views": VIEWS, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+DRAWS = True
 
 
 def build(**options):

@@ -25,6 +25,7 @@ TINY = {
     "patch_temperature": [0.05, 0.1],
     "mask_ratio": [0.3, 0.5],
 }
+DRAWS = True
 
 
 def build(**options):

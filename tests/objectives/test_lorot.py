@@ -9,6 +9,7 @@ from sp_hf.views.keyed_random import sample_keys, uniform
 from .harness import Step, TinyEncoder, make_batch
 
 TINY = {"name": "lorot", "views": {"count": 2, "size": 16, "area": [0.2, 1.0]}}
+DRAWS = True
 
 
 def build(**options):

@@ -10,6 +10,7 @@ from .harness import PATCH, Step, TinyEncoder, make_batch
 
 VIEWS = {"count": 1, "size": 32, "area": [0.2, 1.0]}
 TINY = {"name": "mae", "views": VIEWS, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+DRAWS = True
 
 
 def build(**options):

@@ -20,6 +20,7 @@ TINY = {
     "embedding_size": 8,
     "temperature": 0.5,
 }
+DRAWS = True
 
 
 def build(**options):

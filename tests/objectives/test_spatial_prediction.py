@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import r2_score as sklearn_r2
 from torch import nn
 
 from sp_hf.objectives import build_objective
-from sp_hf.objectives.where.spatial_prediction import PairHead, SpatialPredictionConfig, r2_score, regression_loss
+from sp_hf.objectives.pair_head import PairHead
+from sp_hf.objectives.where.spatial_prediction import SpatialPredictionConfig
 from sp_hf.views.geometry import invert
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.pairs import ordered_pairs, pair_relations, relation_std
 from sp_hf.views.sampler import ViewSampler
 from sp_hf.views.spec import ViewSpec
 
-from .harness import Step, TinyEncoder, TinyEncoding, make_batch
+from .harness import Step, TinyEncoder, TinyEncoding, make_batch, part_of
 
 VIEWS = {"count": 3, "size": 16, "area": [0.05, 0.4], "flip": "own"}
 TINY = {"name": "spatial_prediction", "views": VIEWS, "head_width": 32}
@@ -23,35 +23,11 @@ def build(**options):
     return Step(build_objective({**TINY, **options}, encoder), encoder)
 
 
-@pytest.mark.parametrize("kind", ["smooth_l1", "l2"])
-@pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_loss_equals_a_loop(kind, beta):
-    predictions = torch.randn(2, 6, 4, dtype=torch.float64) * 2
-    targets = torch.randn(2, 6, 4, dtype=torch.float64)
-    terms = []
-    for error in (predictions - targets).abs().flatten().tolist():
-        if kind == "l2":
-            terms.append(error**2)
-        else:
-            terms.append(0.5 * error**2 / beta if error < beta else error - 0.5 * beta)
-    assert regression_loss(predictions, targets, kind, beta).item() == pytest.approx(np.mean(terms), rel=1e-12)
-
-
 def test_ordered_pairs_are_all_pairs_of_distinct_views():
     first, second = ordered_pairs(4)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == [
         (i, j) for i in range(4) for j in range(4) if i != j
     ]
-
-
-@pytest.mark.parametrize("depth", [2, 4])
-def test_head_is_an_mlp_on_the_concatenation(depth):
-    head = PairHead(5, 7, depth)
-    embeddings = torch.randn(2, 4, 5)
-    mlp = nn.Sequential(head.first_layer, *head.rest)
-    assert sum(isinstance(layer, nn.Linear) for layer in mlp) == depth
-    pairs = [torch.cat([embeddings[:, i], embeddings[:, j]], dim=-1) for i in range(4) for j in range(4) if i != j]
-    torch.testing.assert_close(head(embeddings), mlp(torch.stack(pairs, dim=1)))
 
 
 @pytest.mark.parametrize("units", ["image", "view"])
@@ -148,32 +124,137 @@ def test_given_standard_deviations_win():
     torch.testing.assert_close(step.objective(batch, encodings).loss, expected)
 
 
-def test_head_reads_boxes_off_features_that_hold_them():
-    """Features that contain the box (in the view's own frame) are enough for R2 > 0.99."""
-    objective = build(units="image", views={**VIEWS, "flip": "shared"}, head_width=64).objective
-    batch = make_batch(objective, images=256, canvas=16)
-    boxes, flips = batch.views["local"].boxes, batch.views["local"].flips
+def features_of(boxes, flips):
+    """[B, M, 4] boxes as seen, logs of the sides, in 16 numbers."""
     x = torch.where(flips, 1 - boxes[..., 0], boxes[..., 0])
     box = torch.stack([x, boxes[..., 1], boxes[..., 2].log(), boxes[..., 3].log()], dim=-1)
-    features = torch.cat([box, torch.zeros(256, 3, 12)], dim=-1)
-    encodings = {"local": TinyEncoding(features, features[:, :, None], (1, 1))}
+    return nn.functional.pad(box, (0, 12))
+
+
+def train(objective, batch, encodings, steps=150):
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-2)
-    for _ in range(150):
+    for _ in range(steps):
         optimizer.zero_grad()
         output = objective(batch, encodings)
         output.loss.backward()
         optimizer.step()
-    assert output.logs["r2_position"] > 0.99
-    assert output.logs["r2_scale"] > 0.99
+    return output
 
 
-def test_r2_is_scikit_learns():
-    predictions, targets = torch.randn(3, 5, 2), torch.randn(3, 5, 2)
-    expected = sklearn_r2(targets.flatten(0, 1).numpy(), predictions.flatten(0, 1).numpy())
-    assert r2_score(predictions, targets).item() == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize(
+    "head, loss, least", [("concat", "smooth_l1", 0.99), ("difference", "smooth_l1", 0.99), ("concat", "laplace", 0.95)]
+)
+def test_head_reads_boxes_off_features_that_hold_them(head, loss, least):
+    """Features that contain the box (in the view's own frame) are enough."""
+    objective = build(views={**VIEWS, "flip": "shared"}, head_width=64, head=head, loss=loss).objective
+    batch = make_batch(objective, images=128, canvas=16)
+    features = features_of(batch.views["local"].boxes, batch.views["local"].flips)
+    output = train(objective, batch, {"local": TinyEncoding(features, features[:, :, None], (1, 1))})
+    assert output.logs["r2_position"] > least
+    assert output.logs["r2_scale"] > least
+    if loss == "laplace":  # it knows how good it is: the mean distance of a Laplace distribution is its scale
+        assert 0 < output.logs["spread_position"] < 0.2 and 0 < output.logs["spread_scale"] < 0.2
+        assert 0.3 < output.logs["half_coverage"] < 0.7
 
 
-@pytest.mark.parametrize("embedding, used", [("cls", "cls"), ("mean_patch", "patches")])
+def test_patch_head_reads_patch_boxes_off_features_that_hold_them():
+    """The boxes by brute force: cut every view into its patches, from left to right as it is seen."""
+    objective = build(views={**VIEWS, "flip": "shared"}, head_width=64, embedding="patch", patch_pairs=12).objective
+    batch = make_batch(objective, images=96, canvas=16)
+    boxes, flips = batch.views["local"].boxes, batch.views["local"].flips[..., None]
+    patches = brute_force_patches(boxes, flips[..., 0], (2, 3))
+    features = features_of(patches, flips)
+    output = train(objective, batch, {"local": TinyEncoding(None, features, (2, 3))})
+    assert output.logs["r2_position"] > 0.98
+    assert output.logs["r2_scale"] > 0.98
+
+
+def brute_force_patches(boxes, flips, grid):
+    """[B, V, N, 4] in the unflipped image, one by one."""
+    rows, columns = grid
+    found = torch.empty(*boxes.shape[:2], rows * columns, 4)
+    for b, view in np.ndindex(*boxes.shape[:2]):
+        cx, cy, w, h = boxes[b, view].tolist()
+        for row, column in np.ndindex(rows, columns):
+            shown = columns - 1 - column if flips[b, view] else column
+            x, y = cx - w / 2 + w * (shown + 0.5) / columns, cy - h / 2 + h * (row + 0.5) / rows
+            found[b, view, row * columns + column] = torch.tensor([x, y, w / columns, h / rows])
+    return found
+
+
+def test_what_places_alone_tell_of_patches_is_not_counted():
+    """Tokens that say where they lie in their view, and nothing of their view, have no R2 of position."""
+    options = {"embedding": "patch", "patch_pairs": 8, "loss": "l2", "views": {**VIEWS, "count": 2, "flip": "none"}}
+    objective = build(**options, head_width=64).objective
+    batch = make_batch(objective, images=128, canvas=16)
+    places = torch.tensor([[x, y, 0, 0] for y in (0.25, 0.75) for x in (0.25, 0.75)])
+    tokens = nn.functional.pad(places, (0, 12)).expand(128, 2, 4, 16)
+    output = train(objective, batch, {"local": TinyEncoding(None, tokens, (2, 2))}, steps=60)
+    assert abs(output.logs["r2_position"]) < 0.1
+    assert output.loss < 0.9  # of a variance of 1: position is half of it, and places tell a third of that
+
+
+@pytest.mark.parametrize("units", ["image", "view"])
+def test_standardised_patch_targets_have_unit_variance(units):
+    options = {"units": units, "embedding": "patch", "patch_pairs": 8, "loss": "l2", "views": {**VIEWS, "count": 2}}
+    objective = build(**options).objective
+    sampled = ViewSampler({"other": objective.config.views})(
+        torch.zeros(2000, 3, 4, 4, dtype=torch.uint8), torch.ones(2000), sample_keys(5, 0, 2000)
+    )
+    batch = make_batch(objective)._replace(views={"local": sampled["other"]}, keys=sample_keys(5, 0, 2000))
+    for parameter in objective.head.parameters():
+        nn.init.zeros_(parameter)
+    loss = objective(batch, {"local": TinyEncoding(None, torch.zeros(2000, 2, 4, 16), (2, 2))}).loss
+    assert loss.item() == pytest.approx(1, rel=0.1)
+
+
+def test_patch_pairs_depend_on_the_key_alone():
+    step = build(embedding="patch", patch_pairs=5)
+    batch = make_batch(step.objective)
+    loss = step(batch).loss
+    assert torch.equal(step(batch).loss, loss)
+    assert not torch.equal(step(batch._replace(keys=batch.keys + 1)).loss, loss)
+    halves = [step(part_of(batch, part)).loss for part in (slice(0, 2), slice(2, 4))]
+    torch.testing.assert_close(torch.stack(halves).mean(), loss)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"embedding": "patch"}, {"loss": "laplace"}, {"head": "difference"}, {"head": "difference", "head_depth": 1}],
+)
+def test_every_option_teaches_the_encoder(options):
+    step = build(**options)
+    batch = make_batch(step.objective)
+    step(batch).loss.backward()
+    reached = [name for name, p in step.encoder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert {"projection.weight", "position.weight", "block.linear1.weight", "norm.weight"} <= set(reached)
+    assert not [name for name, p in step.objective.named_parameters() if p.grad is None]
+
+
+def test_turned_patches_are_refused():
+    turned = {"count": 2, "size": 16, "area": [0.05, 0.4], "rotation": 30.0}
+    with pytest.raises(ValueError, match="embedding is 'patch' with views of rotation 30.0: .* leave out the rotation"):
+        build(embedding="patch", views=turned)
+    objective = build(embedding="patch", views="lorot/image").objective
+    batch = make_batch(build(views={**turned, "count": 3}).objective)
+    with pytest.raises(ValueError, match="the views are turned; leave out their rotation"):
+        objective(batch, {"local": TinyEncoding(None, torch.zeros(4, 3, 4, 16), (2, 2))})
+
+
+def test_defaults_have_the_weights_that_they_had_before_there_were_options():
+    assert {name: tuple(value.shape) for name, value in build().objective.state_dict().items()} == {
+        "target_std": (4,),
+        "head.first_layer.weight": (32, 32),
+        "head.first_layer.bias": (32,),
+        "head.rest.1.weight": (32, 32),
+        "head.rest.1.bias": (32,),
+        "head.rest.3.weight": (4, 32),
+        "head.rest.3.bias": (4,),
+    }
+    assert build(loss="laplace").objective.head.rest[-1].out_features == 8
+
+
+@pytest.mark.parametrize("embedding, used", [("cls", "cls"), ("mean_patch", "patches"), ("patch", "patches")])
 def test_embedding_option_decides_what_is_read(embedding, used):
     objective = build(embedding=embedding).objective
     batch = make_batch(objective)
@@ -209,12 +290,17 @@ def test_defaults_are_four_small_views_with_one_flip_and_a_defence_against_blur(
     "options, message",
     [
         ({"units": "pixels"}, "units is 'pixels'; choose one of 'image', 'view'"),
-        ({"embedding": "pooled"}, "embedding is 'pooled'; choose one of 'cls', 'mean_patch'"),
-        ({"loss": "l1"}, "loss is 'l1'; choose one of 'smooth_l1', 'l2'"),
+        ({"embedding": "pooled"}, "embedding is 'pooled'; choose one of 'cls', 'mean_patch', 'patch'"),
+        ({"loss": "l1"}, "loss is 'l1'; choose one of 'smooth_l1', 'l2', 'laplace'"),
         ({"views": {**VIEWS, "count": 1}}, "its view set has 1; give it at least 2"),
         ({"views": {**VIEWS, "siez": 3}}, "siez"),
         ({"target_std": [1, 0]}, "target_std is 0.0; it must be greater than 0"),
-        ({"head_depth": 1}, "head_depth is 1; it must be at least 2"),
+        ({"head": "bilinear"}, "head is 'bilinear'; choose one of 'concat', 'difference'"),
+        ({"head_depth": 0}, "head_depth is 0; it must be at least 1"),
+        ({"head_depth": 1}, "head_depth is 1 with head: concat and .*: make it at least 2"),
+        ({"head_depth": 1, "head": "difference", "loss": "laplace"}, "loss: laplace; one layer .*: make it at least 2"),
+        ({"patch_pairs": 0}, "patch_pairs is 0; it must be at least 1"),
+        ({"patch_pairs": 2.5}, "patch_pairs is 2.5; it must be a whole number of at least 1"),
         ({"beta": 0}, "beta is 0; it must be greater than 0"),
     ],
 )

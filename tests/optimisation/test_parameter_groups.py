@@ -8,6 +8,7 @@ from tiny_encoders import TINY
 from torch import nn
 
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.loading import resolve_encoder
 from sp_hf.optimisation.clipping import clip_each_gradient
 from sp_hf.optimisation.freezing import freeze
 from sp_hf.optimisation.parameter_groups import groups_holding, rate_factors, split_groups, unwrapped
@@ -60,6 +61,17 @@ def test_every_architecture_has_its_layers(name: str) -> None:
     assert {min(alone.values()), max(alone.values())} <= {0.5**n for n in range(8)}
     assert len(set(alone.values())) >= 3  # embeddings and two layers
     assert set(factors) == {f"encoder.{key}" for key, _ in encoder.named_parameters()}
+
+
+def test_a_field_of_positions_is_an_embedding() -> None:
+    """It learns at their rate, and is frozen with them."""
+    encoder = resolve_encoder("vit-micro-8", image_size=32, token_control=True)
+    encoder.add_position_field(6)
+    factors = rate_factors(encoder, 0.5, 0.1)
+    embeddings = factors["encoder.model.embeddings.position_embeddings"]
+    assert factors["encoder.model.position_field"] == embeddings == 0.5 ** (encoder.num_hidden_layers + 1)
+    freeze(encoder, "embeddings")
+    assert not encoder.model.position_field.requires_grad
 
 
 def test_names_are_unwrapped() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sp_hf.sweeps.tables import OWN
+OWN = "spatial_prediction/r2_position"
 
 RECIPE = {
     "encoder": "vit-micro-8",

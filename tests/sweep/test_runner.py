@@ -163,6 +163,14 @@ def test_data_of_the_recipe_is_what_is_measured_on_unless_another_is_named(write
     assert (job.resolved().source.dataset, job.resolved().source.dataset_config) == ("others", None)
 
 
+def test_a_sweep_may_measure_elsewhere_than_its_runs_are_trained(write_sweep, layout):
+    evaluate = {"tasks": ["knn"], "dataset": "elsewhere", "validation_dataset": "there"}
+    jobs = plan_jobs(read_plan(write_sweep(evaluate=evaluate)), layout, {"dataset": "a", "validation_dataset": "b"})
+    assert {job.recipe["dataset"] for job in jobs if job.is_training} == {"a"}
+    sources = [job.resolved().source for job in jobs if not job.is_training]
+    assert {(source.dataset, source.validation_dataset) for source in sources} == {("elsewhere", "there")}
+
+
 @pytest.mark.parametrize(
     ("evaluate", "message"),
     [

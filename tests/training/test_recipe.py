@@ -244,3 +244,12 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
         _check_views(path.stem, entry, objective)
     assert path.read_text().startswith("#"), "the header says the command, the cost and the result"
     assert yaml.safe_load(path.read_text())
+
+
+def test_a_key_stands_once_but_what_is_merged_in_may_be_overridden(tmp_path: Path) -> None:
+    shared = "lr_scheduler_kwargs: &base {min_lr: 0.1, num_cycles: 1}\n"
+    found = read_recipe(write(tmp_path, a=shared + "fsdp_config: {<<: *base, min_lr: 0.2, <<: *base}\n"))
+    assert found["fsdp_config"] == {"min_lr": 0.2, "num_cycles": 1}
+    for text in ("seed: 1\n'seed': 2\n", "fsdp_config: {a: 1, a: 2}\n", "fsdp_config: [{<<: {a: 3}, a: 1, a: 2}]\n"):
+        with pytest.raises(RecipeError, match="'(seed|a)' stands there a second time, in line [12]$"):
+            read_recipe(write(tmp_path, b=text))

@@ -131,7 +131,8 @@ def load_images(
         reject_hub_options(f"embedded dataset {EMBEDDED}", config, revision)
         split = split or "train"
         rows, num_images = _load_embedded(query, split, streaming)
-        return _with_columns(rows, dataset, split, num_images, image_column or "image", label_column, extra_columns)
+        full = _with_difficulty(query)
+        return _with_columns(rows, full, split, num_images, image_column or "image", label_column, extra_columns)
     source = locate(dataset, config, revision)
     rows, split = _load_split(source, split, streaming)
     num_images = _rows_of_stream(rows, split) if streaming else len(rows)
@@ -152,6 +153,14 @@ def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
     except (TypeError, ValueError) as error:  # an option's value of the wrong type or out of its range
         raise DatasetLoadError(f"cannot make {EMBEDDED}?{query}, split {split!r}: {error}") from error
     return rows, options.get("num_images", SPLITS.get(split))
+
+
+def _with_difficulty(query: str) -> str:
+    """The embedded dataset's string with the difficulty said, the default one too."""
+    from .part_scenes.dataset import DEFAULT
+
+    said = "difficulty" in dict(parse_qsl(query))
+    return f"{EMBEDDED}?" + "&".join([query] * bool(query) + [f"difficulty={DEFAULT}"] * (not said))
 
 
 def _number(text: str) -> int | float | str:

@@ -49,7 +49,7 @@ class ImageRows:
     def __getitem__(self, key: Any) -> Any:
         """A row by its number, or a column by its name."""
         if isinstance(key, str):
-            return self._labels() if key == _LABEL and self._has_targets() else [row[key] for row in self]
+            return self._labels() if self.knows(key) else [row[key] for row in self]
         row = _as_row(self._items[self._place(int(key))])
         return {name: row[name] for name in self.features}
 
@@ -74,9 +74,9 @@ class ImageRows:
         index %= len(self)
         return index if self._indices is None else self._indices[index]
 
-    def _has_targets(self) -> bool:
-        """torchvision's ``targets``: all labels, without reading an image."""
-        targets = getattr(self._items, "targets", None)
+    def knows(self, column: str) -> bool:
+        """Whether a column can be read without reading an image: torchvision's ``targets`` hold all labels."""
+        targets = getattr(self._items, "targets", None) if column == _LABEL else None
         return targets is not None and len(targets) == len(self._items) and not isinstance(self._items[0], Mapping)
 
     def _labels(self) -> list[int]:

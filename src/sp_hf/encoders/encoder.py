@@ -223,10 +223,11 @@ class Encoder(nn.Module):
         return self.model.get_submodule(self.facts.patch_projection)
 
     def fix_sincos_positions(self) -> bool:
-        """Take the table of positions out of training, if it is the one a fresh encoder starts from.
+        """Take the positions out of training, if they are those a fresh encoder starts from: the table, and the field
+        of its own size where there is one.
 
-        One that has been learned, or was drawn at random (``stock``), stays learnable: to stop it would change what
-        the encoder's checkpoint was.
+        Those that have been learned, or were drawn at random (``stock``), stay learnable: to stop them would change
+        what the encoder's checkpoint was.
 
         Returns:
             Whether the positions are fixed.
@@ -234,6 +235,11 @@ class Encoder(nn.Module):
         fixed = starts_at_sincos(self.model)
         if fixed:
             position_table(self.model).requires_grad_(False)
+        field = getattr(self.model, "position_field", None)
+        if field is not None:
+            fixed = fixed and self.model.field_is_the_table()
+            if fixed:
+                field.requires_grad_(False)
         return fixed
 
     def set_attention(self, implementation: str) -> None:

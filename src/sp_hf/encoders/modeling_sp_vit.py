@@ -65,6 +65,16 @@ class SPViTModel(ViTModel):
             field = lay_over_image(table, (side, side)).clone()
         self.position_field = nn.Parameter(field)
 
+    def field_is_the_table(self) -> bool:
+        """Whether the field of positions is still the table, resampled, as it began (up to rounding)."""
+        field = self.position_field
+        if field is None or field.is_meta:
+            return field is None
+        side = self.config.position_field
+        with torch.no_grad():
+            begun = lay_over_image(self._table(), (side, side))
+        return torch.allclose(field, begun, rtol=0, atol=8 * torch.finfo(field.dtype).eps)
+
     def _table(self) -> Tensor:
         """The patches' part of the table: [h, w, D]."""
         sides = zip(self.embeddings.image_size, self.embeddings.patch_embeddings.patch_size, strict=True)

@@ -9,7 +9,8 @@ A task is a dataclass in one file: its fields are its options (flags of ``sp-hf 
     run(model, data)         once a model and control: a TaskResult
     draw(results, folder)    once: pictures of all models side by side
 
-Adding one touches its file, one line of :data:`sp_hf.evaluation.tasks.TASKS`, one test and docs/evaluation.md.
+Adding one touches its file, one line of :mod:`sp_hf.evaluation.tasks`, one test and docs/evaluation.md; one of another
+package offers itself by an entry point (CONTRIBUTING.md).
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""All tasks, by name."""
+"""All tasks, by name: the package's own, those registered, those of installed packages (:mod:`sp_hf.registry`)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, PluginError
+from ..registry import Kind, Registry
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
@@ -24,8 +27,55 @@ from .where.shortcut_audit.task import ShortcutAudit
 _WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
 _WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, ShapeBias, PatchPCA)
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (*_WHERE, *_WHAT)}
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
+
+
+def _check_task(name: str, kind: type[Task]) -> None:
+    """Raise ``PluginError`` unless a task may have this name, and this is one."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", str(name)) or name == "all":
+        raise PluginError(f"no task can be called {name!r}: give a word of a-z, 0-9 and -, such as 'my-task'.")
+    if not inspect.isclass(kind) or not issubclass(kind, Task):
+        raise PluginError(f"task {name!r}: {kind!r} is no subclass of sp_hf.evaluation.task.Task.")
+    called = f"task {name!r} ({kind.__module__}.{kind.__qualname__})"
+    if "__dataclass_fields__" not in vars(kind):
+        raise PluginError(f"{called} must be a dataclass: put @dataclasses.dataclass(frozen=True) above it.")
+    if getattr(kind, "name", None) != name:
+        raise PluginError(f"{called} must say name = {name!r}, as reports have it.")
+    if getattr(kind, "kind", None) not in ("what", "where"):
+        raise PluginError(f'{called} must say kind = "what" or kind = "where".')
+    if not getattr(kind, "headline", ()):
+        raise PluginError(f"{called} must say headline = (...), the names of the measures that the terminal shows.")
+
+
+_OWN: dict[str, type[Task]] = {task.name: task for task in (*_WHERE, *_WHAT)}
+
+TASKS: Registry[Task] = Registry("task", "sp_hf.tasks", _OWN, _check_task)
+"""All tasks by name."""
+
+
+def register_task(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes an evaluation task known by a name, for this process.
+
+    A package that is installed offers its own by an entry point of the group ``sp_hf.tasks`` instead (or besides),
+    which nobody needs to import: CONTRIBUTING.md shows both.
+
+    Args:
+        name: as ``--tasks`` has it, a word of a-z, 0-9 and -; the class's own ``name`` says the same.
+
+    Raises:
+        PluginError: the name is taken or cannot be one, or the class is no task.
+
+    Example:
+        >>> import dataclasses, sp_hf
+        >>> from sp_hf.evaluation.task import Task
+        >>> @sp_hf.register_task("nothing")
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Nothing(Task):
+        ...     name, kind, headline = "nothing", "what", ("nothing",)
+        >>> Nothing().settings()
+        {}
+    """
+    return TASKS.register(name)
 
 
 def options_of(task: type[Task]) -> dict[str, dataclasses.Field]:
@@ -43,13 +93,15 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
 
     Raises:
         ValueError: an unknown task, or an option out of its range.
+        PluginError: the task is a package's that cannot be imported.
     """
     wanted = list(dict.fromkeys(names))
     if "all" in wanted:
         wanted = list(TASKS)
     unknown = [name for name in wanted if name not in TASKS]
     if unknown:
-        raise InputError(f"unknown task {', '.join(unknown)}; there are: {', '.join(TASKS)}, or all")
+        known = f"there are: {', '.join(TASKS)}, or all"
+        raise InputError(f"unknown task {', '.join(unknown)}; {known}. One of another package needs that installed.")
     given = {name: value for name, value in (options or {}).items() if value is not None}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     built = []

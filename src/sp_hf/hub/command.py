@@ -63,5 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what sp-hf evaluate --output_dir wrote, for the card",
     )
     parser.add_argument("--no_card", dest="card", action="store_false", help="push no model card")
+    parser.add_argument(
+        "--no_run_snippets", dest="run_snippets", action="store_false", help="do not run the card's snippets first"
+    )
     parser.add_argument("--dry_run", action="store_true", help="list the files, push nothing")
     return parser

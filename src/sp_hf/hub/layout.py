@@ -58,6 +58,7 @@ def with_card(
     *,
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
+    run_snippets: bool = True,
 ) -> dict[str, Path]:
     """The files and, of a finished run that has no README.md of its own, a model card with its pictures.
 
@@ -66,16 +67,17 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations: see :func:`~sp_hf.cards.model_card.write_card`.
+        license, evaluations, run_snippets: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
-        ResultsError, SnippetError: the card cannot be written.
+        ResultsError: the card cannot be written.
     """
     folder = RunFolder(Path(run))
     if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
     card = workspace / "card"
-    write_card(run, card, repo, license=license, evaluations=evaluations, encoder=workspace)
+    options = {"license": license, "evaluations": evaluations, "run_snippets": run_snippets}
+    write_card(run, card, repo, encoder=workspace, **options)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 
 

@@ -1,6 +1,9 @@
 """Objectives by name, and how one is built from its entry in a configuration.
 
-An entry is what a recipe's YAML or a model's ``config.json`` holds: ``{"name": "dino", "weight": 1.0, **options}``.
+An entry is what a recipe's YAML or a model's ``config.json`` holds: ``{"name": "dino", "weight": 1.0, **options}``. One
+of another package's objective also says ``"package"``, so that whoever lacks it is told what to install; nothing is
+imported for it.
+
 Heads draw their initial weights from PyTorch's global generator in the order in which objectives are built, so an
 objective added at the end of the list leaves the initial weights of those before it as they were.
 """
@@ -9,10 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from torch import nn
+
+from ..errors import InputError, PluginError
+from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from .validation import check_positive
@@ -31,7 +39,7 @@ from .where.spatial_prediction import SpatialPrediction
 if TYPE_CHECKING:
     from ..encoders.encoder import Encoder
 
-OBJECTIVES: dict[str, type[Objective]] = {
+_OWN: dict[str, type[Objective]] = {
     "dino": DINO,
     "ibot": IBOT,
     "moco_v3": MoCoV3,
@@ -45,13 +53,61 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
+def _check_objective(name: str, kind: type[Objective]) -> None:
+    """Raise ``PluginError`` unless an objective may have this name, and this is one."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or hasattr(nn.ModuleDict(), name):
+        raise PluginError(f"no objective can be called {name!r}: give a word of a-z, 0-9 and _, such as 'my_method'.")
+    if not inspect.isclass(kind) or not issubclass(kind, Objective):
+        raise PluginError(f"objective {name!r}: {kind!r} is no subclass of sp_hf.Objective.")
+    called = f"objective {name!r} ({kind.__module__}.{kind.__qualname__})"
+    if getattr(kind, "kind", None) not in ("what", "where"):
+        raise PluginError(f'{called} must say kind = "what" or kind = "where".')
+    options = kind.config_class
+    is_one = inspect.isclass(options) and issubclass(options, ObjectiveConfig)
+    if not is_one or "__dataclass_fields__" not in vars(options):
+        raise PluginError(f"{called}: its config_class must be a dataclass that extends sp_hf.ObjectiveConfig.")
+    if taken := {"name", _PACKAGE} & {field.name for field in dataclasses.fields(options)}:
+        raise PluginError(f"{called} has an option {taken.pop()!r}, which every entry has; rename it.")
+
+
+_PACKAGE = "package"  # in an entry: the distribution that the objective came with
+
+OBJECTIVES: Registry[Objective] = Registry("objective", "sp_hf.objectives", _OWN, _check_objective)
+"""All objectives by name: the package's own, those registered, those of installed packages."""
+
+
+def register_objective(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes an objective known by a name, for this process.
+
+    A package that is installed offers its own by an entry point of the group ``sp_hf.objectives`` instead (or besides),
+    which nobody needs to import: CONTRIBUTING.md shows both.
+
+    Args:
+        name: a word of a-z, 0-9 and _, as ``--objectives`` and recipes have it.
+
+    Raises:
+        PluginError: the name is taken or cannot be one, or the class is no :class:`Objective`.
+
+    Example:
+        >>> import sp_hf
+        >>> @sp_hf.register_objective("stillness")
+        ... class Stillness(sp_hf.Objective):
+        ...     kind = "what"
+        >>> sp_hf.OBJECTIVES["stillness"] is Stillness
+        True
+    """
+    return OBJECTIVES.register(name)
+
+
 def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveConfig]:
     """The class and the options that an entry names.
 
     Raises:
         ValueError: no name, an unknown name or option, or an option out of its range.
+        PluginError: the objective is a package's that is not installed, or that cannot be imported.
     """
     kind, options = _kind_of(entry), dict(entry)
+    options.pop(_PACKAGE, None)
     name = options.pop("name")
     known = [field.name for field in dataclasses.fields(kind.config_class)]
     for option in options:
@@ -72,7 +128,9 @@ def _kind_of(entry: Mapping[str, Any]) -> type[Objective]:
         raise InputError(f"objective {dict(entry)} has no name; add one of: {', '.join(OBJECTIVES)}.")
     name = entry["name"]
     if name not in OBJECTIVES:
-        raise InputError(f"unknown objective {name!r}{_hint(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}.")
+        package = entry.get(_PACKAGE)
+        hint = _hint(name, OBJECTIVES) if package is None else ""
+        raise PluginError(f"unknown objective {name!r}{hint}; {OBJECTIVES.missing(name, package)}")
     return OBJECTIVES[name]
 
 
@@ -94,7 +152,7 @@ def with_sizes(entry: Mapping[str, Any], encoder: Encoder) -> dict[str, Any]:
     """An entry whose view sets all have a size: one that it leaves open is made to fit the encoder.
 
     Raises:
-        InputError: no name, or an unknown one.
+        InputError, PluginError: no name, or an unknown one.
     """
     sized = dict(entry)
     for name, default in default_views(_kind_of(entry).config_class).items():
@@ -124,7 +182,14 @@ def _specs_of(config: ObjectiveConfig) -> list[ViewSpec]:
 def to_entry(name: str, config: ObjectiveConfig) -> dict[str, Any]:
     """The whole entry of an objective, defaults included, as JSON can hold it; :func:`parse_entry` takes it back."""
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {"name": name, **{option: _to_json(value) for option, value in options.items()}}
+    package = OBJECTIVES.package_of(name)
+    origin = {} if package is None else {_PACKAGE: package}
+    return {"name": name, **origin, **{option: _to_json(value) for option, value in options.items()}}
+
+
+def packages_of(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The packages other than sp-hf that entries say they are of."""
+    return sorted({entry[_PACKAGE] for entry in entries if _PACKAGE in entry})
 
 
 def _to_json(value: Any) -> Any:
@@ -152,7 +217,9 @@ __all__ = [
     "TokenMask",
     "box_columns",
     "build_objective",
+    "packages_of",
     "parse_entry",
+    "register_objective",
     "to_entry",
     "wants_token_control",
 ]

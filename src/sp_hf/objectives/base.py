@@ -176,7 +176,10 @@ class Objective(nn.Module):
         needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
             ``num_labels`` that is ``None`` is then read from the dataset.
         proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
+        title: what model cards call it; "" is its name, with spaces.
         citation: BibTeX of the paper, for model cards.
+        teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
+        own_metric: of what it logs, the number that says how far its own task got, and what tables call that.
 
     Example:
         >>> import sp_hf
@@ -194,7 +197,10 @@ class Objective(nn.Module):
     needs_content_mask: bool = False
     needs_labels: ClassVar[bool] = False
     proposes: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    teaches: ClassVar[str] = ""
+    own_metric: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""

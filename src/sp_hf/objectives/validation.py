@@ -22,6 +22,13 @@ def check_at_least(option: str, value: float, least: float) -> None:
         raise InputError(f"{option} is {value}; it must be at least {least}.")
 
 
+def check_count(option: str, value: int, least: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is a whole number and ``value >= least``."""
+    check_at_least(option, value, least)
+    if not isinstance(value, int):
+        raise InputError(f"{option} is {value}; it must be a whole number of at least {least}.")
+
+
 def check_positive(option: str, value: float) -> None:
     """Raise ``ValueError`` unless ``value > 0``."""
     _check_number(option, value)

@@ -1,9 +1,10 @@
-"""What a run ran on: versions and hardware."""
+"""What a run ran on: versions, hardware, and how many images."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,16 +13,24 @@ import torch
 PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
 
 
-def write_environment(path: Path, processes: int = 1) -> None:
-    """Versions and hardware; nothing of the user's environment variables."""
+def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = (), images: int | None = None) -> None:
+    """Versions, hardware, number of images; nothing of the user's environment variables.
+
+    Args:
+        path: file to write.
+        processes: of the run.
+        packages: others whose code the run uses.
+        images: of the training set; ``None`` where a stream does not know.
+    """
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     record = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in (*PACKAGES, *packages)},
         "devices": cuda or [processor_name()],
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "images": images,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")
 

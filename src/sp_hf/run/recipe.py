@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +211,18 @@ def _entry(item: Any) -> dict[str, Any]:
 def _entry_of_object(item: Any) -> dict[str, Any]:
     """An objective's class stands for its defaults, an instance for its options: a run builds its heads anew."""
     config = item.config if isinstance(item, Objective) else item
-    for name, kind in OBJECTIVES.items():
+    for name, kind in itertools.chain(OBJECTIVES.loaded.items(), _of_packages()):
         if config is kind or config is kind.config_class:
             return {"name": name}
         if type(config) is kind.config_class and (config is item or type(item) is kind):
             return to_entry(name, config)
     called = item.__name__ if isinstance(item, type) else type(item).__name__
-    raise RecipeError(f"{called} is neither an objective nor the options of one; there are: {', '.join(OBJECTIVES)}")
+    raise RecipeError(
+        f"{called} is neither an objective nor the options of one; there are: {', '.join(OBJECTIVES)}. One of your own"
+        ' becomes known by @sp_hf.register_objective("its_name").'
+    )
+
+
+def _of_packages() -> Iterator[tuple[str, type[Objective]]]:
+    """Those of installed packages, imported when they are asked for."""
+    yield from OBJECTIVES.available().items()

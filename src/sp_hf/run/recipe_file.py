@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,17 @@ from ..errors import RecipeError
 class _EachKeyOnce(yaml.SafeLoader):
     """YAML's own loaders keep the last of several values for a key, in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)  # as it is written: what "<<" brings in may be overridden
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key != "<<" and key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(problem=f"{key!r} stands there a second time, in line {line}")
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise yaml.composer.ComposerError(problem=f"{key.value!r} stands there a second time, in line {line}")
+            seen.add((key.tag, key.value))
+        return node
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

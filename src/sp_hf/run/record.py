@@ -11,7 +11,7 @@ import yaml
 
 from ..encoders.presets import PRESETS
 from ..errors import NotFoundError
-from ..objectives import OBJECTIVES
+from ..objectives import Objective, parse_entry
 from .folder import RunFolder
 
 
@@ -59,9 +59,23 @@ class RunRecord:
         return {entry["name"]: entry for entry in self.recipe["objectives"]}
 
     @property
+    def methods(self) -> dict[str, type[Objective]]:
+        """The class of each objective, by name.
+
+        Raises:
+            PluginError: an objective is a package's that is not installed; says which.
+        """
+        return {name: parse_entry(entry)[0] for name, entry in self.objectives.items()}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each objective is called, by name."""
+        return {name: method.title or name.replace("_", " ") for name, method in self.methods.items()}
+
+    @property
     def uses_labels(self) -> bool:
         """Whether an objective learnt from the dataset's labels."""
-        return any(OBJECTIVES[name].needs_labels for name in self.objectives)
+        return any(method.needs_labels for method in self.methods.values())
 
     @property
     def model_class(self) -> str:
@@ -108,9 +122,9 @@ class RunRecord:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     def citations(self) -> list[str]:
-        """BibTeX of every objective, Spatial Prediction's first."""
-        names = sorted(self.objectives, key=lambda name: name != "spatial_prediction")
-        return [OBJECTIVES[name].citation.strip() for name in names]
+        """BibTeX of every objective that has some, those on *where* first."""
+        methods = sorted(self.methods.values(), key=lambda method: method.kind != "where")
+        return [method.citation.strip() for method in methods if method.citation.strip()]
 
 
 def _looks_like_hub_id(name: str) -> bool:

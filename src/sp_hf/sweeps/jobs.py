@@ -145,7 +145,8 @@ def plan_jobs(plan: Plan, layout: Layout, options: Mapping[str, Any]) -> list[Jo
     Args:
         plan: the sweep.
         layout: its folders.
-        options: of pretraining and evaluation alike (``dataset``, ...), which win over the plan's.
+        options: the data, of pretraining and evaluation alike, which win over the plan's; an evaluation whose dataset
+            the plan itself names stays with that.
 
     Raises:
         RecipeError: a run was started before with other options; or an evaluation's options are wrong.
@@ -178,7 +179,9 @@ def _training(run: PlannedRun, seed: int, layout: Layout, options: Mapping[str, 
 def _evaluation(plan: Plan, names: tuple[str, ...], seed: int, layout: Layout, options: Mapping[str, Any]) -> Job:
     folders = [layout.run(name, seed) for name in names]
     folder = layout.evaluation(names[0], seed)
-    given = {renamed_option(name, RENAMED): value for name, value in plan.evaluate.items()} | options
+    given = {renamed_option(name, RENAMED): value for name, value in plan.evaluate.items()}
+    if "dataset" not in given:  # else it is measured elsewhere than the runs were trained
+        given |= options
     if "dataset" not in given:  # that of the first run, as its recipe names it
         trained = plan.runs[names[0]].options
         spelled = ("dataset", "dataset_config", "dataset_split", "dataset_revision")

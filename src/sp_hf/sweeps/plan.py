@@ -11,6 +11,7 @@
     evaluate:                      # flags of sp-hf evaluate
       tasks: [relative-geometry, knn]
       max_images: 2000
+      dataset: org/other           # only to measure elsewhere than the runs were trained (--dataset is then theirs)
     evaluations:                   # each measured in one call a seed; differences are from its first run
       - [DINO, DINO + SP]
     measures: {relative-geometry/r2_position: R2 of position, knn/accuracy: kNN}      # columns: task/figure

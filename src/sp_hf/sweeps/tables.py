@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..markdown import table
+from ..objectives import OBJECTIVES, Objective
 from .figures import Figures
 from .plan import Plan
 from .spread import Difference
-
-OWN = "spatial_prediction/r2_position"  # of the figures that runs log
-OWN_TITLE = "SP's own R2 of position, last training batches"
 
 
 def figures_table(plan: Plan, figures: Figures) -> list[str]:
@@ -98,9 +96,10 @@ def _wish(wish: Any, figures: Figures, key: str) -> str:
 
 
 def cost_table(runs: Mapping[str, Any]) -> list[str]:
-    """A row a run: what one seed took, and how far SP's own task got: R2 on the last training batches logged."""
-    own = any(OWN in seed["last"] for run in runs.values() for seed in run["seeds"].values())
-    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware", *([OWN_TITLE] * own)]]
+    """A row a run: what one seed took, and how far its objectives' own tasks got, on the last batches logged."""
+    own = own_metrics(runs)
+    titles = [f"{title}, last training batches" for title in own.values()]
+    rows = [["", "images presented", "steps", "minutes", "CPU minutes", "hardware", *titles]]
     for name, run in runs.items():
         seeds = list(run["seeds"].values())
         if not seeds:
@@ -111,10 +110,24 @@ def cost_table(runs: Mapping[str, Any]) -> list[str]:
         devices = ", ".join(sorted(set(seeds[0]["environment"]["devices"])))
         hardware = f"{devices}, {threads} thread{'s' * (threads > 1)}"
         row = [name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{cpu:.1f}", hardware]
-        reached = [seed["last"][OWN] for seed in seeds if OWN in seed["last"]]
-        row += ([f"{sum(reached) / len(reached):.2f}" if reached else "-"]) * own
+        for key in own:
+            reached = [seed["last"][key] for seed in seeds if key in seed["last"]]
+            row.append(f"{sum(reached) / len(reached):.2f}" if reached else "-")
         rows.append(row)
     return table(rows)
+
+
+def own_metrics(runs: Mapping[str, Any]) -> dict[str, str]:
+    """Of the metrics that runs logged last, those that say how far an objective's own task got, with their titles."""
+    logged = {key for run in runs.values() for seed in run["seeds"].values() for key in seed["last"]}
+    named = {f"{name}/{kind.own_metric[0]}": kind.own_metric[1] for name, kind in _known(logged) if kind.own_metric}
+    return {key: title for key, title in named.items() if key in logged}
+
+
+def _known(logged: Iterable[str]) -> Iterator[tuple[str, type[Objective]]]:
+    """The objectives that log lines are of; one whose package is gone has none."""
+    names = {key.partition("/")[0] for key in logged if "/" in key}
+    return ((name, OBJECTIVES[name]) for name in sorted(names) if name in OBJECTIVES)
 
 
 def scale_of(facts: Mapping[str, Any]) -> tuple[float, int]:

@@ -23,7 +23,7 @@ from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, wants_token_control
+from ..objectives import box_columns, packages_of, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
@@ -159,7 +159,10 @@ def _begin_folder(
     start.set_damaged_aside()
     remove_leftovers(run.path)
     write_record(run.recipe, lambda path: write_recipe(path, options), step)
-    write_record(run.environment, lambda path: write_environment(path, args.world_size), step)
+    packages = packages_of(model.config.objectives)
+    write_record(
+        run.environment, lambda path: write_environment(path, args.world_size, packages, images.num_images), step
+    )
     write_record(run.views, lambda path: draw_views(path, images, canvas_size, model.view_specs, args.seed), step)
     logger.info("%s on %s", model.encoder.describe(), images.description)
     logger.info(args.describe_learning_rate())

@@ -190,7 +190,7 @@ WALLS = ("plain", "stripes", "bricks", "panels")
 NEW_WALLS = ("spots", "waves", "diagonal")
 
 
-def _wall_pattern(
+def wall_pattern(
     kind: str, rng: np.random.Generator, s: np.ndarray, height: np.ndarray, footprint: np.ndarray
 ) -> np.ndarray:
     """A pattern in [-1, 1] on walls, at s [S] metres along and height [S, S] metres above the floor."""
@@ -256,7 +256,7 @@ def paint_room(
     walls = _place_walls(centres, far, clear, side, corner)
     above = camera.height - (centres[:, None] - camera.horizon) * walls.depth  # [S, S] metres above the floor
     names = NEW_WALLS if new else WALLS
-    pattern = _wall_pattern(names[int(kind * len(names))], rng, walls.along, above, walls.depth / size)
+    pattern = wall_pattern(names[int(kind * len(names))], rng, walls.along, above, walls.depth / size)
     base = colour(rng, (0.05, 0.5), (0.55, 0.95))
     shade = (1 + (0.06 + 0.14 * contrast) * pattern) * (1 + 0.35 * light * (centres - 0.5))
     shade = shade * np.where(walls.side, 0.8, 1.0) * np.clip(0.78 + 0.12 * above, 0.6, 1.1)

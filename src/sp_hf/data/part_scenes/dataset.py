@@ -3,8 +3,16 @@
 Objects of toy blocks stand in lit, perspective scenes. All classes use the same nine pieces at the same sizes
 (`objects.py`), so only where the pieces are tells the class; pose, size, textures, colours, surroundings and
 occlusion are random. Scenes have the spatial structure of photos: a horizon, ground and walls in perspective, light
-from one side, near things large and low (`part_scenes_backgrounds`, `part_scenes_render`). Everything is drawn on the
-fly, offline, and a scene depends on (seed, split, index, size, variant) alone.
+from one side, near things large and low (`backgrounds`, `render`). Everything is drawn on the
+fly, offline, and a scene depends on (seed, split, index, size, variant, difficulty) alone.
+
+Difficulties; classes, pieces, labels and what the columns mean are the same in all (`difficulty`, `stage`, `paints`):
+    easy          the default: learnt within minutes by a small model. One large object near the middle, each kind of
+                  part in a colour of its own, before a mottled wall that looks the same everywhere, seen through a veil
+                  of any colour and density, so that comparing pixels does not do
+    medium        the scenes of "hard" with each kind of part in a colour of its own
+    hard          any texture and colour on any part, any pose, perspective scenes with props and occluders; as
+                  described above
 
 A row:
     image         datasets.Image, PNG (lossless: JPEG blocks would betray alignment), RGB, size x size
@@ -46,13 +54,14 @@ from datasets.fingerprint import Hasher
 from PIL import Image as PILImage
 
 from ...errors import InputError
+from .difficulty import DEFAULT, DIFFICULTIES
 from .objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
 from .posed_object import PART_IDS
 from .raster import MATERIALS, NEW, STANDARD, Material
 from .render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 1
+VERSION = 106
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",
@@ -99,11 +108,13 @@ class Scene(NamedTuple):
     texture: int | None = None  # in cue conflict: the class whose texture the parts carry
 
 
-def _check(split: str, size: int, num_images: int, seed: int, variant: str) -> None:
+def _check(split: str, size: int, num_images: int, seed: int, variant: str, difficulty: str) -> None:
     if split not in SPLITS:
         raise InputError(f"PartScenes has no split {split!r}; choose one of {', '.join(SPLITS)}.")
     if variant not in VARIANTS:
         raise InputError(f"PartScenes has no variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+    if difficulty not in DIFFICULTIES:
+        raise InputError(f"PartScenes has no difficulty {difficulty!r}; choose one of {', '.join(DIFFICULTIES)}.")
     for name, value in (("size", size), ("num_images", num_images), ("seed", seed)):
         if not isinstance(value, numbers.Integral):
             raise InputError(f"PartScenes' sizes, numbers and seeds are whole numbers; got {name}={value!r}.")
@@ -140,14 +151,21 @@ def texture_of(seed: int, index: int, split: str = "train") -> int:
     return (class_of(fine_label_of(seed, index, split)) + step) % len(CLASSES)
 
 
-def _material(variant: str, texture: int) -> Material:
+def _material(variant: str, texture: int, painted: bool) -> Material:
     """What the parts are made of; texture: the class whose material they get, where a variant goes by classes."""
     if variant in ("class-textures", "cue-conflict"):
         return MATERIALS[texture]
-    return NEW if variant == "new-textures" else STANDARD
+    return (NEW if variant == "new-textures" else STANDARD)._replace(painted=painted)
 
 
-def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard", split: str = "train") -> Scene:
+def render_scene(
+    seed: int,
+    index: int,
+    size: int = 96,
+    variant: str = "standard",
+    split: str = "train",
+    difficulty: str = DEFAULT,
+) -> Scene:
     """Draw one scene; a pure function of its arguments.
 
     Args:
@@ -156,11 +174,12 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
         size: side of the square image in pixels. The same scene is drawn at any size.
         variant: one of VARIANTS.
         split: "train", "validation" or "test"; different scenes.
+        difficulty: one of DIFFICULTIES.
 
     Raises:
         ValueError: an argument is out of its range.
     """
-    _check(split, size, index + 1, seed, variant)
+    _check(split, size, index + 1, seed, variant, difficulty)
     fine_label = fine_label_of(seed, index, split)
     centres = arrangement(fine_label)
     if variant == "jumbled":
@@ -171,7 +190,8 @@ def render_scene(seed: int, index: int, size: int = 96, variant: str = "standard
         centres,
         size,
         Streams(*(_generator(seed, split, index, stream) for stream in range(4))),
-        _material(variant, texture),
+        _material(variant, texture, DIFFICULTIES[difficulty].painted),
+        DIFFICULTIES[difficulty],
         new_background=variant == "new-backgrounds",
         silhouette=variant == "silhouettes",
     )
@@ -213,10 +233,12 @@ def scene_row(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _rows(ranges: list[tuple[int, int]], seed: int, size: int, variant: str, split: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    ranges: list[tuple[int, int]], seed: int, size: int, variant: str, split: str, difficulty: str
+) -> Iterator[dict[str, Any]]:
     for start, stop in ranges:
         for index in range(start, stop):
-            yield scene_row(render_scene(seed, index, size, variant, split))
+            yield scene_row(render_scene(seed, index, size, variant, split, difficulty))
 
 
 def _ranges(num_images: int) -> list[tuple[int, int]]:
@@ -235,6 +257,7 @@ def part_scenes(
     num_images: int | None = None,
     seed: int = 0,
     variant: str = "standard",
+    difficulty: str = DEFAULT,
     streaming: bool = False,
     num_proc: int | None = None,
     cache_dir: str | None = None,
@@ -252,6 +275,7 @@ def part_scenes(
         num_images: rows; None takes SPLITS' default. Row i is the same scene for every num_images.
         seed: another seed, another dataset.
         variant: one of VARIANTS.
+        difficulty: one of DIFFICULTIES.
         streaming: an IterableDataset in place of a Dataset.
         num_proc: processes that draw a map-style dataset; None draws in this one.
         cache_dir: where a map-style dataset is kept; None takes datasets' cache.
@@ -267,8 +291,9 @@ def part_scenes(
     """
     if split in SPLITS and num_images is None:
         num_images = SPLITS[split]
-    _check(split, size, num_images or 0, seed, variant)
+    _check(split, size, num_images or 0, seed, variant, difficulty)
     gen_kwargs = {"ranges": _ranges(num_images), "seed": seed, "size": size, "variant": variant, "split": split}
+    gen_kwargs["difficulty"] = difficulty
     features = features_of(variant)
     if streaming:
         return IterableDataset.from_generator(_rows, features=features, gen_kwargs=gen_kwargs, split=NamedSplit(split))

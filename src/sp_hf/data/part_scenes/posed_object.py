@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .backgrounds import Backdrop, Camera, colours, pixel_centres
+from .difficulty import DIFFICULTIES, Difficulty
 from .objects import PART_ORDER, PARTS
+from .paints import PAINTS
 from .raster import Material, mix, outline, signed_distance
 
 OUTLINES = np.stack([outline(part) for part in PART_ORDER])  # [P, 24, 2]
@@ -59,38 +61,51 @@ class Plane(NamedTuple):
     depth: np.ndarray
 
 
-def _piece_axes(draws: list[float], jitter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _piece_axes(level: Difficulty, draws: list[float], jitter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps to the plane, rotated, mirrored and stretched: from the object frame [2, 2], from each piece [P, 2, 2]."""
-    turn = (draws[0] - 0.5) * 0.6
+    turn = (draws[0] - 0.5) * level.turn
     mirror = 1.0 if draws[1] < 0.5 else -1.0
-    stretch = math.exp((draws[2] - 0.5) * 0.3)
+    stretch = math.exp((draws[2] - 0.5) * level.stretch)
     cos, sin = math.cos(turn), math.sin(turn)
     body = np.array([[cos * mirror / stretch, -sin * stretch], [sin * mirror / stretch, cos * stretch]])
-    tilt = jitter[:, 2] * 0.3
+    tilt = jitter[:, 2] * level.tilt
     rows = [np.stack([np.cos(tilt), -np.sin(tilt)], 1), np.stack([np.sin(tilt), np.cos(tilt)], 1)]
-    return body, (body @ np.stack(rows, 1)) * (1 + 0.16 * jitter[:, 3])[:, None, None]
+    return body, (body @ np.stack(rows, 1)) * (1 + level.growth * jitter[:, 3])[:, None, None]
 
 
-def pose_object(centres: np.ndarray, size: int, rng: np.random.Generator) -> tuple[Pose, Camera]:
+def pose_object(
+    centres: np.ndarray, size: int, rng: np.random.Generator, level: Difficulty = DIFFICULTIES["hard"]
+) -> tuple[Pose, Camera]:
     """A random pose of an arrangement [P, 2], with a camera that sees it; larger objects stand nearer and lower."""
     draws = rng.random(8).tolist()
     jitter = rng.random((len(PART_ORDER), 4)) - 0.5
-    body, axes = _piece_axes(draws, jitter)
-    placed = (centres + 0.06 * jitter[:, :2]) @ body.T
-    yaw = (draws[3] - 0.5) * 1.0
+    body, axes = _piece_axes(level, draws, jitter)
+    placed = (centres + level.place * jitter[:, :2]) @ body.T
+    yaw = (draws[3] - 0.5) * level.yaw
     points = Pose(placed, axes, 0.0, 1.0, yaw).outlines().reshape(-1, 2)
     low, high = points.min(0), points.max(0)
     placed -= [(low[0] + high[0]) / 2, low[1]]  # centred, and standing on the ground
     width, height = (high - low).tolist()
     # One metre of object has the same distribution of sizes in the image for every class, so that the sizes of parts
     # tell nothing about the class; a large object may therefore be cut by the border.
-    metre = 0.31 + 0.13 * draws[4]
+    metre = level.metre[0] + level.metre[1] * draws[4]
+    if level.wander is not None:
+        return _centred_pose(placed, axes, yaw, metre, height, level.wander * (2 * np.array(draws[5:7]) - 1), size)
     foot = min(0.98, max(height * metre + 0.03, 0.72 + 0.22 * draws[5] + 0.5 * (metre - 0.35)))
     horizon = min(0.62, max(0.16, foot - metre * (0.8 + 0.9 * draws[6])))
     z0 = 1 / metre
     slack = max(0.0, 1 - width * math.cos(yaw) * metre) / 2 + 0.03
     x0 = (draws[7] * 2 - 1) * slack * z0
     return Pose(placed, axes, x0, z0, yaw), Camera(horizon, (foot - horizon) * z0, size)
+
+
+def _centred_pose(
+    placed: np.ndarray, axes: np.ndarray, yaw: float, metre: float, height: float, shift: np.ndarray, size: int
+) -> tuple[Pose, Camera]:
+    """The object's middle at the image's, but for a shift [2] in image widths."""
+    z0 = 1 / metre
+    pose = Pose(placed, axes, float(shift[0]) * z0, z0, yaw)
+    return pose, Camera(0.5, height / 2 + float(shift[1]) * z0, size)
 
 
 def project_boxes(pose: Pose, camera: Camera) -> np.ndarray:
@@ -153,6 +168,8 @@ def paint_object(
     draws = rng.random((len(masks), 4)).tolist()
     firsts = colours(rng.random((len(masks), 3)), (0.35, 0.95), (0.5, 1.0), material.hues[0])
     seconds = colours(rng.random((len(masks), 3)), (0.1, 0.8), (0.3, 1.0), material.hues[1])
+    if material.painted:
+        firsts, seconds = PAINTS[:, 0], PAINTS[:, 1]
     for part_id, mask, first, second, (pick, frequency, angle, ink) in zip(
         PART_IDS, masks, firsts, seconds, draws, strict=True
     ):

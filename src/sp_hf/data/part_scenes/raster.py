@@ -216,10 +216,12 @@ NEW_TEXTURES: dict[str, Texture] = {"zigzag": _zigzag, "circles": _circles, "net
 
 
 class Material(NamedTuple):
-    """What parts are made of: each carries one of the textures, in two colours whose hues lie in these ranges."""
+    """What parts are made of: each carries one of the textures, in two colours whose hues lie in these ranges; or,
+    where painted, in the two tones of its kind (`paints`)."""
 
     textures: tuple[Texture, ...]
     hues: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 1.0), (0.0, 1.0))
+    painted: bool = False
 
 
 STANDARD = Material(tuple(TEXTURES.values()))

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backgrounds import paint_outdoors, paint_room
+from .backgrounds import Backdrop, Camera, paint_outdoors, paint_room
+from .difficulty import Difficulty
 from .posed_object import (
+    Pose,
     paint_object,
     paint_shadow,
     paint_silhouette,
@@ -25,6 +27,7 @@ from .posed_object import (
 )
 from .props import paint_occluder, paint_props
 from .raster import Material
+from .stage import BEHIND, paint_stage, veil
 
 
 class Rendering(NamedTuple):
@@ -46,11 +49,21 @@ class Streams(NamedTuple):
     occluder: np.random.Generator
 
 
+def _paint_surroundings(
+    pose: Pose, camera: Camera, light: float, indoors: bool, new: bool, rng: np.random.Generator
+) -> Backdrop:
+    if not indoors:
+        return paint_outdoors(camera, light, new, rng)
+    clear = np.abs(pose.x0 + pose.outlines()[..., 0] * math.cos(pose.yaw)).max() + 0.1
+    return paint_room(camera, light, 1.35 * pose.z0, float(clear), new, rng)
+
+
 def render(
     centres: np.ndarray,
     size: int,
     streams: Streams,
     material: Material,
+    level: Difficulty,
     *,
     new_background: bool = False,
     silhouette: bool = False,
@@ -61,29 +74,32 @@ def render(
         centres: [P, 2] the arrangement, in the object frame.
         size: side of the square image in pixels.
         material: of the parts.
+        level: what varies.
         new_background: draw from the held-out kinds.
         silhouette: a black object on white; labels as for the same scene without props and occluder.
     """
-    pose, camera = pose_object(centres, size, streams.pose)
+    pose, camera = pose_object(centres, size, streams.pose, level)
     rng = streams.surroundings
     light, elevation, towards, indoors, strength = rng.random(5).tolist()
     light = 2 * light - 1
-    if indoors < 0.4:
-        clear = np.abs(pose.x0 + pose.outlines()[..., 0] * math.cos(pose.yaw)).max() + 0.1
-        backdrop = paint_room(camera, light, 1.35 * pose.z0, float(clear), new_background, rng)
+    if level.staged:
+        backdrop = paint_stage(camera, BEHIND * pose.z0, new_background, rng)
     else:
-        backdrop = paint_outdoors(camera, light, new_background, rng)
-    if not silhouette:
-        paint_props(backdrop, camera, pose.z0, rng)
+        backdrop = _paint_surroundings(pose, camera, light, indoors < 0.4, new_background, rng)
+        if not silhouette:
+            paint_props(backdrop, camera, pose.z0, rng)
     boxes = project_boxes(pose, camera)
     plane = plane_coordinates(pose, camera)
     masks = piece_masks(pose, plane, boxes)
-    sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
-    paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
+    if not level.staged:
+        sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
+        paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
     segmentation = np.zeros((size, size), np.uint8)
     paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks)
     if silhouette:
         paint_silhouette(backdrop.image, masks)
+    elif level.staged:
+        veil(backdrop.image, streams.occluder)
     else:
         paint_occluder(backdrop, segmentation, camera, pose.z0, streams.occluder)
     image = np.clip(backdrop.image * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)

@@ -140,6 +140,7 @@ class DINO(Objective):
 
     config_class = DINOConfig
     kind = "what"
+    title = "DINO"
     citation = """@inproceedings{caron2021emerging,
   title     = {Emerging Properties in Self-Supervised Vision Transformers},
   author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien

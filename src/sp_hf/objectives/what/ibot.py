@@ -134,6 +134,7 @@ class IBOT(Objective):
 
     config_class = IBOTConfig
     kind = "what"
+    title = "iBOT"
     needs_content_mask = True
     citation = """@inproceedings{zhou2022ibot,
   title     = {{iBOT}: Image {BERT} Pre-Training with Online Tokenizer},

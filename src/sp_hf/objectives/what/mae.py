@@ -92,6 +92,7 @@ class MAE(Objective):
 
     config_class = MAEConfig
     kind = "what"
+    title = "MAE"
     needs_token_control = True
     citation = """@inproceedings{he2022masked,
   title     = {Masked Autoencoders Are Scalable Vision Learners},

@@ -103,6 +103,7 @@ class MoCoV3(Objective):
 
     config_class = MoCoV3Config
     kind = "what"
+    title = "MoCo v3"
     citation = """@inproceedings{chen2021empirical,
   title     = {An Empirical Study of Training Self-Supervised Vision Transformers},
   author    = {Chen, Xinlei and Xie, Saining and He, Kaiming},

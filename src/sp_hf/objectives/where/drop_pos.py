@@ -129,6 +129,7 @@ class DropPos(Objective):
 
     config_class = DropPosConfig
     kind = "where"
+    title = "DropPos"
     needs_token_control = True
     citation = """@inproceedings{wang2023droppos,
   title     = {{DropPos}: Pre-Training Vision Transformers by Reconstructing Dropped Positions},

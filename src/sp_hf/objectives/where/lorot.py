@@ -91,6 +91,7 @@ class LoRot(Objective):
 
     config_class = LoRotConfig
     kind = "where"
+    title = "LoRot"
     citation = """@inproceedings{moon2022tailoring,
   title     = {Tailoring Self-Supervision for Supervised Learning},
   author    = {Moon, WonJun and Kim, Ji-Hwan and Heo, Jae-Pil},

@@ -123,6 +123,7 @@ class PIRL(Objective):
 
     config_class = PIRLConfig
     kind = "where"
+    title = "PIRL"
     citation = """@inproceedings{misra2020self,
   title     = {Self-Supervised Learning of Pretext-Invariant Representations},
   author    = {Misra, Ishan and van der Maaten, Laurens},

@@ -116,6 +116,7 @@ class SpatialContext(Objective):
 
     config_class = SpatialContextConfig
     kind = "where"
+    title = "Spatial Context Networks"
     citation = """@inproceedings{wu2017weakly,
   title     = {Weakly-Supervised Spatial Context Networks},
   author    = {Wu, Zuxuan and Davis, Larry S. and Sigal, Leonid},

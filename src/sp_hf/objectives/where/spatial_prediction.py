@@ -16,6 +16,15 @@ Choices made here (the abstract fixes the task, not its details):
   distribution implies on a square image, so that position and scale weigh the same whatever the units and the area
   range, and smooth-L1's ``beta`` is in standard deviations. The constants are fixed when the model is built
   (views shared with another objective: those of this objective's default views, unless ``target_std`` is given).
+- ``head: difference`` sees z_j - z_i alone, instead of both (:class:`~sp_hf.objectives.pair_head.DifferenceHead`).
+  It knows nothing of the first view but the step to the second, so it goes with offsets in units of the image and one
+  flip an image; offsets in view widths, or seen from views with flips of their own, are for ``concat``.
+- ``loss: laplace`` predicts beside each number how far off it may be, and is its negative log-likelihood.
+- ``embedding: patch`` compares patch tokens of two views, at random, and regresses how their boxes lie, which are
+  exact: P is then ``patch_pairs``. Where a token lies in its own view its position embedding tells, and that alone
+  explains two fifths of the variance of offsets (area 0.05 to 0.4; of larger views more). So ``r2_position`` is then
+  the share explained of what a linear fit on the two places leaves: below 0 until the head has learnt as much. Choices
+  of ours; a relative is PART-MAE v6 (github.com/dgcnz/REPR, 2025), with patches off the grid and without positions.
 - The views are the objective's own: small crops with one flip an image, so that geometry stays true, and each its
   own photometric jitter; ``effective_resolution`` draws each view's sharpness independently of its box, since a
   small box enlarged is blurry, and scale would be read from the blur.
@@ -27,19 +36,22 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from ...views.pairs import check_view_count, ordered_pairs, pair_relations, relation_std
+from ...errors import InputError
+from ...views.geometry import relation
+from ...views.pairs import check_view_count, draw_patch_pairs, pair_relations, patches_seen, pick, relation_std
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..diagnosis import Finding, LogHistory
-from ..precision import in_float32
-from ..validation import check_at_least, check_choice, check_positive, pair
+from ..pair_head import PairHeadKind, pair_head
+from ..pair_regression import bounded_log_scales, half_coverage, laplace_loss, r2_score, regression_loss
+from ..validation import check_choice, check_count, check_positive, pair
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
+    from ...views.sampler import Views
 
 # Of its own R2 of position. At 300 steps an encoder that could not learn had 0.001, one that did 0.203, and the weakest
 # of the runs in docs/results.md, after 376 steps beside another framework, 0.04.
@@ -58,91 +70,58 @@ class SpatialPredictionConfig(ObjectiveConfig):
     """Options of :class:`SpatialPrediction`.
 
     Args:
-        weight: of the loss in a run's sum. 3 and the other defaults were chosen by ``recipes/sweeps/ablations.yaml``
-            (results: docs/results.md, "Ablations of SP").
+        weight: of the loss in a run's sum. ``recipes/sweeps/sp_ablations.yaml`` asks what it and the others are worth.
         views: V local views, or a reference to another objective's, such as ``"dino/local"``.
-        embedding: what stands for a view: ``"cls"`` or ``"mean_patch"``.
-        units: of the offset: ``"image"`` or ``"view"`` (the first view's width and height).
-        loss: ``"smooth_l1"`` or ``"l2"``.
+        embedding: what is compared: views, for each of which stands its ``"cls"`` token or ``"mean_patch"``, or the
+            tokens of ``"patch"`` pairs.
+        patch_pairs: for ``embedding: patch``, how many an image; 64 as in PART (arXiv:2506.03682).
+        units: of the offset: ``"image"`` or ``"view"`` (width and height of the first view, or patch).
+        loss: ``"smooth_l1"``, ``"l2"`` or ``"laplace"``.
         beta: where smooth-L1 goes from square to absolute, in standard deviations of the target.
+        head: ``"concat"``, an MLP on [z_i; z_j], or ``"difference"``, on z_j - z_i.
         head_width: hidden width of the MLP.
-        head_depth: its linear layers, at least 2.
+        head_depth: its linear layers, at least 2; a difference may have 1, unless the loss is ``"laplace"``.
         target_std: (position, scale) that targets are divided by; ``None`` takes those of the view set.
     """
 
     weight: float = 3.0
     views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
-    embedding: Literal["cls", "mean_patch"] = "cls"
+    embedding: Literal["cls", "mean_patch", "patch"] = "cls"
+    patch_pairs: int = 64
     units: Literal["image", "view"] = "image"
-    loss: Literal["smooth_l1", "l2"] = "smooth_l1"
+    loss: Literal["smooth_l1", "l2", "laplace"] = "smooth_l1"
     beta: float = 1.0
+    head: PairHeadKind = "concat"
     head_width: int = 1024
     head_depth: int = 3
     target_std: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views, _default_views())
-        check_choice("embedding", self.embedding, ("cls", "mean_patch"))
+        check_choice("embedding", self.embedding, ("cls", "mean_patch", "patch"))
+        check_count("patch_pairs", self.patch_pairs, 1)
         check_choice("units", self.units, ("image", "view"))
-        check_choice("loss", self.loss, ("smooth_l1", "l2"))
+        check_choice("loss", self.loss, ("smooth_l1", "l2", "laplace"))
+        check_choice("head", self.head, ("concat", "difference"))
         check_positive("beta", self.beta)
-        check_at_least("head_width", self.head_width, 1)
-        check_at_least("head_depth", self.head_depth, 2)
+        check_count("head_width", self.head_width, 1)
+        check_count("head_depth", self.head_depth, 1)
+        if self.head_depth == 1 and (self.head == "concat" or self.loss == "laplace"):
+            raise InputError(
+                f"head_depth is 1 with head: {self.head} and loss: {self.loss}; one layer is for head: difference and a"
+                " loss other than laplace (a scale is no difference): make it at least 2."
+            )
         if isinstance(self.views, ViewSpec):
             check_view_count(self.views, "spatial_prediction")
+            if self.embedding == "patch" and self.views.rotation:
+                raise InputError(
+                    f"embedding is 'patch' with views of rotation {self.views.rotation}: turned patches have no upright"
+                    " boxes; leave out the rotation, or compare views."
+                )
         if self.target_std is not None:
             self.target_std = pair("target_std", self.target_std)
             for std in self.target_std:
                 check_positive("target_std", std)
-
-
-class PairHead(nn.Module):
-    """MLP on the concatenation [z_i; z_j] of every ordered pair.
-
-    The first layer is linear in the concatenation, so each half of its weight is applied once a view, and the halves
-    are added a pair.
-
-    Args:
-        features: D.
-        width: hidden width.
-        depth: linear layers, at least 2.
-        outputs: numbers a pair.
-    """
-
-    def __init__(self, features: int, width: int, depth: int, outputs: int = 4) -> None:
-        super().__init__()
-        self.first_layer = nn.Linear(2 * features, width)
-        hidden = [layer for _ in range(depth - 2) for layer in (nn.GELU(), nn.Linear(width, width))]
-        self.rest = nn.Sequential(*hidden, nn.GELU(), nn.Linear(width, outputs))
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """[B, V, D] to [B, P, outputs]."""
-        of_first, of_second = self.first_layer.weight.chunk(2, dim=1)
-        first, second = ordered_pairs(embeddings.shape[1], embeddings.device)
-        as_first = F.linear(embeddings, of_first, self.first_layer.bias)  # [B, V, width]
-        as_second = F.linear(embeddings, of_second)
-        return self.rest(as_first[:, first] + as_second[:, second])
-
-
-@in_float32
-def regression_loss(predictions: Tensor, targets: Tensor, kind: str = "smooth_l1", beta: float = 1.0) -> Tensor:
-    """Mean smooth-L1 or squared distance of standardised relations, [..., 4] each."""
-    if kind == "l2":
-        return F.mse_loss(predictions, targets)
-    return F.smooth_l1_loss(predictions, targets, beta=beta)
-
-
-@in_float32
-def r2_score(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Share of variance explained, estimated on the batch: the mean of each component's R2. [..., C] each.
-
-    A component that does not vary counts as 0: there is nothing to explain.
-    """
-    predictions, targets = predictions.flatten(0, -2), targets.flatten(0, -2)
-    residual = (targets - predictions).square().sum(dim=0)
-    total = (targets - targets.mean(dim=0)).square().sum(dim=0)
-    varies = total > 1e-6 * len(targets)
-    return torch.where(varies, 1 - residual / total.where(varies, 1.0), 0.0).mean()
 
 
 class SpatialPrediction(Objective):
@@ -150,6 +129,12 @@ class SpatialPrediction(Objective):
 
     config_class = SpatialPredictionConfig
     kind = "where"
+    title = "Spatial Prediction"
+    teaches = (
+        "It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
+        " it had to tell where the second lies relative to the first, and how much larger it is."
+    )
+    own_metric = ("r2_position", "SP's own R2 of position")
     citation = """@article{shen2026spatial,
   title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
   author  = {Shen, Yang and Cai, Yusen and Hryniewska-Guzik, Weronika and Lin, Qing and Zhang, Mengmi},
@@ -159,10 +144,18 @@ class SpatialPrediction(Objective):
 
     def __init__(self, config: SpatialPredictionConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        self.head = PairHead(encoder.hidden_size, config.head_width, config.head_depth)
-        spec = config.views if isinstance(config.views, ViewSpec) else _default_views()
-        position, scale = config.target_std or relation_std(spec, config.units)
+        outputs = 8 if config.loss == "laplace" else 4
+        self.head = pair_head(config.head, encoder.hidden_size, config.head_width, config.head_depth, outputs)
+        position, scale = config.target_std or self._std_of_views(config, encoder)
         self.register_buffer("target_std", torch.tensor([position, position, scale, scale]))
+
+    @staticmethod
+    def _std_of_views(config: SpatialPredictionConfig, encoder: Encoder) -> tuple[float, float]:
+        own = isinstance(config.views, ViewSpec)
+        patches = None
+        if config.embedding == "patch":  # of shared views the grid is not known, and hardly matters
+            patches = encoder.patches_of(config.views.size) if own else (8, 8)
+        return relation_std(config.views if own else _default_views(), config.units, patches)
 
     def view_specs(self) -> dict[str, ViewSpec | str]:
         return {"local": self.config.views}
@@ -173,16 +166,42 @@ class SpatialPrediction(Objective):
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         views, encoding = batch.views["local"], encodings["local"]
         check_view_count(views, "spatial_prediction")
-        embeddings = encoding.cls if self.config.embedding == "cls" else encoding.patches.mean(dim=2)  # [B, V, D]
-        predictions = self.head(embeddings)  # [B, P, 4], in standard deviations
-        targets = pair_relations(views.boxes, views.flips, self.config.units) / self.target_std
-        loss = regression_loss(predictions, targets, self.config.loss, self.config.beta)
+        places = None
+        if self.config.embedding == "patch":
+            outputs, relations, places = self._compare_patches(batch.keys, views, encoding)
+        else:
+            embeddings = encoding.cls if self.config.embedding == "cls" else encoding.patches.mean(dim=2)  # [B, V, D]
+            outputs = self.head(embeddings)  # [B, P, 4 or 8], in standard deviations
+            relations = pair_relations(views.boxes, views.flips, self.config.units)  # [B, P, 4]
+        targets = relations / self.target_std
+        predictions = outputs[..., :4]
+        if self.config.loss == "laplace":
+            log_scales = bounded_log_scales(outputs[..., 4:])
+            loss = laplace_loss(predictions, log_scales, targets)
+            logs = _spread(predictions.detach(), log_scales.detach(), targets)
+        else:
+            loss, logs = regression_loss(predictions, targets, self.config.loss, self.config.beta), {}
         predicted = predictions.detach()
-        logs = {
-            "r2_position": r2_score(predicted[..., :2], targets[..., :2]),
-            "r2_scale": r2_score(predicted[..., 2:], targets[..., 2:]),
-        }
+        logs["r2_position"] = r2_score(predicted[..., :2], targets[..., :2], places)
+        logs["r2_scale"] = r2_score(predicted[..., 2:], targets[..., 2:])
         return ObjectiveOutput(loss, logs)
+
+    def _compare_patches(self, keys: Tensor, views: Views, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs [B, P, 4 or 8], relations [B, P, 4] and places [B, P, 2, 2] of random pairs of patch tokens.
+
+        Places are those of both patches in their own views, in the frame of the first: x of both, y of both.
+        """
+        if views.angles is not None:
+            raise InputError("embedding is 'patch', but the views are turned; leave out their rotation.")
+        count, patches = encoding.patches.shape[1:3]
+        pairs = draw_patch_pairs(keys, "spatial_prediction/patches", count, patches, self.config.patch_pairs)
+        tokens = encoding.patches.flatten(1, 2)  # [B, V N, D]
+        outputs = self.head.of_pairs(pick(tokens, pairs.first), pick(tokens, pairs.second))
+        first, second = patches_seen(views.boxes, views.flips, encoding.grid, pairs)
+        whole = views.boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).expand_as(views.boxes)
+        in_views = patches_seen(whole, views.flips, encoding.grid, pairs)
+        places = torch.stack([boxes[..., :2] for boxes in in_views], dim=-1)
+        return outputs, relation(first, second, self.config.units), places
 
     def diagnose(self, history: LogHistory) -> list[Finding]:
         r2 = history.recent("r2_position")
@@ -194,3 +213,13 @@ class SpatialPrediction(Objective):
             " train longer; views without photometric jitter tell whether the task can be learnt at all."
         )
         return [Finding("sp-at-zero", r2.since, seen, remedy)]
+
+
+def _spread(locations: Tensor, log_scales: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Mean predicted Laplace scales, in standard deviations of the targets, and whether they are right."""
+    scales = log_scales.exp()
+    return {
+        "spread_position": scales[..., :2].mean(),
+        "spread_scale": scales[..., 2:].mean(),
+        "half_coverage": half_coverage(locations, log_scales, targets),
+    }

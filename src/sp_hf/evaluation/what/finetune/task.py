@@ -37,7 +37,7 @@ from ....optimisation.layer_decay import parameter_groups
 from ....views.keyed_random import sample_keys
 from ....views.sampler import ViewSampler
 from ....views.spec import ViewSpec
-from ...accuracy import accuracy_measures, check_labels
+from ...accuracy import accuracy_measures, check_labels, majority_accuracy
 from ...features import ProbeImages
 from ...model import EvaluatedModel, Role
 from ...task import Task, TaskResult, TaskSkipped, option
@@ -129,7 +129,7 @@ class Finetune(Task):
             )
 
     def prepare(self, data: EvaluationData) -> None:
-        check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)
+        data.check_labels()
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if isinstance(model.encoder, Encoder):
@@ -147,13 +147,15 @@ class Finetune(Task):
         views = _TrainingViews(images, index, model.encoder, model.size, data.seed)
         loss = self._train(classifier, views, model, data)
         predicted = classes[predict(classifier, model, validation.pixels[asked], self.batch_size)]
+        labels = validation.labels[asked]
         details = {
+            "majority_accuracy": majority_accuracy(images.labels, labels),
             "classifier": type(classifier).__name__,
             "train_images": len(views),
             "steps": self.epochs * -(-len(views) // self.batch_size),
             "mean_training_loss": loss,
         }
-        return TaskResult(accuracy_measures(predicted, validation.labels[asked]), details)
+        return TaskResult(accuracy_measures(predicted, labels), details)
 
     def _train(
         self, classifier: PreTrainedModel, views: _TrainingViews, model: EvaluatedModel, data: EvaluationData

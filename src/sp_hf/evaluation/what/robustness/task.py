@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from ....errors import InputError
 from ....views.keyed_random import sample_keys
-from ...accuracy import check_labels
+from ...accuracy import LabelError
 from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
@@ -111,8 +111,7 @@ class Robustness(Task):
         return dataclasses.replace(self, models=tuple(models))
 
     def prepare(self, data: EvaluationData) -> None:
-        names = data.train.images.label_names
-        check_labels(data.train.labels, data.validation.labels, names)
+        data.check_labels()
         for elsewhere in self._elsewhere(data).values():
             self._counterparts(elsewhere, data)
         if self.baseline not in (None, RANDOM, PIXELS):
@@ -186,7 +185,7 @@ class Robustness(Task):
         whole = data.pixels(model, data.validation, self.images)
         labelled = whole.labels >= 0
         if not labelled.any():
-            raise InputError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
+            raise LabelError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
         return WholeImages(whole.pixels[labelled], whole.labels[labelled], whole.rows[labelled])
 
     def _errors(self, model: EvaluatedModel, data: EvaluationData) -> Errors:
@@ -245,7 +244,7 @@ class Robustness(Task):
                 validation_dataset=dataset,
                 validation_dataset_split=self.ood_split,
                 label_column=self.ood_label_column,
-                max_images=self.ood_images,
+                max_images=min(self.ood_images, data.source.max_images or self.ood_images),
             )
             name = Path(dataset.partition("?")[0]).stem
             found[name if name not in found else dataset] = data.sample(source, "validation")

@@ -208,9 +208,8 @@ class ShapeBias(Task):
         if self.dataset is None:
             source, side = variant_of(data.source, "validation", "cue-conflict", self.images), "train"
         else:
-            source = DataSource(
-                validation_dataset=self.dataset, validation_dataset_split=self.split, max_images=self.images
-            )
+            most = min(self.images, data.source.max_images or self.images)
+            source = DataSource(validation_dataset=self.dataset, validation_dataset_split=self.split, max_images=most)
             side = "validation"
         sample = data.sample(source, side, _COLUMNS)
         (names, shape), (names_of_texture, texture) = (_labels(sample, column) for column in _COLUMNS)

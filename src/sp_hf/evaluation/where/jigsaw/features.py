@@ -6,9 +6,7 @@ Letters: n images, B images of a batch, g cells a side, T = g^2 tiles, S image s
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -169,14 +167,8 @@ def _cached(
     parts = None
     if part.identity is not None and data.cache.directory is not None:
         parts = {"model": model.identity, "images": part.identity, "seed": data.seed, "device": model.device.type}
-        parts |= {**what, "versions": _versions()}
+        parts |= what
     return data.cache.get(parts, compute)
-
-
-@functools.cache
-def _versions() -> list[str]:
-    """Of what features depend on."""
-    return [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")]
 
 
 def _checked(batches: list[Tensor], model: EvaluatedModel, part: ImageSample) -> np.ndarray:

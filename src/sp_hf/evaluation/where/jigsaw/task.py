@@ -182,7 +182,8 @@ class Jigsaw(Task):
             path = folder / f"jigsaw_{regime}.png"
             draw_sheet(path, {name: result.artifacts[regime] for name, result in results.items()})
             how = "tiles encoded apart" if regime == "apart" else "the shuffled image seen whole"
-            caption = f"Jigsaw, {how}: shuffled, put back by each model (wrong tiles framed in red), and in true order"
+            seen = "shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
+            caption = f"Jigsaw, {how}: {seen}"
             pictures.append(Picture(path, caption))
         return pictures
 
@@ -213,7 +214,7 @@ class Jigsaw(Task):
 def _why_unrecognisable(data: EvaluationData, part: ImageSample) -> str | None:
     """Why images of the validation side cannot be classified, if they cannot."""
     try:
-        check_labels(data.train.labels, part.labels, data.train.images.label_names)
+        check_labels(data.train.labels, part.labels, part.images.label_names)
     except LabelError as reason:
         return str(reason)
     return None

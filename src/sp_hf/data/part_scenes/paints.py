@@ -1,0 +1,35 @@
+"""PartScenes' paints, where each kind of part has a colour of its own: eight hues, all equally bright.
+
+The hues are dealt so that neither high nor low parts have a colour in common: weighted by the parts' areas, mean
+colour and mean height over all arrangements are as good as uncorrelated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .backgrounds import colours
+from .objects import PART_ORDER
+
+HUES = {  # of a full circle
+    "block": 4 / 8,
+    "beam": 7 / 8,
+    "post": 0 / 8,
+    "triangle": 3 / 8,
+    "dome": 1 / 8,
+    "ring": 5 / 8,
+    "star": 6 / 8,
+    "wheel": 2 / 8,
+}
+SATURATION = 0.65
+TONES = (0.5, 0.3)  # brightness (mean of the channels) of the two colours of a texture
+
+
+def _paints() -> np.ndarray:
+    hues = np.array([HUES[part] for part in PART_ORDER])
+    pure = colours(np.stack([hues, np.full(len(hues), SATURATION), np.ones(len(hues))], 1), (0, 1), (0, 1))
+    unit = pure / pure.mean(1, keepdims=True)  # [P, 3]
+    return np.minimum(unit[:, None] * np.array(TONES)[:, None], 1).astype(np.float32)
+
+
+PAINTS = _paints()  # [P, 2, 3], rows in PART_ORDER: the two colours of each piece
