@@ -50,7 +50,8 @@ class Faults:
 
 def main() -> int:
     faults = Faults()
-    status = pytest.main(["-m", "fault", "-q", "--timeout", "3600", str(REPOSITORY / "tests")], plugins=[faults])
+    tests = [str(REPOSITORY / "tests" / room) for room in ("run", "training")]
+    status = pytest.main(["-m", "fault", "-q", "--timeout", "3600", *tests], plugins=[faults])
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n{faults.table()}\n{END}{after}", encoding="utf-8")
