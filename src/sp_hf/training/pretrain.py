@@ -16,7 +16,7 @@ from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
-from ..encoders.loading import loaded_commit, resolve_encoder
+from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder
 from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
@@ -105,6 +105,7 @@ def run_pretraining(
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
+    check_encoder(model_args.encoder, model_args.encoder_revision)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
         raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
