@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..boundary import reading_checkpoint
+from ..boundary import check_folder, reading_checkpoint
 from ..errors import InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -57,7 +57,8 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: ``teacher`` asked for, but the run has none.
+        FileExistsError: ``directory`` is a file.
+        ValueError: ``teacher`` asked for, but the run has none; its weights are damaged.
 
     Example:
         >>> import sp_hf
@@ -72,6 +73,7 @@ def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> 
         'ViTModel'
     """
     source = find_weights(run)
+    check_folder("directory", directory)
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
         raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")

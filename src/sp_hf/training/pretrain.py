@@ -92,9 +92,11 @@ def run_pretraining(
     """Run it: load, check, train, export; or the part of this that is left to do.
 
     Raises:
-        ValueError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
-        FileExistsError: the run folder holds another run and no resume was asked for.
-        FileNotFoundError: no such dataset, encoder or checkpoint.
+        InputError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
+        DataError: no such dataset, or one without images.
+        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for.
+        NotFoundError, CheckpointError, HubError: no such encoder or checkpoint, or it is damaged.
+        PackageError: a tracker that is not installed.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
