@@ -11,9 +11,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-_FIGURE = ("value", "low", "high", "n", "percent", "higher_is_better", "chance", "interval", "refits", "warning")
+_METRIC = ("value", "low", "high", "n", "percent", "higher_is_better", "chance", "interval", "refits", "warning")
 _DIFFERENCE = {"difference": "value", "difference_low": "low", "difference_high": "high"}
-COLUMNS = ("kind", "task", "name", "model", "role", *_FIGURE, *_DIFFERENCE)
+COLUMNS = ("kind", "task", "name", "model", "role", *_METRIC, *_DIFFERENCE)
 
 
 def csv_text(results: Mapping[str, Any]) -> str:
@@ -24,10 +24,10 @@ def csv_text(results: Mapping[str, Any]) -> str:
     writer.writeheader()
     for task, found in results["tasks"].items():
         for model, result in found["results"].items():
-            for name, figure in result["measures"].items():
+            for name, metric in result["measures"].items():
                 row = {"kind": found["kind"], "task": task, "name": name, "model": model, "role": roles[model]}
                 difference = found["differences"].get(model, {}).get(name, {})
-                row |= {key: figure.get(key) for key in _FIGURE}
+                row |= {key: metric.get(key) for key in _METRIC}
                 row |= {column: difference.get(key) for column, key in _DIFFERENCE.items()}
                 writer.writerow(row)
     return file.getvalue()

@@ -3,7 +3,7 @@
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
-    options     what decides the figures, resolved: {tasks: {task: settings}, data, seed, size}
+    options     what decides the metrics, resolved: {tasks: {task: settings}, data, seed, size}
     data        {train: {description, images, labelled, classes: {count, rarest, commonest} (images; with labels)},
                  validation: {as train, duplicates (images that train has, too), majority_accuracy (with labels)}}
     notes       [sentences on what may mislead]

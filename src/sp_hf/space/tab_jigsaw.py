@@ -42,12 +42,12 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
             answer = report_box("jigsaw-report")
     with gr.Accordion("The truth", open=False, elem_id="jigsaw-truth"):
         truth = picture_box("The tiles in their true order", "jigsaw-true")
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     answers = Answers(shelf)
     run.click(
         answers.play,
         [shared.image, shared.model, grid, seed],
-        [board, solved, truth, answer, figures, verdict],
+        [board, solved, truth, answer, metrics, verdict],
         api_name="jigsaw",
         **COMPUTE,
     )
@@ -92,7 +92,7 @@ class Answers:
             "model": solved.right,
         }
         said = {f"Classifier, {what}": f"{name} ({100 * p:.0f} %)" for what, (name, p) in solved.said.items()}
-        figures = {
+        metrics = {
             "tiles": tiles,
             "right": solved.right,
             "cells": cut.cells.tolist(),
@@ -108,7 +108,7 @@ class Answers:
             draw_solved(upload, solved),
             upload.unsquash(picture(upload, cut, cut.solution)),
             words,
-            figures,
+            metrics,
             "",
         )
 

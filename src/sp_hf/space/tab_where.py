@@ -56,7 +56,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
             gr.Markdown("**The model's answer**", elem_classes="caption")
             drawn = picture_box("The image with both boxes, and where the model puts the second", "where-drawn")
             answer = report_box("where-report")
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     answers = Answers(shelf)
     first, second = texts
     board.input(None, [board], texts, js=_TO_TEXT, api_visibility="private")
@@ -65,7 +65,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
     run.click(
         answers.locate,
         [shared.image, shared.model, first, second],
-        [drawn, crops, answer, figures],
+        [drawn, crops, answer, metrics],
         api_name="where",
         **COMPUTE,
     )
@@ -100,7 +100,7 @@ class Answers:
         found = self._compute(model, upload, *boxes, say)
         x, y, scale = found.error
         cx, cy, w, h = found.predicted.tolist()
-        figures = {
+        metrics = {
             "predicted": [round(100 * n, 2) for n in (cx - w / 2, cy - h / 2, w, h)],
             "iou": round(found.iou, 4),
             "error": {"x": round(x, 4), "y": round(y, 4), "scale": round(scale, 4)},
@@ -109,4 +109,4 @@ class Answers:
         key = "".join(
             f"<div><span class='key' style='background:{c}'></span>{what}</div>" for c, what in _COLOURS.items()
         )
-        return draw_located(upload, found), draw_crops(found), f"{words}<div class='legend'>{key}</div>", figures
+        return draw_located(upload, found), draw_crops(found), f"{words}<div class='legend'>{key}</div>", metrics

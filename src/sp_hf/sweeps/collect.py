@@ -1,16 +1,16 @@
-"""One JSON file of a whole sweep: what was run, at what cost, and every figure that was measured.
+"""One JSON file of a whole sweep: what was run, at what cost, and every metric that was measured.
 
 Version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), sweep, title, seeds
-    measures      {task/figure: column title}
+    measures      {task/metric: column title}
     runs          {run: {options: the recipe's as resolved by the run,
-                         seeds: {seed: {steps, images, seconds, cpu_seconds, environment, last: last logged figures}}}}
+                         seeds: {seed: {steps, images, seconds, cpu_seconds, environment, last: last logged metrics}}}}
     evaluations   [{seed, command, models: [{name, role, architecture, identity}], reference,
                     data: as in the evaluation's results.json,
                     tasks: {task: {kind, settings,
-                                   results: {model: {figure: {value, low, high, n, percent, higher_is_better, chance}}},
-                                   differences: {model: {figure: {value, low, high}}}}}}]
+                                   results: {model: {metric: {value, low, high, n, percent, higher_is_better, chance}}},
+                                   differences: {model: {metric: {value, low, high}}}}}}]
 
 ``seconds`` is the time from start to end of the process (of all its processes, where it was interrupted), start-up
 included; ``cpu_seconds`` what its threads used. Of local files only the names are kept, never their folders.

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..whole_file import write_whole
 from .answer import answer
-from .figures import Figures
+from .metrics import Metrics
 from .plan import Plan, slug
 from .plots import draw_ablation, draw_values
-from .tables import cost_table, differences_table, expectations_table, figures_table
+from .tables import cost_table, differences_table, expectations_table, metrics_table
 
 
 def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
@@ -30,23 +30,23 @@ def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, 
         prefix: of the pictures' paths, from ``folder``, where the text is.
         summary: with the answer in words.
     """
-    figures = Figures(found)
+    metrics = Metrics(found)
     lines = _paragraph(plan.introduction)
     if summary:
-        lines += _with_gap(answer(plan, figures))
+        lines += _with_gap(answer(plan, metrics))
     picture = f"{prefix}{plan.name}.png"
-    draw_values(folder / picture, plan, figures)
-    lines += [f"![{plan.title}: every run's figures, a dot a seed]({picture})", ""]
-    lines += ["Mean ± standard deviation over seeds:", "", *figures_table(plan, figures), ""]
-    differences = differences_table(plan, figures)
+    draw_values(folder / picture, plan, metrics)
+    lines += [f"![{plan.title}: every run's metrics, a dot a seed]({picture})", ""]
+    lines += ["Mean ± standard deviation over seeds:", "", *metrics_table(plan, metrics), ""]
+    differences = differences_table(plan, metrics)
     if differences:
         lines += ["Differences, paired by seed and image, with 95 % intervals (bold: clear of zero):", ""]
         lines += [*differences, ""]
-    lines += _with_gap(expectations_table(plan, figures), "As expected?")
-    for ablation in plan.figures:
-        if any(figures.seeds(str(name)) for name in ablation["runs"].values()):
+    lines += _with_gap(expectations_table(plan, metrics), "As expected?")
+    for ablation in plan.plots:
+        if any(metrics.seeds(str(name)) for name in ablation["runs"].values()):
             picture = f"{prefix}{plan.name}_{slug(ablation['title'])}.png"
-            draw_ablation(folder / picture, ablation, plan, figures)
+            draw_ablation(folder / picture, ablation, plan, metrics)
             lines += [f"![{ablation['title']}]({picture})", ""]
             lines += _paragraph(ablation.get("finding", ""))
     lines += _paragraph(plan.findings)

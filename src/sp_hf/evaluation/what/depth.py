@@ -1,6 +1,6 @@
 """Monocular depth by a linear regression of patch tokens.
 
-Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`, figures those of
+Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`, metrics those of
 :mod:`sp_hf.evaluation.what.dense.metrics`. A token's target is the mean natural log of the depths (metres) of its
 pixels, its weight w the fraction of them that are valid: 0 < depth <= ``max``.
 

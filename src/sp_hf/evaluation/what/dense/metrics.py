@@ -1,4 +1,4 @@
-"""Figures of predictions a pixel: intersection over union, and the errors of depth.
+"""Metrics of predictions a pixel: intersection over union, and the errors of depth.
 
     IoU of a class = sum over images of |predicted and true| / sum over images of |predicted or true|        (pixels)
     mIoU           = mean of that over the classes that the true annotations hold        (Everingham et al. 2010, 2015)
@@ -77,7 +77,7 @@ def scale_aligned(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def depth_measures(sums: np.ndarray, prefix: str = "", chance: np.ndarray | None = None) -> dict[str, Measure]:
-    """The figures of sums [n, 4] of :func:`depth_sums`; ``chance``: those of guessing, [n, 4]."""
+    """The metrics of sums [n, 4] of :func:`depth_sums`; ``chance``: those of guessing, [n, 4]."""
     guess = {} if chance is None else {key: measure.value for key, measure in depth_measures(chance).items()}
     absolute, square, close, pixels = torch.from_numpy(sums).unbind(1)
     measures = {

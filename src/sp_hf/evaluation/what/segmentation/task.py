@@ -3,7 +3,7 @@ arXiv:2304.07193, section 7.4): a low-resolution map of logits, upsampled biline
 
 Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`; the classifier
 and its two decisions, plain and adjusted to classes that differ in frequency, are those of
-:mod:`sp_hf.evaluation.what.segmentation.head`; the figures are those of :mod:`sp_hf.evaluation.what.dense.metrics`:
+:mod:`sp_hf.evaluation.what.segmentation.head`; the metrics are those of :mod:`sp_hf.evaluation.what.dense.metrics`:
 
     miou, pixel_accuracy     of the plain decision
     miou_adjusted            of the adjusted one, which tells weak models apart, and which pictures show

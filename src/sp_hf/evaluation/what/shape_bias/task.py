@@ -95,7 +95,7 @@ def conflict_decisions(logits: Tensor, counterparts: Tensor, classes: int) -> Te
 
 
 def shape_bias_measures(decisions: Tensor, shape: Tensor, texture: Tensor, chance: float) -> dict[str, Measure]:
-    """The figures of decisions on images with a conflict, int64 [n] each; without ``shape_fraction`` where not one
+    """The metrics of decisions on images with a conflict, int64 [n] each; without ``shape_fraction`` where not one
     decision is for either cue. ``chance`` is that of one class."""
     by_shape, by_texture = (decisions == shape).double(), (decisions == texture).double()
     either = by_shape + by_texture

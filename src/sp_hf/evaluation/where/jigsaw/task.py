@@ -13,7 +13,7 @@ paper's details are not public):
   the area of it that the tile covers. They tell where the tile lies now, and that says nothing of its origin.
 - **Probe** (:mod:`~sp_hf.evaluation.where.jigsaw.probe`): linear discriminant analysis within images, fitted to
   training images; the permutation is the optimal assignment of its scores.
-- **Figures**, on the validation images: tiles in their cells (chance 1 / T), images with all tiles in their cells
+- **Metrics**, on the validation images: tiles in their cells (chance 1 / T), images with all tiles in their cells
   (chance 1 / T!), Kendall's tau of predicted and true cells (chance 0); recognition after reconstruction
   (:mod:`~sp_hf.evaluation.where.jigsaw.recognition`) where there are labels.
 

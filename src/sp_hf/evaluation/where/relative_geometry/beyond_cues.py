@@ -89,7 +89,7 @@ class _Penalties(NamedTuple):
 def _fit(
     crops: _Crops, boxes: Tensor, seed: int, penalties: _Penalties | None = None
 ) -> tuple[dict[str, Measure], _Penalties]:
-    """The figures, and the penalties: chosen on held-out images unless they are given."""
+    """The metrics, and the penalties: chosen on held-out images unless they are given."""
     n, count = crops.cues[0].shape[:2]
     size = crops.features[0].shape[-1]
     known = [torch.cat(pair, dim=-1) for pair in zip(crops.features, crops.coordinates, strict=True)]  # [n, V, D + T]

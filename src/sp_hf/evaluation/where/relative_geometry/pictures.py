@@ -1,4 +1,4 @@
-"""Pictures of relative geometry: predicted boxes over true ones, and figures by distance and by overlap."""
+"""Pictures of relative geometry: predicted boxes over true ones, and metrics by distance and by overlap."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
     Args:
         path: of the PNG.
-        bins: by model, as :func:`~sp_hf.evaluation.where.relative_geometry.measures.binned_figures` makes them.
+        bins: by model, as :func:`~sp_hf.evaluation.where.relative_geometry.measures.binned_metrics` makes them.
     """
     figure = Figure(figsize=(12.5, 3.1), layout="constrained")
     for panel, (quantity, key, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
@@ -99,9 +99,9 @@ def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 def _draw_line(axes: Axes, bins: Sequence[Mapping[str, Any]], key: str, name: str, index: int, models: int) -> None:
     shift = 0.06 * (index - (models - 1) / 2)  # lest bars of one bin hide each other
     points = [(place + shift, found[key]) for place, found in enumerate(bins) if key in found]
-    values = [figure["value"] for _, figure in points]
-    below = [figure["value"] - figure["low"] for _, figure in points]
-    above = [figure["high"] - figure["value"] for _, figure in points]
+    values = [metric["value"] for _, metric in points]
+    below = [metric["value"] - metric["low"] for _, metric in points]
+    above = [metric["high"] - metric["value"] for _, metric in points]
     axes.errorbar(
         [place for place, _ in points], values, yerr=[below, above], color=colour_of(index), label=name,
         marker="o", markersize=3.5, linewidth=1.3, elinewidth=0.9, capsize=1.5,
