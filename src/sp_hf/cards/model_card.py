@@ -158,11 +158,11 @@ def _picture(path: Path, caption: str = "") -> Picture | None:
 
 
 def _pictures_of_results(results: list[dict[str, Any]]) -> list[Picture]:
-    found = []
+    pictures = []
     for result in results:
         for task in result["tasks"].values():
-            found += [Picture(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
-    unique = {picture.name: picture for picture in found if picture.source.is_file()}
+            pictures += [Picture(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
+    unique = {picture.name: picture for picture in pictures if picture.source.is_file()}
     return list(unique.values())
 
 

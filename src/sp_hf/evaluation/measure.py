@@ -175,7 +175,7 @@ def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RE
 def with_refits(measures: Mapping[str, Measure], refitted: Sequence[Mapping[str, Measure]]) -> dict[str, Measure]:
     """Metrics with those of refitted probes, by the same names."""
     return {
-        name: dataclasses.replace(measure, refits=tuple(found[name].value for found in refitted))
+        name: dataclasses.replace(measure, refits=tuple(of_refit[name].value for of_refit in refitted))
         for name, measure in measures.items()
     }
 

@@ -89,12 +89,12 @@ def resolutions(results: Mapping[str, Any]) -> list[str]:
     """A sentence for every task on the resolution at which it measured, by models where theirs differ."""
     lines, names = [], names_in_tables(results)
     for name, task in results["tasks"].items():
-        found: dict[str, list[str]] = {}
+        models_by_size: dict[str, list[str]] = {}
         for model, result in task["results"].items():
             if "measured_at" in result["details"]:
-                found.setdefault(result["details"]["measured_at"], []).append(names[model])
-        for text, models in found.items():
-            lines.append(f"{name}: {text}" + (f" ({', '.join(models)})" if len(found) > 1 else "") + ".")
+                models_by_size.setdefault(result["details"]["measured_at"], []).append(names[model])
+        for text, models in models_by_size.items():
+            lines.append(f"{name}: {text}" + (f" ({', '.join(models)})" if len(models_by_size) > 1 else "") + ".")
     return lines
 
 
@@ -202,9 +202,9 @@ def _full_table(task: Mapping[str, Any], reference: str, names: Mapping[str, str
         for key in keys:
             row = []
             for model in compared:
-                found = task["differences"][model].get(key)
+                difference = task["differences"][model].get(key)
                 percent = task["results"][model]["measures"].get(key, {}).get("percent", False)
-                row.append("" if found is None else show(found, signed=True, percent=percent))
+                row.append("" if difference is None else show(difference, signed=True, percent=percent))
             rows.append([key.replace("_", " "), *row])
         lines += ["", f"Minus {names[reference]}, paired:", "", *table(rows)]
     lines += [f"\n{names[model]}: left out ({reason})" for model, reason in task["skipped"].items()]

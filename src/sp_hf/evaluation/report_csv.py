@@ -22,11 +22,11 @@ def csv_text(results: Mapping[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for task, found in results["tasks"].items():
-        for model, result in found["results"].items():
+    for task, of_task in results["tasks"].items():
+        for model, result in of_task["results"].items():
             for name, metric in result["measures"].items():
-                row = {"kind": found["kind"], "task": task, "name": name, "model": model, "role": roles[model]}
-                difference = found["differences"].get(model, {}).get(name, {})
+                row = {"kind": of_task["kind"], "task": task, "name": name, "model": model, "role": roles[model]}
+                difference = of_task["differences"].get(model, {}).get(name, {})
                 row |= {key: metric.get(key) for key in _METRIC}
                 row |= {column: difference.get(key) for column, key in _DIFFERENCE.items()}
                 writer.writerow(row)

@@ -32,7 +32,7 @@ class Shared(NamedTuple):
     model: gr.Dropdown
 
 
-def told(function: F) -> F:
+def shows_mistakes(function: F) -> F:
     """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
 
     @functools.wraps(function)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .accelerator import on_gpu
-from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, shows_mistakes
 from .drawing import draw_components, draw_located, draw_similarity, draw_solved
 from .jigsaw import Cut, solve
 from .patches import patch_maps
@@ -65,7 +65,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def ask(
         self,
         image: str | None,
@@ -88,9 +88,11 @@ class Answers:
         upload, say = open_upload(image), announce(progress)
         for name in names:
             self._shelf.open(name, say)  # before a GPU is lent
-        found = self._compute(names, question, upload, settings, say)
+        answers = self._compute(names, question, upload, settings, say)
         outputs, metrics = [], {}
-        for which, name, (label, picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
+        for which, name, (label, picture, words, rows, numbers) in zip(
+            ("first", "second"), names, answers, strict=True
+        ):
             outputs += [picture, report(words, {"Model": label} | rows)]
             metrics[which] = {"model": name} | numbers
         return (*outputs, metrics)

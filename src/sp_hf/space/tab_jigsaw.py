@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import InputError
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
 from .drawing import data_url, draw_solved
 from .jigsaw import GRIDS, Cut, check_arrangement, picture, solve
 from .probes import Say
@@ -66,7 +66,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def play(
         self,
         image: str | None,
@@ -113,7 +113,7 @@ class Answers:
         )
 
 
-@told
+@shows_mistakes
 def check_visitor(board: Any) -> tuple[Any, str]:
     """Count the tiles that a visitor has put right."""
     if not isinstance(board, dict) or not board.get("src"):

@@ -8,7 +8,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import point_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
 from .drawing import draw_components, draw_similarity
 from .patches import patch_maps
 from .probes import Say
@@ -76,7 +76,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def alike(
         self,
         image: str | None,

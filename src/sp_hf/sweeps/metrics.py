@@ -17,11 +17,11 @@ class Metrics:
     """Everything measured in a sweep.
 
     Args:
-        found: what :func:`~sp_hf.sweeps.collect.collect` returns.
+        collected: what :func:`~sp_hf.sweeps.collect.collect` returns.
     """
 
-    def __init__(self, found: Mapping[str, Any]) -> None:
-        self.evaluations: list[Mapping[str, Any]] = found["evaluations"]
+    def __init__(self, collected: Mapping[str, Any]) -> None:
+        self.evaluations: list[Mapping[str, Any]] = collected["evaluations"]
         self.roles = {model["name"]: model["role"] for e in self.evaluations for model in e["models"]}
 
     @property
@@ -56,14 +56,14 @@ class Metrics:
     def difference(self, model: str, key: str) -> Difference | None:
         """A run minus its reference, paired by seed and image."""
         task, metric = key.split("/")
-        found = []
+        values = []
         for evaluation in self.evaluations:
             mine = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(metric)
             if mine is not None and self.references.get(model) == evaluation["reference"]:
-                found.append(mine)
-        if not found:
+                values.append(mine)
+        if not values:
             return None
-        return combined_difference([d["value"] for d in found], [(d["high"] - d["low"]) / 2 for d in found])
+        return combined_difference([d["value"] for d in values], [(d["high"] - d["low"]) / 2 for d in values])
 
     def _measures(self, key: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
         """(seed, model, measure) wherever the metric was measured."""

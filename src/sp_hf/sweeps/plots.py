@@ -79,10 +79,10 @@ def draw_pairs(path: Path, sweeps: Sequence[tuple[Plan, Metrics]], keys: Sequenc
 
 def _draw_pair(axes: Axes, row: int, name: str, metrics: Metrics, key: str, scale: float) -> None:
     ends = [(metrics.references[name], _REFERENCE), (name, _RUN)]
-    found = [(spread, colour) for run, colour in ends if (spread := metrics.spread(run, key))]
-    means = [spread.mean * scale for spread, _ in found]
-    axes.plot(means, [row] * len(found), "-", color=_GRID, lw=4, zorder=1)
-    for (spread, colour), mean in zip(found, means, strict=True):
+    spreads = [(spread, colour) for run, colour in ends if (spread := metrics.spread(run, key))]
+    means = [spread.mean * scale for spread, _ in spreads]
+    axes.plot(means, [row] * len(spreads), "-", color=_GRID, lw=4, zorder=1)
+    for (spread, colour), mean in zip(spreads, means, strict=True):
         axes.plot([v * scale for v in spread.values], [row] * len(spread.values), "o", ms=3, color=colour, alpha=0.5)
         axes.plot([mean], [row], "o", ms=8, color=colour, zorder=3)
 
@@ -108,9 +108,9 @@ def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, metrics: Met
     canvas, panels = _panels(len(keys), height=2.3, share_rows=False)
     for axes, key in zip(panels, keys, strict=False):
         scale, _ = scale_of(metrics.facts(key) or {})
-        found = [(i, spread) for i, name in enumerate(levels.values()) if (spread := metrics.spread(name, key))]
-        axes.plot([i for i, _ in found], [s.mean * scale for _, s in found], "-", color=_RUN, lw=1.5)
-        for i, spread in found:
+        spreads = [(i, spread) for i, name in enumerate(levels.values()) if (spread := metrics.spread(name, key))]
+        axes.plot([i for i, _ in spreads], [s.mean * scale for _, s in spreads], "-", color=_RUN, lw=1.5)
+        for i, spread in spreads:
             axes.plot([i] * len(spread.values), [v * scale for v in spread.values], "o", ms=4, color=_RUN)
         lines = [(name, "--", _CONTROL) for name in metrics.controls if metrics.roles[name] == "random"]
         references = {metrics.references.get(name) for name in levels.values()}

@@ -55,14 +55,14 @@ def differences_table(plan: Plan, metrics: Metrics) -> list[str]:
 
 def difference_text(metrics: Metrics, name: str, key: str) -> str:
     """``**+0.051** [+0.031, +0.071]``."""
-    found, facts = metrics.difference(name, key), metrics.facts(key)
-    if found is None or facts is None:
+    change, facts = metrics.difference(name, key), metrics.facts(key)
+    if change is None or facts is None:
         return "-"
     scale, digits = scale_of(facts)
-    value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
-    if math.isnan(found.low):
+    value, low, high = (f"{number * scale:+.{digits}f}" for number in (change.value, change.low, change.high))
+    if math.isnan(change.low):
         return f"{value} (one seed)"
-    return f"**{value}** [{low}, {high}]" if found.sign else f"{value} [{low}, {high}]"
+    return f"**{value}** [{low}, {high}]" if change.sign else f"{value} [{low}, {high}]"
 
 
 def expectations_table(plan: Plan, metrics: Metrics) -> list[str]:
@@ -76,15 +76,15 @@ def expectations_table(plan: Plan, metrics: Metrics) -> list[str]:
 
 def verdict(metrics: Metrics, name: str, key: str, wish: Any) -> str:
     """``yes``, ``no``, or ``open`` where the interval allows either."""
-    found, facts = metrics.difference(name, key), metrics.facts(key)
-    if found is None or facts is None:
+    change, facts = metrics.difference(name, key), metrics.facts(key)
+    if change is None or facts is None:
         return "-"
-    if math.isnan(found.low):
+    if math.isnan(change.low):
         return "open (one seed)"
     if not facts["higher_is_better"]:
-        found = Difference(-found.value, -found.high, -found.low)
+        change = Difference(-change.value, -change.high, -change.low)
     least = 0.0 if wish == "higher" else -float(wish["not_below"])
-    return "yes" if found.low > least else "no" if found.high < least else "open"
+    return "yes" if change.low > least else "no" if change.high < least else "open"
 
 
 def _wish(wish: Any, metrics: Metrics, key: str) -> str:

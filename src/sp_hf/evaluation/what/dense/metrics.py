@@ -38,15 +38,15 @@ def intersection_and_union(predicted: np.ndarray, truth: np.ndarray, classes: in
     return intersection, confusion.sum(0) + confusion.sum(1) - intersection
 
 
-def mean_iou(sums: np.ndarray, there: np.ndarray, chance: float | None = None) -> Measure:
+def mean_iou(sums: np.ndarray, presence: np.ndarray, chance: float | None = None) -> Measure:
     """mIoU, whose groups are the classes that are there.
 
     Args:
         sums: [2, n, C], intersections and unions.
-        there: bool [C], classes that the true annotations hold.
+        presence: bool [C], classes that the true annotations hold.
         chance: what guessing gets.
     """
-    intersections, unions = torch.from_numpy(sums[:, :, there])
+    intersections, unions = torch.from_numpy(sums[:, :, presence])
     return Measure(intersections, unions, percent=True, chance=chance)
 
 

@@ -160,12 +160,12 @@ class Jigsaw(Task):
                     taught, asked = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
                     solution = solve_whole(taught, asked, data.seed)
                 solutions[regime], penalties[f"{puzzle}_{regime}"] = solution, solution.penalty
-                found = puzzle_measures(solution.predicted, solution.cells)
-                measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in found.items()}
+                of_puzzle = puzzle_measures(solution.predicted, solution.cells)
+                measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in of_puzzle.items()}
                 sheets[regime] += self._show(regime, model, data, validation, puzzle, solution, index)
             if no_labels is None:
-                found, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, solutions)
-                measures |= found
+                of_puzzle, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, solutions)
+                measures |= of_puzzle
         if data.cache.hits > hits and data.cache.misses == misses:
             logger.info("%s: features of jigsaws are reused from %s", model.name, data.cache.directory)
         details = {

@@ -36,8 +36,8 @@ def relation_measures(
         counted: bool [n, P], pairs that count, both orders alike; ``None``: all.
     """
     weight = torch.ones(first.shape[:2], dtype=torch.float64) if counted is None else counted.double()
-    truth, found = _targets(relation(first, second)), _targets(predicted)  # [n, P, 3]
-    error = found - truth
+    truth, answer = _targets(relation(first, second)), _targets(predicted)  # [n, P, 3]
+    error = answer - truth
     pairs = weight.sum(1)  # [n]
     residual = (weight[..., None] * error.square()).sum(1)  # [n, 3]
     # With both orders of every pair the mean of each target is exactly 0: squares are deviations from the mean.

@@ -103,7 +103,7 @@ class RelativeGeometry(Task):
         spec, canvas = detail.spec(self.protocol), self.canvas_size or detail.canvas
         train, validation = crops_of(model, data, spec, canvas, self.images or None)
         options: dict[str, Any] = {"seed": data.seed, "refits": data.refits}
-        measures, found, predicted = probe_relations(train, validation, mlp=self.mlp, **options)
+        measures, facts, predicted = probe_relations(train, validation, mlp=self.mlp, **options)
         if self.cues and model.role != "cues" and detail.size >= SMALLEST:
             cues = cues_of(data, spec, canvas, self.images or None)
             measures = beyond_cues(cues, (train, validation), **options) | measures
@@ -114,7 +114,7 @@ class RelativeGeometry(Task):
             "effective_resolution_px": [round(share * detail.size, 2) for share in spec.effective_resolution or (1, 1)],
             "image_side_px": detail.own if math.isfinite(detail.own) else None,
         }
-        found["notes"] = detail.notes + found["notes"]
+        facts["notes"] = detail.notes + facts["notes"]
         images = data.canvases(data.validation, canvas, self.images or None)
         shown = torch.arange(min(_SHOWN, len(images))) * len(images) // min(_SHOWN, len(images))
         artifacts = {
@@ -123,7 +123,7 @@ class RelativeGeometry(Task):
             "boxes": validation.boxes[shown],
             "predicted": predicted[shown],
         }
-        return TaskResult(measures, details | found, artifacts)
+        return TaskResult(measures, details | facts, artifacts)
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         if not results:
@@ -188,9 +188,9 @@ def probe_relations(
     if mlp:
         network = RelationMLP.fit(embedding(train), train.boxes, seed=seed)
         answers = network.predict_pairs(embedding(validation))
-        found = relation_measures(boxes[:, first], boxes[:, second], answers)
-        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, found)]
-        measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
+        of_mlp = relation_measures(boxes[:, first], boxes[:, second], answers)
+        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, of_mlp)]
+        measures |= {f"{name}_mlp": of_mlp[name] for name in _OF_MLP}
         details["mlp_epochs"] = network.epochs
     details["bins"] = binned_metrics(boxes[:, first], boxes[:, second], predicted, seed)
     return measures, details, predicted
