@@ -327,6 +327,11 @@ class Encoder(nn.Module):
         normalised = torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
         return normalised.to(self.patch_projection().weight.dtype)
 
+    @property
+    def image_side(self) -> int:
+        """Shorter side, in pixels, of the images that the configuration is made for."""
+        return min(self.dimensions.image_size)
+
     def size_kwargs(self, height: int, width: int) -> dict[str, bool]:
         """Arguments of the model's ``forward`` for views of this size: interpolated positions, where it must be asked.
 

@@ -98,8 +98,12 @@ class DataArguments:
         default=None,
         metadata={"help": "Side in pixels of the square that images are squashed onto; default: what the views need."},
     )
-    max_skipped: int = field(
-        default=100, metadata={"help": "Unreadable images after which the run stops with their list."}
+    max_skipped: float = field(
+        default=0.01,
+        metadata={
+            "help": "Unreadable images after which the run stops with their list: a number, or below 1 their share of"
+            " the dataset (of a stream of unknown length: of the images so far, of 1,000 at least)."
+        },
     )
     validation_dataset: str | None = field(
         default=None, metadata={"help": "Dataset of the online probes' validation side; default: --dataset."}

@@ -85,8 +85,14 @@ def extended(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     if changes.get("objectives") is not None:
         described = {entry["name"]: entry for entry in map(named_entry, as_list(base.get("objectives") or []))}
         chosen = map(named_entry, as_list(changes["objectives"]))
-        made["objectives"] = [merged(described.get(entry["name"], {}), entry) for entry in chosen]
+        made["objectives"] = [_merged_entry(described.get(entry["name"], {}), entry) for entry in chosen]
     return made
+
+
+def _merged_entry(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`merged`; ``null`` within views stays, as it takes a part of the objective's default away."""
+    described = {n: v for n, v in changes.items() if isinstance(v, dict) and isinstance(base.get(n), dict)}
+    return {**merged(base, changes), **{name: {**base[name], **value} for name, value in described.items()}}
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -260,7 +260,8 @@ def build_trainer(
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
     run = RunFolder(args.folder)
-    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped)
+    total = images.num_images or data_args.images_per_epoch
+    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped, total)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {

@@ -127,7 +127,7 @@ class PretrainingTrainer(CheckpointingTrainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Canvases to views, on the device and outside of autocast."""
-        self.ledger.add(inputs.pop("skipped", []))
+        self.ledger.add(inputs.pop("skipped", []), seen=len(inputs["canvases"]))
         if self._position is not None:
             self._position.update(inputs.pop("stream_state"))
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)

@@ -70,7 +70,7 @@ class MoCoV3Config(ObjectiveConfig):
     momentum: tuple[float, float] = (0.99, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         if isinstance(self.views, ViewSpec):
             _check_two(self.views.count)
         check_positive("temperature", self.temperature)

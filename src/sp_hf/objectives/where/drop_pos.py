@@ -74,7 +74,7 @@ class DropPosConfig(ObjectiveConfig):
     fixed_positions: bool = True
 
     def __post_init__(self) -> None:
-        views = as_view_spec(self.views)
+        views = as_view_spec(self.views, _default_views())
         if isinstance(views, str):
             raise InputError(
                 f"drop_pos cannot share the views {views!r}: it has one output a patch and must know their size;"

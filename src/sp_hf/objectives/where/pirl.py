@@ -82,7 +82,7 @@ class PIRLConfig(ObjectiveConfig):
     jigsaw_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        self.views, tiles = as_view_spec(self.views), as_view_spec(self.tiles)
+        self.views, tiles = as_view_spec(self.views, _default_image()), as_view_spec(self.tiles, _default_tiles())
         if isinstance(tiles, str):
             raise InputError(f"tiles is {tiles!r}; the head has a place for each tile, so give their spec")
         self.tiles = tiles

@@ -59,7 +59,7 @@ class SpatialContextConfig(ObjectiveConfig):
     momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         check_choice("units", self.units, ("image", "view"))
         check_at_least("head_width", self.head_width, 1)
         check_at_least("head_depth", self.head_depth, 2)

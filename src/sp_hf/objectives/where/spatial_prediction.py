@@ -97,7 +97,7 @@ class SpatialPredictionConfig(ObjectiveConfig):
     target_std: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         check_choice("embedding", self.embedding, ("cls", "mean_patch", "patch"))
         check_count("patch_pairs", self.patch_pairs, 1)
         check_choice("units", self.units, ("image", "view"))
