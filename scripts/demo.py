@@ -28,20 +28,23 @@ import torch
 import sp_hf
 from sp_hf.cli import run
 from sp_hf.evaluation.model import CUES, PIXELS, RANDOM
+from sp_hf.evaluation.what.knn import KNN
+from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry
 from sp_hf.flags import FlagParser
-from sp_hf.run.checkpoints import last_checkpoint
+from sp_hf.quiet import quieten_libraries
+from sp_hf.run.flags import read_flags
 from sp_hf.run.folder import RunFolder
-from sp_hf.run.recipe import read_flags, read_recipe
+from sp_hf.run.recipe_file import read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
-CONTROL, WITH_SP = "MAE", "MAE + SP"
-RUNS = {CONTROL: ["mae"], WITH_SP: ["mae", "spatial_prediction"]}
-TASKS = ("relative-geometry", "knn")
-WHAT, WHERE = ("knn", "accuracy"), ("relative-geometry", "r2_position")
+CONTROL, WITH_SP = "MoCo v3", "MoCo v3 + SP"
+RUNS = {CONTROL: ["moco_v3"], WITH_SP: ["moco_v3", "spatial_prediction"]}
+TASKS = (RelativeGeometry(crop_size=32, mlp=False), KNN())
+WHAT, WHERE = (KNN.name, "accuracy"), (RelativeGeometry.name, "r2_position")
 METRICS = {  # title: task and metric
     "kNN (what)": WHAT,
     "R2 of position (where)": WHERE,
-    "R2 of scale (where)": ("relative-geometry", "r2_scale"),
+    "R2 of scale (where)": (RelativeGeometry.name, "r2_scale"),
 }
 PICTURE = "relative-geometry.png"
 
@@ -53,6 +56,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
     options = read_flags(flags)  # any other is one of sp-hf pretrain
+    quieten_libraries()
     started = time.perf_counter()
     found = {}
     for seed in args.seeds:
@@ -115,7 +119,7 @@ def train_beside(name: str, seed: int, folder: Path, options: dict[str, Any], th
 def train(name: str, seed: int, folder: Path, options: dict[str, Any]) -> int:
     """One run of the recipe, or the rest of one that was interrupted."""
     run_of = {"recipe": RECIPE, "objectives": RUNS[name], "seed": seed, "output_dir": folder}
-    result = sp_hf.pretrain(**{**run_of, **options}, resume=last_checkpoint(folder))
+    result = sp_hf.pretrain(**{**run_of, **options}, resume="auto")
     if result.stopped_by is not None:
         raise KeyboardInterrupt
     return 0
@@ -132,8 +136,6 @@ def measure(
         seed=seed,
         output_dir=output,
         max_images=images,
-        relative_geometry_crop_size=32,
-        relative_geometry_mlp=False,
     )
 
 

@@ -23,6 +23,7 @@ from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.where.jigsaw.permutations import kendall_tau, optimal_assignment
+from sp_hf.evaluation.where.jigsaw.pictures import SolvedPuzzle, draw_sheet
 from sp_hf.evaluation.where.jigsaw.probe import CellProbe, discriminants
 from sp_hf.evaluation.where.jigsaw.recognition import Recognised, recognition_measures
 from sp_hf.evaluation.where.jigsaw.task import Jigsaw, puzzle_measures
@@ -405,6 +406,24 @@ def test_what_cannot_work_is_refused_before_anything_is_encoded(tmp_path):
 def test_features_that_are_not_finite_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="NaN or infinity"):
         run(Jigsaw(grids=(2,)), Broken(), evaluation_data(tmp_path))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("colour", [(229, 20, 30), (255, 255, 255), (0, 0, 0), (128, 128, 128), (30, 200, 60)])
+def test_frames_of_wrong_tiles_are_seen_on_any_colour(colour, tmp_path):
+    """Also on the frames' own red: the sheet with frames and the one without differ by a third of the range."""
+    image = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 96, 96)
+    pixels = []
+    for wrong in (True, False):
+        solved = SolvedPuzzle(Puzzle(2, 0.2, 0.5), image, image, image, torch.full((4,), wrong))
+        draw_sheet(tmp_path / "sheet.png", {"a model": [solved]})
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            pixels.append(np.asarray(sheet.convert("RGB"), dtype=int))
+    differs = np.abs(pixels[0] - pixels[1]).max(-1)
+    differs[int(0.9 * len(differs)) :] = 0  # the count of tiles below the image differs, too
+    assert (differs > 85).sum() > 200
 
 
 # From the command line

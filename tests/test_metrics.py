@@ -212,6 +212,7 @@ def test_relative_geometry_agrees_with_scikit_learn_and_our_geometry(units):
             "mae_y": (predicted - truth)[:, 1].abs().mean().item(),
             "mae_scale": (log_scale(predicted) - log_scale(truth)).abs().mean().item(),
             "iou": box_iou(apply_relation(first, predicted, units), second).mean().item(),
+            "chance_iou": box_iou(first, second).mean().item(),
         }
     )
 
@@ -219,6 +220,7 @@ def test_relative_geometry_agrees_with_scikit_learn_and_our_geometry(units):
 def test_relative_geometry_of_the_truth_and_of_the_mean():
     first, second, truth = crop_pairs(50, noise=0)
     perfect = load("relative_geometry").compute(predictions=truth, references=second, first_boxes=first)
+    assert perfect.pop("chance_iou") < 0.5
     assert perfect == pytest.approx({key: 0 if "mae" in key else 1 for key in perfect}, abs=1e-12)
     mean = truth.mean(0).expand(50, 4)
     constant = load("relative_geometry").compute(predictions=mean, references=second, first_boxes=first)
@@ -240,6 +242,7 @@ def test_relative_geometry_by_hand():
             "mae_y": 0.0,
             "mae_scale": math.log(2) / 4,
             "iou": (1 + 0.4 / 0.8) / 2,  # x from 0.5 to 1.3 against 0.5 to 0.9
+            "chance_iou": (1 + 0.02 / 0.18) / 2,  # 0.1 x 0.2 of the first box lies in the second
         }
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.features import Features, ProbeImages, extract_features
+from sp_hf.evaluation.measure import Measure
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.probes.ridge import fit_ridge, ridge_path
 from sp_hf.evaluation.source import DataSource
@@ -21,7 +22,7 @@ from sp_hf.evaluation.where.relative_geometry.measures import binned_figures, re
 from sp_hf.evaluation.where.relative_geometry.mlp import RelationMLP, reverse_of
 from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
 from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
-from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry, probe_relations
+from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry, disagreement, probe_relations
 from sp_hf.views.geometry import box_iou, log_scale, relation
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.pairs import ordered_pairs
@@ -109,6 +110,7 @@ def test_an_encoder_that_contains_the_box_scores_one(size, mlp):
 def test_an_encoder_that_says_nothing_scores_exactly_zero():
     measures, details, predicted = measure(constant, coordinate_images, mlp=True)
     assert [measures[name].value for name in (*R2, "r2_position_mlp", "r2_scale_mlp")] == [0] * 6
+    assert measures["iou"].value == pytest.approx(measures["iou"].chance) and 0.05 < measures["iou"].chance < 0.3
     assert not predicted.any()
     for found in details["bins"]["distance"] + details["bins"]["overlap"]:
         assert found["r2_position"] == {"value": 0, "low": 0, "high": 0}
@@ -247,6 +249,18 @@ def test_the_mlp_reads_what_no_linear_map_can_and_is_antisymmetric():
     boxes = validation.boxes.double()
     again = relation_measures(boxes[:, [0, 1]], boxes[:, [1, 0]], found)
     assert again["r2_position"].value == measures["r2_position_mlp"].value  # the same seed, the same network
+
+
+def test_probes_that_disagree_in_sign_are_noted():
+    """What no linear map can read, of few images: the ridge probe learns noise, the MLP the rule."""
+    disagreeing = {"r2_scale": Measure.of(torch.full((4,), -0.2))}, {"r2_scale": Measure.of(torch.full((4,), 0.3))}
+    (note,) = disagreement("r2_scale", *disagreeing)
+    assert "disagree in sign, ridge -0.200 and MLP 0.300" in note
+    assert not disagreement("r2_scale", disagreeing[0], disagreeing[0])
+    train, validation = (product_features(400, 2, seed) for seed in (0, 1))
+    measures, details, _ = probe_relations(train, validation)
+    expected = [n for n in ("r2_position", "r2_scale") if measures[n].value * measures[f"{n}_mlp"].value < 0]
+    assert [note.split(":")[0] for note in details["notes"]] == expected
 
 
 def product_features(n, crops, seed):

@@ -67,7 +67,8 @@ def pretrain(
         recipe: a YAML file, or the mapping that one holds.
         output_dir: the run folder. Default: ``runs/`` and the recipe's name.
         validation_dataset: of the online probes (``probe_steps``): as ``dataset``.
-        resume: go on with the run in ``output_dir``: ``True`` or ``"last"`` from its last checkpoint, or one's path.
+        resume: ``"auto"`` starts the run in ``output_dir``, goes on with it, finishes its export, or finds it done;
+            ``True`` or ``"last"`` goes on from its newest whole checkpoint, a path from that one.
         training_arguments: any other option of ``sp-hf pretrain``, and so of transformers' ``TrainingArguments``:
             ``max_steps``, ``learning_rate``, ``bf16``, ``dataset_split``, ``canvas_size``, ...
 
@@ -104,7 +105,7 @@ def pretrain(
     if output_dir is not None:
         options["output_dir"] = os.fspath(output_dir)
     if resume is not None and resume is not False:
-        options["resume_from_checkpoint"] = "last" if resume is True else os.fspath(resume)
+        options["resume"] = "last" if resume is True else os.fspath(resume)
     if isinstance(recipe, os.PathLike):
         recipe = os.fspath(recipe)
     return run_pretraining(*resolve_run(options, recipe))

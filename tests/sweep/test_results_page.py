@@ -16,13 +16,18 @@ ROOT = Path(__file__).parents[2]
 NUMBERS = sorted((ROOT / "docs" / "results").glob("*.json"))
 
 
-def test_the_page_is_generated(tmp_path):
+def test_the_pages_are_generated(tmp_path):
     script = runpy.run_path(str(ROOT / "scripts" / "results.py"))
     found = {file.stem: json.loads(file.read_text()) for file in NUMBERS}
     sweeps = [
         (read_plan(ROOT / "recipes" / "sweeps" / f"{name}.yaml"), found[name]) for name in script["ordered"](found)
     ]
-    assert script["page"](sweeps, tmp_path) == (ROOT / "docs" / "results.md").read_text()
+    assert script["page"](sweeps) == (ROOT / "docs" / "results.md").read_text()
+    for folder in ("images", "results"):
+        (tmp_path / folder).mkdir()
+    for plan, numbers in sweeps:
+        made = script["details"](plan, numbers, tmp_path / "results")
+        assert made == (ROOT / "docs" / "results" / f"{plan.name}.md").read_text()
 
 
 @pytest.mark.parametrize("file", NUMBERS, ids=lambda file: file.stem)

@@ -2,34 +2,38 @@
 
 Nothing is guessed: the license is asked for or inherited from the base model's card, the dataset and the base model are
 those of the recipe (the base model pinned by commit), results are those of :mod:`sp_hf.evaluation` of these very
-weights, and snippets are in the card only if they ran (:mod:`sp_hf.cards.snippets`).
+weights, and no snippet is in the card that fails (:mod:`sp_hf.cards.snippets`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..access_tokens import holds_token
 from ..errors import InputError
 from ..evaluation.model import open_model
-from ..markdown import table
 from ..run.record import RunRecord
-from .results import eval_results, read_results, results_tables
-from .snippets import execute, snippets_for
+from . import sections
+from .front_matter import read_front_matter, with_field
+from .hyperparameters import hyperparameters
+from .model_index import eval_results, merge_model_index
+from .result_tables import BEGIN, results_section
+from .results import read_results
+from .snippets import STOCK_PACKAGES, Snippet, run_all, snippets_for
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Picture:
     """A picture that goes with the card, in ``figures/``."""
 
     source: Path
@@ -38,14 +42,15 @@ class Figure:
 
 
 def write_card(
-    run: str | Path,
-    folder: str | Path,
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
     repo_id: str,
     *,
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
     encoder: str | Path | None = None,
     run_snippets: bool = True,
+    before: str = "",
 ) -> ModelCard:
     """Write ``README.md`` and ``figures/`` for a run.
 
@@ -57,7 +62,8 @@ def write_card(
             one; otherwise the card names none and says so.
         evaluations: folders that ``sp-hf evaluate --output_dir`` wrote, or ``results.json`` files.
         encoder: folder of the stock encoder that the card is about; ``None``: the run's own.
-        run_snippets: execute the snippets now, as published cards must; ``False`` leaves out what they print.
+        run_snippets: run the snippets now; ``False`` leaves out what they print, and the claim that they ran.
+        before: the card of these same weights that this one replaces: results that are in it stay.
 
     Returns:
         The card.
@@ -65,48 +71,54 @@ def write_card(
     Raises:
         FileNotFoundError: not a finished run.
         ResultsError: an evaluation is about other weights.
-        SnippetError: a snippet does not run.
         ValueError: a token in what would be published.
     """
-    record, folder = RunRecord.read(run), Path(folder)
+    record, folder, before = RunRecord.read(run), Path(folder), before.replace("\r\n", "\n")
     encoder = Path(encoder or record.folder.encoder)
     results = read_results(evaluations, encoder)
-    found = _pictures_of_results(results)
-    picture = next((figure for figure in found if "pca" in figure.name or "jigsaw" in figure.name), None)
-    curves = _pictures_of_run(record)
+    picture = next((p for p in _pictures_of_results(results) if "pca" in p.name or "jigsaw" in p.name), None)
     license = license or _inherited_license(record.base_model, record.recipe.get("encoder_revision"))
     model = open_model(str(encoder))
     snippets = snippets_for(repo_id, record.model_class, model.encoder, model.size)
     if run_snippets:
-        snippets = [execute(snippet, repo_id, encoder) for snippet in snippets]
+        snippets = run_all(snippets, repo_id, encoder)
     title = repo_id.rsplit("/", 1)[-1]
+    index = merge_model_index(read_front_matter(before).get("model-index"), eval_results(results), title)
+    measured = any(model.get("results") for model in index)
     card = ModelCard.from_template(
-        _metadata(record, title, license, results),
+        _metadata(record, license),
         template_str=files(__package__).joinpath("model_card_template.md").read_text(encoding="utf-8"),
         title=title,
         repo_id=repo_id,
-        summary=_summary(record, model.describe()),
+        summary=sections.summary(record, model.describe()),
         picture=picture,
+        results=results_section(results, title, before) if results or BEGIN in before else "",
         model_class=record.model_class,
+        install=f"pip install {' '.join(STOCK_PACKAGES)}",
         snippets=snippets,
-        results=results_tables(results, title) if results else "",
-        training=_training(record),
-        figures=curves,
-        limitations=_limitations(record, license, bool(results)),
+        ran=_claim(snippets),
+        data=sections.data(record),
+        views=_picture(record.folder.views, "Images of it with the boxes of their views, and the views"),
+        hyperparameters=hyperparameters(record),
+        log=sections.training_log(record),
+        curves=_picture(record.folder.curves, "What was logged during training"),
+        cost=sections.cost(record),
+        limitations=sections.limitations(record, license, measured),
         citations=record.citations(),
     )
-    card.content = re.sub(r"\n{3,}", "\n\n", str(card))  # what the template's conditions leave behind
-    _check_no_secret(card.content)
+    text = re.sub(r"\n{3,}", "\n\n", str(card))  # what the template's conditions leave behind
+    text = with_field(text, "model-index", index) if measured else text
+    _check_no_secret(text)
     folder.mkdir(parents=True, exist_ok=True)
-    for figure in [picture, *curves] if picture else curves:
+    pictures = [picture, _picture(record.folder.views), _picture(record.folder.curves)]
+    for shown in (shown for shown in pictures if shown is not None):
         (folder / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(figure.source, folder / "figures" / figure.name)
-    card.save(folder / "README.md")
-    return card
+        shutil.copyfile(shown.source, folder / "figures" / shown.name)
+    (folder / "README.md").write_bytes(text.encode("utf-8"))
+    return ModelCard(text, ignore_metadata_errors=True)
 
 
-def _metadata(record: RunRecord, title: str, license: str | None, results: list[dict[str, Any]]) -> ModelCardData:
-    made = eval_results(results)
+def _metadata(record: RunRecord, license: str | None) -> ModelCardData:
     base, commit = record.base_model, record.recipe.get("encoder_revision")
     return ModelCardData(
         license=license,
@@ -120,8 +132,6 @@ def _metadata(record: RunRecord, title: str, license: str | None, results: list[
         ],
         datasets=[record.hub_dataset] if record.hub_dataset else None,
         base_model=base,
-        model_name=title if made else None,
-        eval_results=made or None,
         **({"base_model_revision": commit} if base and commit else {}),
         **({"dataset_revision": record.recipe["dataset_revision"]} if record.recipe.get("dataset_revision") else {}),
     )
@@ -137,103 +147,22 @@ def _inherited_license(base_model: str | None, revision: str | None) -> str | No
     return ModelCard.load(readme, ignore_metadata_errors=True).data.license
 
 
-def _summary(record: RunRecord, architecture: str) -> str:
-    start = (
-        "trained from scratch"
-        if record.started_fresh
-        else f"continued from [{record.base_model}](https://huggingface.co/{record.base_model})"
-        if record.base_model
-        else "continued from another checkpoint"
-    )
-    labels = "with labels" if record.uses_labels else "without labels"
-    names = " + ".join(record.titles.values())
-    taught = [method.teaches for method in record.methods.values() if method.teaches]
-    made = (
-        f"A vision encoder ({architecture}), {start} {labels} by {names} on {_dataset_link(record)}, with"
-        " [sp-hf](https://pypi.org/project/sp-hf/)."
-    )
-    return " ".join([made, *taught])
+def _claim(snippets: Sequence[Snippet]) -> str:
+    """Which of them ran, as the subject of a sentence; "" for none."""
+    ran = [f"*{snippet.title}*" for snippet in snippets if snippet.ran]
+    return "All of these" if ran and len(ran) == len(snippets) else " and ".join(ran)
 
 
-def _dataset_link(record: RunRecord) -> str:
-    if record.hub_dataset:
-        return f"[{record.hub_dataset}](https://huggingface.co/datasets/{record.hub_dataset})"
-    return f"`{record.dataset}`"
+def _picture(path: Path, caption: str = "") -> Picture | None:
+    return Picture(path, path.name, caption) if path.is_file() else None
 
 
-def _training(record: RunRecord) -> str:
-    done, environment = record.summary_line, record.environment
-    hours = done.get("train_runtime", 0) / 3600
-    facts = {
-        "objectives": ", ".join(f"{n} ({_origin(o)})" for n, o in record.objectives.items()),
-        "data": f"{_dataset_link(record)}, {'its labels used' if record.uses_labels else 'no labels used'}",
-        "budget": f"{record.steps} steps, {done.get('epoch', 0):.4g} epochs" if done else f"{record.steps} steps",
-        "hardware": ", ".join(sorted(set(environment.get("devices", [])))) or "not recorded",
-        "time": f"{hours:.2f} hours" if done else "not recorded",
-        "versions": ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v),
-    }
-    lines = table([("", ""), *facts.items()])
-    losses = {k: v for line in record.metrics for k, v in line.items() if k.startswith("loss/")}
-    if losses:
-        last = ", ".join(f"{name.removeprefix('loss/')} {value:.4g}" for name, value in losses.items())
-        lines += ["", f"Last logged losses: {last}."]
-    if record.warnings:
-        lines += ["", "Warnings during training:", ""]
-        lines += [f"- Step {warning['step']}: {warning['seen']}." for warning in record.warnings]
-    hidden = {"dataset", "output_dir", "validation_dataset", "hub_model_id", "hub_token", "run_name", "logging_dir"}
-    options = {name: value for name, value in record.recipe.items() if name not in hidden}
-    text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True).strip()
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "<details><summary>All options (transformers' own where not its default)</summary>",
-            "",
-            "```yaml",
-            text,
-            "```",
-            "",
-            "</details>",
-        ]
-    )
-
-
-def _origin(entry: Mapping[str, Any]) -> str:
-    package = f", of the package {entry['package']}" if "package" in entry else ""
-    return f"weight {entry.get('weight', 1.0):g}{package}"
-
-
-def _limitations(record: RunRecord, license: str | None, measured: bool) -> str:
-    labels = "with labels" if record.uses_labels else "without labels"
-    points = [
-        f"It saw {record.steps} steps of training on one dataset; features may be poor on other kinds of images.",
-        f"It was trained {labels} and filters nothing: what the training images are biased to, it is biased to.",
-    ]
-    if not measured:
-        points.append("Nothing has been measured of it yet.")
-    if record.dataset.startswith("part-scenes"):
-        points.append(
-            "Its training images are procedural scenes, not photographs: it shows a method, not a useful model."
-        )
-    if license is None:
-        points.append("No license has been declared.")
-    return "\n".join(f"- {point}" for point in points)
-
-
-def _pictures_of_run(record: RunRecord) -> list[Figure]:
-    captions = {
-        record.folder.curves: "What was logged during training.",
-        record.folder.views: "Sample views with their boxes.",
-    }
-    return [Figure(path, path.name, caption) for path, caption in captions.items() if path.is_file()]
-
-
-def _pictures_of_results(results: list[dict[str, Any]]) -> list[Figure]:
+def _pictures_of_results(results: list[dict[str, Any]]) -> list[Picture]:
     found = []
     for result in results:
         for task in result["tasks"].values():
-            found += [Figure(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
-    unique = {figure.name: figure for figure in found if figure.source.is_file()}
+            found += [Picture(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
+    unique = {picture.name: picture for picture in found if picture.source.is_file()}
     return list(unique.values())
 
 

@@ -1,17 +1,21 @@
-"""The snippets of a model card, executed when the card is made: what does not run is not published.
+"""The snippets of a model card, run when the card is made.
 
-They are run in a fresh process, in a folder that holds the model and an image, with the model's folder in place of its
-Hub id; what they print is printed in the card.
+Each runs in a fresh process without a network, in a folder that holds an image, with the model's folder in place of its
+Hub id; what it prints is printed in the card. A snippet that fails is left out of the card; one that was not run, or
+not to its end in time, is in it without what it prints, and the card does not claim that it ran.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +24,11 @@ from ..data.part_scenes.dataset import render_scene
 from ..encoders.encoder import Encoder
 from ..errors import RunError
 
-_TIMEOUT = 600
+logger = logging.getLogger(__name__)
+
+_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of the run that is pushed
+TIME_LIMIT = 60.0
+"""Seconds that one snippet may take; it takes a few, most of them to import torch."""
 
 _FEATURES = """\
 from PIL import Image
@@ -46,8 +54,10 @@ output.loss.backward()  # or transformers' Trainer
 print(tuple(output.logits.shape))"""
 
 _WHERE = """\
-pip install sp-hf
-sp-hf evaluate {repo_id} --tasks relative-geometry --max_images 60 --dataset "part-scenes?num_images=60" """
+sp-hf evaluate {repo_id} --tasks relative-geometry --dataset "part-scenes?num_images=60" --max_images 60"""
+
+STOCK_PACKAGES = ("torch", "transformers", "pillow")
+"""What the Python snippets import."""
 
 _CLASSIFIERS = ("ViTModel", "DeiTModel", "Dinov2Model", "Dinov2WithRegistersModel", "BeitModel", "ConvNextModel")
 
@@ -58,19 +68,23 @@ class SnippetError(RunError):
 
 @dataclasses.dataclass(frozen=True)
 class Snippet:
-    """A piece of a card that was executed.
+    """A piece of a card that can be run.
 
     Args:
         title: above it.
         language: ``"python"`` or ``"bash"``.
         code: with the repository's id in it.
+        needs: what must be installed for it, as Markdown; empty: :data:`STOCK_PACKAGES`.
         output: what it printed; empty if that is not shown.
+        ran: whether it was run.
     """
 
     title: str
     language: str
     code: str
+    needs: str = ""
     output: str = ""
+    ran: bool = False
 
 
 def snippets_for(repo_id: str, model_class: str, encoder: Encoder, image_size: int) -> list[Snippet]:
@@ -95,7 +109,34 @@ def snippets_for(repo_id: str, model_class: str, encoder: Encoder, image_size: i
         made.append(Snippet("Patch features", "python", _FEATURES.format(**fields)))
     if model_class in _CLASSIFIERS:
         made.append(Snippet("Fine-tuning", "python", _FINETUNE.format(**fields)))
-    made.append(Snippet("What it knows of where things are", "bash", _WHERE.format(**fields).strip()))
+    made.append(Snippet("What it knows of where things are", "bash", _WHERE.format(**fields), needs=_how_to_install()))
+    return made
+
+
+def _how_to_install() -> str:
+    """This package, from where its own metadata says that it is to be had."""
+    said = (url.partition(", ") for url in metadata("sp-hf").get_all("Project-URL") or [])
+    repository = next((address for label, _, address in said if label == "Repository"), None)
+    if repository:
+        return f'It takes sp-hf: `pip install "sp-hf @ git+{repository}"`'
+    return f"It takes sp-hf {version('sp-hf')}, from its source or from the wheel that `make wheel` makes of that"
+
+
+def run_all(snippets: Sequence[Snippet], repo_id: str, model: Path) -> list[Snippet]:
+    """Those that run, with what they print; says which do not, or take too long to tell."""
+    made = []
+    for snippet in snippets:
+        try:
+            made.append(execute(snippet, repo_id, model))
+        except SnippetError as error:
+            logger.warning("%s; the card goes without it", error)
+        except subprocess.TimeoutExpired:
+            logger.warning(
+                "the snippet %r took over %.0f s: the card shows it, and does not say that it ran",
+                snippet.title,
+                TIME_LIMIT,
+            )
+            made.append(snippet)
     return made
 
 
@@ -104,6 +145,7 @@ def execute(snippet: Snippet, repo_id: str, model: Path) -> Snippet:
 
     Raises:
         SnippetError: it fails; with the end of its error.
+        subprocess.TimeoutExpired: not done within :data:`TIME_LIMIT`.
     """
     with tempfile.TemporaryDirectory() as folder:
         Image.fromarray(render_scene(0, 0, 224).image).save(Path(folder) / "photo.jpg", quality=92)
@@ -111,12 +153,14 @@ def execute(snippet: Snippet, repo_id: str, model: Path) -> Snippet:
         if snippet.language == "python":
             arguments = [sys.executable, "-c", code]
         else:
-            line = next(line for line in code.splitlines() if line.startswith("sp-hf "))
-            arguments = [sys.executable, "-m", "sp_hf.cli", *shlex.split(line)[1:], "--no_cache", "--num_workers", "0"]
-        environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=_TIMEOUT)
+            arguments = [sys.executable, "-m", "sp_hf.cli", *shlex.split(code)[1:], "--no_cache", "--num_workers", "0"]
+        environment = {name: value for name, value in os.environ.items() if name not in _OF_LAUNCHERS}
+        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        done = subprocess.run(
+            arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
+        )
     if done.returncode:
         end = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise SnippetError(f"the snippet {snippet.title!r} does not run, so no card is written:\n{end}")
+        raise SnippetError(f"the snippet {snippet.title!r} does not run:\n{end}")
     shown = done.stdout.strip() if snippet.language == "python" else ""
-    return dataclasses.replace(snippet, output=shown)
+    return dataclasses.replace(snippet, output=shown, ran=True)

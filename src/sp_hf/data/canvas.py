@@ -92,6 +92,24 @@ def image_name(image: ImageLike | None) -> str:
     return " ".join(part for part in (path, f"({digest})" if path and digest else digest) if part) or "image"
 
 
+def image_digest(image: ImageLike) -> int:
+    """64 bits that are equal for equal images: of the encoded file, or of the pixels of an image in memory.
+
+    The same picture in another encoding has another digest.
+
+    Raises:
+        UnreadableImage: no such file, or a row without an image.
+    """
+    if isinstance(image, Image.Image):
+        image = np.asarray(image)
+    if isinstance(image, np.ndarray):
+        digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=8)
+        digest.update(np.ascontiguousarray(image).data)
+    else:
+        digest = hashlib.blake2b(_read(image, image_name(image)), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
 def decode(image: ImageLike, draft_size: int | None = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Upright 8-bit RGB image.
 
@@ -147,6 +165,7 @@ def _swaps_axes(transpose: Image.Transpose) -> bool:
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
     name = image_name(image)
+    encoded: Image.Image | np.ndarray | io.BytesIO
     if isinstance(image, Image.Image | np.ndarray):
         encoded, draft_size = image, None  # drafting would change the caller's image
     else:

@@ -9,12 +9,10 @@ Letters: n images, B images of a batch, S side in px, D feature size.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +24,9 @@ from ..encoders.encoder import Encoding
 from ..errors import InputError
 from ..views.spec import ViewSpec
 from .cache import FeatureCache
-from .features import Features, ImageSample, ProbeImages, choose_images, extract_features, read_images
+from .features import Features, ImageSample, ProbeImages, extract_features, read_images
 from .model import EvaluatedModel, Preprocess
+from .samples import Samples
 from .source import DataSource
 from .whole_images import (
     WholeFeatures,
@@ -42,10 +41,8 @@ from .whole_images import (
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
-
-class EvaluationData:
+class EvaluationData(Samples):
     """What tasks ask for images and features.
 
     Args:
@@ -56,6 +53,7 @@ class EvaluationData:
         num_workers: processes that decode.
         progress: show bars.
         keep_pixels: decode whole images once and keep them in memory, for encoders that are measured again and again.
+        refits: how often cheap probes are fitted again to half of the training images, for intervals that cover them.
     """
 
     def __init__(
@@ -68,48 +66,16 @@ class EvaluationData:
         num_workers: int = 0,
         progress: bool = False,
         keep_pixels: bool = False,
+        refits: int = 0,
     ) -> None:
+        super().__init__(source, seed)
         for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise InputError(f"{name} is {value}; it must be at least {least}")
-        self.source, self.seed, self.progress = source, seed, progress
+        self.progress = progress
         self.cache = cache or FeatureCache(None)
         self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels
-        self._memo: dict[Hashable, Any] = {}
-
-    @property
-    def train(self) -> ImageSample:
-        """The training side, chosen and not decoded."""
-        return self.sample(self.source, "train")
-
-    @property
-    def validation(self) -> ImageSample:
-        """The validation side, chosen and not decoded."""
-        return self.sample(self.source, "validation")
-
-    def sample(self, source: DataSource, side: str, extra_columns: Sequence[str] = ()) -> ImageSample:
-        """A side of any source, opened once a run."""
-        key = ("sample", source, side, tuple(extra_columns))
-        return self.memo(key, lambda: choose_images(source.open(side, extra_columns), source.max_images, self.seed))
-
-    def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What was computed under this key before in this run, or is now: what takes long and several tasks need.
-
-        Args:
-            key: tells all that the value depends on.
-            compute: makes it; who gets it leaves it as it is.
-        """
-        if key not in self._memo:
-            self._memo[key] = compute()
-        return self._memo[key]
-
-    def forget(self, model: EvaluatedModel) -> None:
-        """Drop what was remembered of one model (keys are tuples that hold it)."""
-        self._memo = {
-            key: value
-            for key, value in self._memo.items()
-            if not (isinstance(key, tuple) and any(k is model for k in key))
-        }
+        self.refits = refits
 
     def features(self, model: EvaluatedModel, sample: ImageSample) -> WholeFeatures:
         """Features of whole images, from memory, from the cache, or computed.
@@ -148,7 +114,6 @@ class EvaluationData:
                 "images": sample.identity,
                 "transform": model.preprocess.identity,
                 "what": what,
-                "versions": [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow")],
             }
         hits = self.cache.hits
         arrays = self.memo(
@@ -169,7 +134,9 @@ class EvaluationData:
         folder: Path | None,
     ) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
-        rows, skipped, done = [], [], 0
+        rows: list[Tensor] = []
+        skipped: list[str] = []
+        done = 0
         batches = self._kept(model, sample) if self.keep_pixels else self._loader(sample, model.preprocess)
         bar = tqdm(
             total=len(sample.rows), desc=f"{model.name}: encoding", unit="image", disable=not self.progress, leave=False
@@ -196,8 +163,9 @@ class EvaluationData:
                 array.flush()
         if done < len(sample.rows):  # a file of the full length would end in zeros
             arrays = {name: np.array(array[:done]) for name, array in arrays.items()}
-            for name in arrays if folder is not None else ():
-                (folder / f"{name}.npy").unlink()
+            for name in arrays:
+                if folder is not None:
+                    (folder / f"{name}.npy").unlink()
         return arrays | {"rows": torch.cat(rows).numpy(), "skipped": np.array(skipped, dtype=np.str_)}
 
     def _kept(self, model: EvaluatedModel, sample: ImageSample) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
@@ -267,7 +235,6 @@ class EvaluationData:
                 "max_images": max_images,
                 "seed": self.seed,
                 "device": model.device.type,  # views differ by a quarter of a grey level
-                "versions": [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")],
             }
 
         def compute(_: Path | None) -> dict[str, np.ndarray]:

@@ -17,11 +17,12 @@ from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import EvaluatedModel, open_model
 from .options import EvaluationOptions
-from .report import results_dict, write_report
+from .probes.refits import REFITS
+from .report import write_report
 from .results import Results
+from .results_json import results_dict
 from .suite import TaskReport, run_suite, with_controls
 from .task import Task
-from .tasks import DEFAULT_TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +40,7 @@ def default_num_workers() -> int:
 def evaluate(
     models: Model | Sequence[Model] | Mapping[str, Model],
     *,
-    tasks: str | Task | Sequence[str | Task] = DEFAULT_TASKS,
+    tasks: str | Task | Sequence[str | Task] | None = None,
     dataset: Any = EMBEDDED,
     dataset_config: str | None = None,
     dataset_split: str | None = None,
@@ -53,6 +54,7 @@ def evaluate(
     max_images: int | None = None,
     size: int | None = None,
     seed: int = 0,
+    refits: int = REFITS,
     batch_size: int = 64,
     num_workers: int | None = None,
     device: torch.device | str | None = None,
@@ -68,17 +70,21 @@ def evaluate(
         models: one or several, or a dict of them by the names that tables shall have: Hub id, folder, run (its folder
             or what :func:`sp_hf.pretrain` returned), preset (untrained), a headless vision model of transformers, or a
             ``sp_hf.Encoder``. Differences are taken from the first. Models are left as they are.
-        tasks: names (docs/evaluation.md lists them), ``"all"`` for all that images and models allow, or instances.
+        tasks: names (docs/evaluation.md lists them), ``"all"`` for all that images and models allow, or instances;
+            ``None``: relative-geometry, knn and linear, as far as images and models allow.
         dataset: training side, to which probes are fitted: a string as for :func:`sp_hf.load_images`, or a
             ``datasets.Dataset``, ``IterableDataset`` (with ``max_images``), a dict of them by split, a map-style torch
             dataset, or a list.
         dataset_config, dataset_split, dataset_revision: of a dataset that is named.
-        validation_dataset: on which everything is measured; ``None``: ``dataset``'s split validation, val or test.
+        validation_dataset: on which everything is measured; ``None``: ``dataset``'s split validation, val or test, or
+            else a fifth of its images that is held out.
         validation_dataset_config, validation_dataset_split, validation_dataset_revision: alike.
         image_column, label_column: of both; ``None``: found by type.
-        max_images: of each side, chosen at random; ``None`` or 0 for all.
+        max_images: of each side, chosen at random; ``None`` or 0 for all. No more are drawn of PartScenes.
         size: side in px of whole images; ``None``: each model's own.
         seed: of every random choice.
+        refits: how often cheap probes are fitted again, to half of the training images each, so that intervals cover
+            the choice of training images; 0: never.
         batch_size: images encoded at once.
         num_workers: processes that decode; ``None``: one for two cores, at most 8.
         device: ``None``: cuda where there is one.
@@ -113,6 +119,7 @@ def evaluate(
         tasks,
         seed=seed,
         size=size,
+        refits=refits,
         dataset=dataset,
         dataset_config=dataset_config,
         dataset_split=dataset_split,
@@ -133,6 +140,7 @@ def evaluate(
         batch_size=batch_size,
         num_workers=default_num_workers() if num_workers is None else num_workers,
         progress=sys.stderr.isatty(),
+        refits=options.refits,
     )
     device = open_device(device)
     everyone = with_controls(_open(models, options, device), seed, options.tasks)
@@ -156,11 +164,14 @@ def measure(
         done.append(report)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            report.pictures = report.task.draw(report.results, folder)
+            report.draw(folder)
             write_report(results(done), folder)
 
     reports = run_suite(models, options.tasks, data, leave_out=options.leave_out, after=save)
-    return Results(results(reports), reports)
+    found = Results(results(reports), reports)
+    if folder is not None:
+        write_report(found.data, folder)  # with what was left out
+    return found
 
 
 def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list[EvaluatedModel]:
@@ -169,7 +180,7 @@ def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list
     Raises:
         ValueError: there is none.
     """
-    how = {"size": options.size, "device": device, "seed": options.seed}
+    how: dict[str, Any] = {"size": options.size, "device": device, "seed": options.seed}
     if isinstance(models, Mapping):
         opened = []
         for name, model in models.items():

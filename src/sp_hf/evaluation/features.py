@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..data.canvas import MAX_PIXELS, UnreadableImage
 from ..data.canvas_dataset import read_canvas
 from ..data.datasets import LoadedImages
+from ..data.image_rows import ImageRows
 from ..encoders.encoder import Encoding
 from ..errors import InputError
 from ..views.keyed_random import sample_keys
@@ -39,12 +40,12 @@ class ImageSample(NamedTuple):
     """Rows chosen from a split, not yet decoded.
 
     Args:
-        rows: mappings with the image and label columns of ``images``.
+        rows: list, ``Dataset`` or ``ImageRows`` of mappings with the image and label columns of ``images``.
         labels: int64 [n], -1 where a row has none; ``None`` where the dataset has none.
         images: the split they were chosen from.
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Any
     labels: Tensor | None
     images: LoadedImages
 
@@ -101,8 +102,8 @@ class Features(NamedTuple):
 def choose_images(images: LoadedImages, max_images: int | None, seed: int) -> ImageSample:
     """A random sample of a split, without decoding anything.
 
-    The sample is uniform, except that every class has at least one image in it if ``max_images`` allows. Of a stream,
-    the first ``max_images`` rows are taken.
+    The sample is uniform, except that every class has at least one image in it if ``max_images`` allows and labels can
+    be had without the images. Of a stream, the first ``max_images`` rows are taken.
 
     Args:
         images: from :func:`~sp_hf.data.datasets.load_images`.
@@ -117,17 +118,27 @@ def choose_images(images: LoadedImages, max_images: int | None, seed: int) -> Im
     if images.streaming:
         if max_images is None:
             raise InputError(f"{images.description} is a stream: say how many of its rows to take with max_images")
-        rows: Sequence[Mapping[str, Any]] = list(images.dataset.take(max_images))
+        stream: Any = images.dataset
+        rows: Any = list(stream.take(max_images))
         labels = _labels(row[images.label_column] for row in rows) if images.label_column else None
         return ImageSample(rows, labels, images)
-    labels = None
-    if images.label_column:
-        labels = _labels(images.dataset.select_columns([images.label_column])[images.label_column])
+    labels = labels_of(images)
     order = _sampling_order(len(images.dataset), labels, seed)
     chosen = np.sort(order[:max_images])
-    return ImageSample(
-        images.dataset.select(chosen), None if labels is None else labels[torch.from_numpy(chosen)], images
-    )
+    rows = images.dataset.select(chosen)
+    if labels is not None:
+        labels = labels[torch.from_numpy(chosen)]
+    elif images.label_column:
+        labels = _labels(rows.select_columns([images.label_column])[images.label_column])
+    return ImageSample(rows, labels, images)
+
+
+def labels_of(images: LoadedImages) -> Tensor | None:
+    """All labels, int64 [n], -1 for none; ``None`` where there are none, or none without reading every image."""
+    column, rows = images.label_column, images.dataset
+    if column is None or (isinstance(rows, ImageRows) and not rows.knows(column)):
+        return None
+    return _labels(rows.select_columns([column])[column])
 
 
 def _labels(values: Iterable[int | None]) -> Tensor:
@@ -212,8 +223,9 @@ def extract_features(
     with evaluating(encoder):
         for start in tqdm(starts, desc=f"{name}: encoding crops", disable=not progress, leave=False):
             batch = slice(start, start + batch_size)
-            inputs = (images.canvases[batch], images.aspects[batch], images.keys[batch])
-            for view_set, views in sampler(*(tensor.to(device) for tensor in inputs)).items():
+            canvases, aspects, keys = (t[batch].to(device) for t in (images.canvases, images.aspects, images.keys))
+            for view_set, views in sampler(canvases, aspects, keys).items():
+                assert views.boxes is not None  # as of every sampled view
                 encoding = encoder(views.pixels.flatten(0, 1))
                 lead = views.boxes.shape[:2]
                 parts[view_set].append(

@@ -3,23 +3,36 @@
 Nearly every figure is a ratio of sums over images, or the mean of such ratios over groups: an accuracy is correct /
 asked, mean per-class accuracy the mean of that over classes, mIoU the mean of intersection / union over classes, mean
 corruption error the mean of errors / baseline's errors over corruptions, an R2 is 1 - residual / total, an RMSE the
-root of squared error / pixels. Intervals are percentiles of the bootstrap over images (Efron 1979, "Bootstrap methods:
-another look at the jackknife"), never over crops, pairs or pixels, which are not independent.
+root of squared error / pixels.
 
-Letters: n images, G groups, R resamples.
+Two things make a figure uncertain, and intervals (95 %) hold both:
+
+- **which images were asked**: percentiles of the bootstrap over images (Efron 1979, "Bootstrap methods: another look at
+  the jackknife"), never over crops, pairs or pixels, which are not independent. A plain proportion, such as accuracy,
+  has Wilson's interval in its place (:mod:`sp_hf.evaluation.proportion`), as the bootstrap fails for rare events.
+- **which images the probe was fitted to**, where the probe is cheap: it is fitted again to random halves of them
+  (:mod:`sp_hf.evaluation.probes.refits`), and the spread of the figures is added, with Student's t for their number.
+
+Letters: n images, G groups, R resamples, F refits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from ..errors import InputError
+from .proportion import paired_proportions, wilson_interval
 
 RESAMPLES = 1000
+TINY_GROUP = 5  # images; the bootstrap over fewer says little
 _CHUNK = 100  # resamples at a time
 
 Form = Literal["mean", "complement", "root"]
@@ -47,6 +60,8 @@ class Measure:
         percent: shown times 100.
         higher_is_better: which way is good.
         chance: what guessing gets, where that is known.
+        refits: this figure of probes that were fitted to random halves of the training images, the same halves for
+            every model; empty where the probe was not fitted again.
 
     Raises:
         ValueError: no images, shapes that differ, or denominators that sum to zero in every group.
@@ -58,6 +73,7 @@ class Measure:
     percent: bool = False
     higher_is_better: bool = True
     chance: float | None = None
+    refits: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("numerators", "denominators"):
@@ -87,9 +103,33 @@ class Measure:
         numerators, denominators = self.numerators.sum(0).tolist(), self.denominators.sum(0).tolist()
         return [a / b if b > 0 else None for a, b in zip(numerators, denominators, strict=True)]
 
+    @property
+    def is_proportion(self) -> bool:
+        """Whether it counts images: each is asked or not, and right or wrong."""
+        binary = all(bool(((x == 0) | (x == 1)).all()) for x in (self.numerators, self.denominators))
+        nested = bool((self.numerators <= self.denominators).all())
+        return self.form == "mean" and self.numerators.shape[1] == 1 and binary and nested
+
+    @property
+    def interval(self) -> Literal["wilson", "bootstrap"]:
+        """How images are accounted for."""
+        return "wilson" if self.is_proportion else "bootstrap"
+
+    @property
+    def warning(self) -> str | None:
+        """Why its interval is not to be trusted, if it is not: it is a mean over groups of very few images."""
+        sizes = (self.denominators > 0).sum(0)
+        tiny, groups = int(((sizes > 0) & (sizes < TINY_GROUP)).sum()), int((sizes > 0).sum())
+        if groups < 2 or not tiny:
+            return None
+        return f"{tiny} of its {groups} groups have fewer than {TINY_GROUP} images: its interval is too narrow"
+
     def estimate(self, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
         """The figure with its 95 % interval; ``seed`` is the resampling's, the global generator is left alone."""
-        return _estimate(self.value, self._resampled(seed, resamples))
+        if self.is_proportion:
+            asked, right = int(self.denominators.sum()), int(self.numerators.sum())
+            return Estimate(self.value, *wilson_interval(right, asked, _refit_error(self.refits)))
+        return _estimate(self.value, self._resampled(seed, resamples), self.refits, seed)
 
     def _resampled(self, seed: int, resamples: int) -> Tensor:
         """float64 [R]. Equal seeds and n give equal resamples, so that two models are resampled in pairs."""
@@ -114,14 +154,44 @@ class Measure:
 def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
     """``a - b`` on the same images, resampled together: how much better ``a`` is, with its interval.
 
+    Probes that were both refitted, were so to the same halves of the training images: those differ in pairs, too.
+
     Raises:
         ValueError: they are not about the same number of images.
     """
     if a.n != b.n:
         raise InputError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
-    return _estimate(a.value - b.value, a._resampled(seed, resamples) - b._resampled(seed, resamples))
+    refits: tuple[float, ...] = ()
+    if len(a.refits) == len(b.refits):
+        refits = tuple(ours - theirs for ours, theirs in zip(a.refits, b.refits, strict=True))
+    if a.is_proportion and b.is_proportion and torch.equal(a.denominators, b.denominators):
+        asked = a.denominators.bool()
+        ours, theirs = a.numerators[asked].bool(), b.numerators[asked].bool()
+        only = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        return Estimate(a.value - b.value, *paired_proportions(*only, len(ours), _refit_error(refits)))
+    return _estimate(a.value - b.value, a._resampled(seed, resamples) - b._resampled(seed, resamples), refits, seed)
 
 
-def _estimate(value: float, resampled: Tensor) -> Estimate:
+def with_refits(measures: Mapping[str, Measure], refitted: Sequence[Mapping[str, Measure]]) -> dict[str, Measure]:
+    """Figures with those of refitted probes, by the same names."""
+    return {
+        name: dataclasses.replace(measure, refits=tuple(found[name].value for found in refitted))
+        for name, measure in measures.items()
+    }
+
+
+def _refit_error(refits: Sequence[float]) -> float:
+    """Standard error that the choice of training images adds, for use with the normal distribution's quantiles: wider
+    than the refits' spread, as they are few. 0 for fewer than two."""
+    if len(refits) < 2:
+        return 0.0
+    return float(np.std(refits, ddof=1)) * float(student_t.ppf(0.975, len(refits) - 1) / norm.ppf(0.975))
+
+
+def _estimate(value: float, resampled: Tensor, refits: Sequence[float] = (), seed: int = 0) -> Estimate:
+    """From resampled figures [R], to which the refits' spread is added."""
+    if len(refits) > 1 and np.std(refits) > 0:
+        drawn = np.random.default_rng(seed).standard_t(len(refits) - 1, len(resampled))
+        resampled = resampled + float(np.std(refits, ddof=1)) * torch.from_numpy(drawn)
     low, high = resampled.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(value, low, high)

@@ -29,10 +29,10 @@ def online_probe(
         batch_size: images encoded at once.
 
     Raises:
-        DatasetLoadError: the dataset has no validation split.
+        DatasetLoadError: the dataset cannot be loaded, or is a stream without a validation split.
     """
     data = EvaluationData(source, batch_size=batch_size, keep_pixels=True)
-    tasks: list[Task] = [RelativeGeometry(crop_size=min(sizes), images=None, mlp=False)]
+    tasks: list[Task] = [RelativeGeometry(crop_size=min(sizes), images=None, mlp=False, cues=False)]
     tasks[0].prepare(data)
     try:
         KNN().prepare(data)

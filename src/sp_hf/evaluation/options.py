@@ -8,19 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..data.given_images import GivenImages
-from ..errors import InputTypeError
+from ..errors import InputError, InputTypeError
 from ..flags import did_you_mean, renamed_option
+from .flags import RENAMED, options_of
+from .probes.refits import REFITS
 from .source import DataSource
 from .task import Task
-from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
+from .tasks import DEFAULT_TASKS, TASKS, build_tasks
 
-RENAMED = {
-    "split": "dataset_split",
-    "config": "dataset_config",
-    "revision": "dataset_revision",
-    "validation_split": "validation_dataset_split",
-}
-"""Today's names of options, by old ones; both may be given."""
 EXECUTION = ("batch_size", "num_workers", "device", "cache_dir", "no_cache", "output_dir", "command")
 """Arguments of :func:`sp_hf.evaluate` that decide how it runs, and not what it finds."""
 _DATA = tuple(field.name for field in dataclasses.fields(DataSource))
@@ -35,6 +30,7 @@ class EvaluationOptions:
         source: of the images.
         seed: of every random choice.
         size: side in px of whole images; ``None``: each model's own.
+        refits: of cheap probes, to half of the training images each.
         leave_out: tasks that images or models do not allow are left out instead of refused.
     """
 
@@ -42,22 +38,25 @@ class EvaluationOptions:
     source: DataSource
     seed: int = 0
     size: int | None = None
+    refits: int = REFITS
     leave_out: bool = False
 
     @classmethod
     def of(
         cls,
-        tasks: str | Task | Sequence[str | Task] = DEFAULT_TASKS,
+        tasks: str | Task | Sequence[str | Task] | None = None,
         *,
         seed: int = 0,
         size: int | None = None,
+        refits: int = REFITS,
         **options: Any,
     ) -> EvaluationOptions:
         """From options by the names of the flags of ``sp-hf evaluate``.
 
         Args:
-            tasks: names, ``"all"``, or tasks that are built already.
-            seed, size: as above.
+            tasks: names, ``"all"``, or tasks that are built already; ``None``: the default ones. Of the default ones
+                and of all, those that images or models do not allow are left out.
+            seed, size, refits: as above.
             options: fields of :class:`~sp_hf.evaluation.source.DataSource` (``max_images`` 0 is all), and options of
                 tasks, ``<task>_<field>``; ``None`` is what was not given.
 
@@ -65,15 +64,17 @@ class EvaluationOptions:
             TypeError: an unknown option, or a dataset that is none.
             ValueError: an unknown task, or an option out of its range.
         """
+        if refits < 0:
+            raise InputError(f"refits is {refits}; it must be at least 0 (2 or more for intervals that cover probes)")
         given = {renamed_option(name, RENAMED): value for name, value in options.items()}
         _check_known(given)
         data = {name: _dataset(name, given[name]) for name in _DATA if given.get(name) is not None}
         if data.get("max_images") == 0:
             del data["max_images"]
-        wanted = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
+        wanted = [tasks] if isinstance(tasks, (str, Task)) else list(DEFAULT_TASKS if tasks is None else tasks)
         names = [task for task in wanted if isinstance(task, str)]
         built: Iterable[Task] = [*build_tasks(names, given), *(task for task in wanted if isinstance(task, Task))]
-        return cls(tuple(built), DataSource(**data), seed, size, "all" in names)
+        return cls(tuple(built), DataSource(**data), seed, size, refits, tasks is None or "all" in names)
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON can hold it; equal for evaluations that measure the same."""
@@ -83,6 +84,7 @@ class EvaluationOptions:
             "data": {name: str(v) if isinstance(v, GivenImages) else v for name, v in source.items()},
             "seed": self.seed,
             "size": self.size,
+            "refits": self.refits,
         }
         return json.loads(json.dumps(made, default=str))
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, NotFoundError, PackageError, UnknownNameError
 from ..flags import did_you_mean
 from .measure import Estimate
-from .report import SCHEMA_VERSION, terminal_table, write_report
+from .report import terminal_table, write_report
+from .results_json import SCHEMA_VERSION
 from .suite import TaskReport
 
 if TYPE_CHECKING:
@@ -27,12 +28,15 @@ class Metric:
     Args:
         task, kind, name: which: ``"knn"``, ``"what"``, ``"accuracy"``.
         model, role: of whom; the role is ``"model"``, or of a control ``"random"``, ``"pixels"`` or ``"cues"``.
-        value, low, high: it and its 95 % interval over images; a fraction also where ``percent`` says that it is shown
+        value, low, high: it and its 95 % interval; a fraction also where ``percent`` says that it is shown
             times 100.
         n: number of images.
         percent, higher_is_better: how to read it.
         chance: what guessing gets, where that is known.
         difference: from the reference model, paired over images; ``None`` of the reference itself.
+        interval: of which kind: ``"wilson"`` of a proportion, else ``"bootstrap"`` over images.
+        refits: of the probe, to halves of the training images, that the interval covers.
+        warning: why the interval is not to be trusted.
 
     Example:
         >>> from sp_hf import Metric
@@ -54,13 +58,19 @@ class Metric:
     higher_is_better: bool
     chance: float | None
     difference: Estimate | None
+    interval: str = "bootstrap"
+    refits: int = 0
+    warning: str | None = None
+
+
+_FIELDS = {field.name for field in dataclasses.fields(Metric)}
 
 
 class Results:
     """What :func:`sp_hf.evaluate` found. ``print(results)`` shows the table.
 
     Args:
-        data: what ``results.json`` holds (its schema: :mod:`sp_hf.evaluation.report`).
+        data: what ``results.json`` holds (its schema: :mod:`sp_hf.evaluation.results_json`).
         reports: of the tasks, from which pictures are drawn.
         folder: where they were drawn, of results that were loaded.
 
@@ -130,7 +140,8 @@ class Results:
                 differences = task["differences"].get(model, {})
                 for key, measure in result["measures"].items():
                     difference = Estimate(**differences[key]) if key in differences else None
-                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **measure)
+                    told = {field: value for field, value in measure.items() if field in _FIELDS}
+                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **told)
 
     def metric(self, task: str, name: str, model: str) -> Metric:
         """One metric of one model, such as ``metric("knn", "accuracy", "DINO + SP")``.
@@ -186,12 +197,12 @@ class Results:
         return json.dumps(self.data, indent=2, default=str) + "\n"
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``results.json``, ``report.md`` and the pictures; returns the folder."""
+        """Write ``results.json``, the report (``.md``, ``.tex``, ``.csv``) and the pictures; returns the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for report in self._reports:
-            if report.results:
-                report.pictures = report.task.draw(report.results, folder)
+            report.draw(folder)
+            if report.pictures:
                 pictures = [{"path": picture.path.name, "caption": picture.caption} for picture in report.pictures]
                 self.data["tasks"][report.task.name]["pictures"] = pictures
         if self._folder is not None and self._folder.resolve() != folder.resolve():

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from ..data.datasets import EMBEDDED, LoadedImages, is_embedded, load_images
 from ..data.given_images import GivenImages
-from .splits import open_validation
+from ..data.part_scenes.dataset import SPLITS
+from ..data.sources import DatasetLoadError
+from .splits import VALIDATION_SPLITS, divide, has_split, validation_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,28 +43,68 @@ class DataSource:
         """Whether it is PartScenes."""
         return is_embedded(self.dataset)
 
-    def open(self, side: str, extra_columns: Sequence[str] = ()) -> LoadedImages:
-        """The ``"train"`` or the ``"validation"`` side.
+    def find_validation(self) -> tuple[str | None, bool]:
+        """Which split the validation side is (``None``: its dataset's default one), and whether both sides are parts of
+        one split instead, as no other was named and there is none."""
+        if self.validation_dataset_split is not None:
+            return self.validation_dataset_split, False
+        own, hub = self.validation_dataset, self._hub("validation")
+        split = validation_split(self.dataset if own is None else own, **hub)
+        if self.embedded or own is not None:
+            return split, False
+        if split is None or self.dataset_split is not None:
+            return split, split in (None, self.dataset_split)
+        return split, not has_split(self.dataset, "train", **hub)  # it is the only one there is
+
+    def open(self, side: str, extra_columns: Sequence[str] = (), *, divide_by: int | None = None) -> LoadedImages:
+        """The ``"train"`` or the ``"validation"`` side. Of PartScenes no more are drawn than ``max_images``.
+
+        Args:
+            side: which.
+            extra_columns: as for :func:`~sp_hf.data.datasets.load_images`.
+            divide_by: seed by which the training split is divided into both sides (see :meth:`find_validation`);
+                ``None``: it is not.
 
         Raises:
-            DatasetLoadError, ColumnError: see :func:`~sp_hf.data.datasets.load_images`.
+            DatasetLoadError, ColumnError: see :func:`~sp_hf.data.datasets.load_images`; there is no validation split.
         """
         columns: dict[str, Any] = {
             "image_column": self.image_column,
             "label_column": self.label_column,
             "extra_columns": tuple(extra_columns),
         }
+        if divide_by is not None:
+            whole = load_images(self.dataset, split=self.dataset_split, **self._hub("train"), **columns)
+            return divide(whole, side, divide_by)
         if side == "train":
-            hub = {"config": self.dataset_config, "revision": self.dataset_revision}
-            return load_images(self.dataset, split=self.dataset_split, **hub, **columns)
-        own = self.validation_dataset
-        hub = {"config": self.validation_dataset_config, "revision": self.validation_dataset_revision}
-        if own is None:
-            hub = {name: value or getattr(self, f"dataset_{name}") for name, value in hub.items()}
-        return open_validation(
-            self.dataset if own is None else own,
-            self.validation_dataset_split,
-            of_its_own=own is not None,
-            **hub,
-            **columns,
-        )
+            dataset, split = self.dataset, self.dataset_split
+        else:
+            own, split = self.validation_dataset, self.validation_dataset_split
+            dataset = self.dataset if own is None else own
+            split = split or validation_split(dataset, **self._hub(side))
+            if split is None and own is None:
+                raise DatasetLoadError(
+                    f"{dataset} has no split named {', '.join(VALIDATION_SPLITS)}; name one with"
+                    " --validation_dataset_split, or another dataset with --validation_dataset"
+                )
+        drawn = _no_more_than(self.max_images, dataset, split or "train") if is_embedded(dataset) else dataset
+        opened = load_images(drawn, split=split, **self._hub(side), **columns)
+        description = opened.description.replace(str(drawn), str(dataset), 1)
+        return dataclasses.replace(opened, description=description)
+
+    def _hub(self, side: str) -> dict[str, Any]:
+        train = {"config": self.dataset_config, "revision": self.dataset_revision}
+        if side == "train":
+            return train
+        own = {"config": self.validation_dataset_config, "revision": self.validation_dataset_revision}
+        return own if self.validation_dataset is not None else {name: own[name] or train[name] for name in own}
+
+
+def _no_more_than(most: int | None, dataset: Any, split: str) -> Any:
+    """PartScenes with as many scenes as are asked for, where it would draw more."""
+    name, _, query = str(dataset).partition("?")
+    options = dict(parse_qsl(query))
+    available = int(options.get("num_images", SPLITS.get(split, 0)))
+    if most is None or most < 1 or most >= available:
+        return dataset
+    return f"{name}?{urlencode(options | {'num_images': str(most)})}"

@@ -10,12 +10,16 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..errors import InputError
+from .accuracy import LabelError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
+from .short_names import short_names
 from .task import Picture, Task, TaskResult, TaskSkipped
+from .two_sides import describe_sides
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ class TaskReport:
         task: what was measured.
         results: by model's name, controls first.
         skipped: why a model has no result, by its name.
+        left_out: why no model has one, as neither images nor models allow the task.
         seconds: how long each model took.
         pictures: drawn of them.
     """
@@ -37,6 +42,13 @@ class TaskReport:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     pictures: list[Picture] = dataclasses.field(default_factory=list)
+    left_out: str | None = None
+
+    def draw(self, folder: Path) -> None:
+        """Draw its pictures into a folder."""
+        names = short_names(self.results)
+        shown = {names[name]: result for name, result in self.results.items()}
+        self.pictures = self.task.draw(shown, folder) if shown else []
 
 
 def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[Task] = ()) -> list[EvaluatedModel]:
@@ -58,11 +70,8 @@ def with_controls(models: Sequence[EvaluatedModel], seed: int, tasks: Sequence[T
     weights = {model.identity for model in models}
     floors = {key: floor for key, floor in floors.items() if floor.identity not in weights}
     if len(floors) > 1:
-        titles = [f"{described}, {floor.size} px" for (described, _), floor in floors.items()]
-        for title, (key, floor) in zip(titles, floors.items(), strict=True):
-            if titles.count(title) > 1:  # one architecture whose models' image processors differ
-                title += f", images as for {next(m.name for m in models if _architecture(m) == key)}"
-            floor.name = f"{RANDOM} ({title})"
+        for key, floor in floors.items():
+            floor.name = f"{RANDOM} (as {next(m.name for m in models if _architecture(m) == key)})"
     wanted = any("cues" in task.controls for task in tasks) and models[0].size >= SMALLEST
     cues = [low_level_cues(models[0])] if wanted else []
     return [raw_pixels(models[0]), *cues, *floors.values(), *models]
@@ -109,11 +118,13 @@ def run_suite(
             if not leave_out:
                 raise
             logger.warning("%s is left out: %s", task.name, reason)
-            reports.append(TaskReport(task, skipped={model.name: str(reason) for model in models}))
+            reports.append(_left_out(task, models, str(reason)))
         else:
             ready.append(task)
     if not ready:
         raise InputError("none of the tasks can work with these images and models (see the reasons above)")
+    for note in describe_sides(data).notes:
+        logger.warning("%s", note)
     for task in ready:
         report = TaskReport(task)
         for model in _models_for(task, models):
@@ -124,12 +135,22 @@ def run_suite(
                 logger.warning("%s: no %s (%s)", model.name, task.name, reason)
                 report.skipped[model.name] = str(reason)
                 continue
+            except LabelError as reason:  # of the images that could be read
+                if not leave_out:
+                    raise
+                logger.warning("%s is left out: %s", task.name, reason)
+                report = _left_out(task, models, str(reason))
+                break
             report.seconds[model.name] = time.perf_counter() - started
             logger.info("%s: %s, %.0f s", model.name, task.name, report.seconds[model.name])
         reports.append(report)
         if after is not None:
             after(report)
     return reports
+
+
+def _left_out(task: Task, models: Sequence[EvaluatedModel], reason: str) -> TaskReport:
+    return TaskReport(task, skipped={model.name: reason for model in models}, left_out=reason)
 
 
 def _models_for(task: Task, models: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:

@@ -1,30 +1,32 @@
 """Evaluation results into the card of a model that is on the Hub already, beside what is there.
 
-The card's model-index gets the headline figures: an entry about the same task, data set and metric is replaced, all
-others stay. Its text gets one section between two comments, replaced when pushed again. Nothing else of the card
-changes.
+The card's model-index gets the headline metrics and its text a section between two comments. What is measured anew
+takes the place of the same measured before, in both; whatever else is there stays, byte for byte.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import HfApi
 
-from ..cards.results import eval_results, public_name, read_results, results_tables
+from ..cards.front_matter import read_front_matter, split_card, with_field
+from ..cards.model_index import DatasetName, eval_results, merge_model_index
+from ..cards.result_tables import results_section, with_section
+from ..cards.results import read_results
+from ..errors import InputError
+from .card_there import card_of
+from .failures import PushError
 from .push import Destination, PushResult, connect, push
 
-_BEGIN, _END = "<!-- measured by sp-hf evaluate -->", "<!-- end of what sp-hf evaluate measured -->"
-_SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 _MAY_WRITE = ("admin", "write", "contributor")
 
 
-def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None) -> PushResult:
+def push_results(output: str | os.PathLike[str], repo: str, *, create_pr: bool | None = None) -> PushResult:
     """Merge what ``sp-hf evaluate`` measured into a model's card.
 
     Args:
@@ -38,11 +40,15 @@ def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None
     """
     there = destination(repo, create_pr)
     results = read_results([output], there.repo)
-    card = _card_of(there)
-    merged = merge(card, results, there.repo.rsplit("/", 1)[-1])
+    try:
+        merged = merge(card_of(there), results, there.repo.rsplit("/", 1)[-1])
+    except InputError as error:
+        raise PushError(
+            f"the card of {there.repo} cannot be merged with: {error}. Repair it, then push again"
+        ) from error
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         file = Path(folder) / "README.md"
-        merged.save(file)
+        file.write_bytes(merged.encode("utf-8"))
         return push({"README.md": file}, there, f"Evaluation of what and where on {_data(results)}")
 
 
@@ -66,43 +72,27 @@ def _may_write(who: dict[str, Any], repo: str) -> bool:
     return owner == who["name"] or roles.get(owner) in _MAY_WRITE
 
 
-def _card_of(there: Destination) -> ModelCard:
-    def load() -> ModelCard:
-        try:
-            return ModelCard.load(hf_hub_download(there.repo, "README.md"), ignore_metadata_errors=True)
-        except EntryNotFoundError:  # a model without a card
-            return ModelCard(f"---\n{ModelCardData().to_yaml()}\n---\n")
-
-    return there.attempt(load, f"reading the card of {there.repo}")
-
-
-def merge(card: ModelCard, results: Iterable[dict[str, Any]], name: str) -> ModelCard:
-    """A card with these results in its model-index and its text.
+def merge(card: str, results: Iterable[dict[str, Any]], name: str) -> str:
+    """A card with these results in its model-index and its text; all else of it stays byte for byte.
 
     Args:
-        card: left as it was.
+        card: its whole text; "" where there is none.
         results: of :func:`~sp_hf.cards.results.read_results`.
         name: of the model, where its card has none yet.
+
+    Raises:
+        InputError: the card's metadata cannot be read, so what is there could not be kept.
     """
-    results = list(results)
-    merged = ModelCard(str(card), ignore_metadata_errors=True)
-    new = eval_results(results)
-    replaced = {_about(result) for result in new}
-    kept = [result for result in merged.data.eval_results or [] if _about(result) not in replaced]
-    merged.data.eval_results = kept + new
-    merged.data.model_name = merged.data.model_name or name
-    section = f"{_BEGIN}\n## What and where\n\n{results_tables(results, name)}\n{_END}"
-    text = merged.text
-    if _SECTION.search(text):
-        merged.text = _SECTION.sub(lambda _: section, text)
-    else:
-        merged.text = f"{text.rstrip()}\n\n{section}\n"
-    return merged
-
-
-def _about(result: EvalResult) -> tuple[Any, ...]:
-    return (result.task_name, result.dataset_type, result.dataset_name, result.metric_type)
+    results, windows = list(results), "\r\n" in card
+    text, entries = card.replace("\r\n", "\n"), eval_results(results)
+    if entries:
+        index = read_front_matter(text).get("model-index")
+        text = with_field(text, "model-index", merge_model_index(index, entries, name))
+    body = split_card(text)[1]
+    section = results_section(results, name, before=body)
+    merged = text.removesuffix(body) + with_section(body, section, "## What and where")
+    return merged.replace("\n", "\r\n") if windows else merged
 
 
 def _data(results: list[dict[str, Any]]) -> str:
-    return ", ".join(public_name(result["data"]["validation"]["description"]) for result in results)
+    return ", ".join(str(DatasetName.of(result["data"]["validation"]["description"])) for result in results)

@@ -6,10 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..run.export import find_weights
 from ..run.folder import RunFolder
+from .card_there import card_of_same_weights
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
 from .push import Destination, PushResult, connect
@@ -31,6 +32,7 @@ def push(
     license: str | None = None,
     evaluations: str | os.PathLike[str] | Results | Sequence[str | os.PathLike[str] | Results] = (),
     card: bool = True,
+    run_snippets: bool = True,
     dry_run: bool = False,
     token: str | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -48,7 +50,8 @@ def push(
         message: of the commit, or title of the pull request.
         license: for the card, as the Hub names it (``apache-2.0``); ``None``: the base model's.
         evaluations: of this very encoder, for the card: what :func:`sp_hf.evaluate` returned, or folders that it wrote.
-        card: make a model card, whose snippets are run.
+        card: make a model card.
+        run_snippets: run the card's snippets, for a minute each at most; one that fails costs the card, not the push.
         dry_run: say what would be pushed, and push nothing; needs no login.
         token: ``None``: the one that ``hf auth login`` stored, or ``HF_TOKEN``.
         say: is told what is done, a line or several at a time.
@@ -81,9 +84,11 @@ def push(
         workspace = RunFolder(Path(folder)).encoder
         files = files_to_push(run, workspace, teacher=teacher)
         if card:
-            say("Making the model card, its snippets are run ...")
+            say("Making the model card" + (", its snippets are run ..." if run_snippets else " ..."))
             measured = [_folder_of(found, Path(folder) / f"results-{i}") for i, found in enumerate(several)]
-            files = with_card(files, run, workspace, repo_id, license=license, evaluations=measured)
+            options: dict[str, Any] = {"license": license, "evaluations": measured, "run_snippets": run_snippets}
+            before = "" if there is None else card_of_same_weights(there, files)
+            files = with_card(files, run, workspace, repo_id, **options, before=before)
         say(f"{os.fspath(run)} -> {there.url if there else repo_id}")
         say(describe_files(files))
         if there is None:

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent.
 
-A checkpoint is written into ``.incomplete-checkpoint-N`` beside its final place, flushed to disk, and renamed. So a
-folder named ``checkpoint-N`` is always whole, whenever the process was killed.
+A checkpoint is written into ``.incomplete-checkpoint-N`` beside its final place, its manifest last, flushed to disk,
+and renamed. So a folder named ``checkpoint-N`` is whole whenever the process was killed; what disks and people do to it
+later is told by the manifest.
 """
 
 from __future__ import annotations
@@ -13,45 +14,49 @@ from pathlib import Path
 from torch import nn
 
 from ..boundary import NO_ROOM
-from ..errors import DiskFullError, NotFoundError
-from .folder import STAGING_PREFIX, RunFolder
+from ..errors import DiskFullError
+from .folder import REPLACED_PREFIX, RunFolder
+from .manifest import damage
 
 
 def last_checkpoint(run: str | Path) -> Path | None:
-    """The newest whole checkpoint of a run folder, or ``None``."""
+    """The newest checkpoint of a run folder, whole or damaged, or ``None``."""
     return next(reversed(RunFolder(Path(run)).checkpoints()), None)
 
 
-def resolve_checkpoint(resume: str | None, run: str | Path) -> Path | None:
-    """The checkpoint that ``--resume_from_checkpoint`` means: ``last``, a path, or nothing.
+def newest_whole(run: str | Path) -> Path | None:
+    """The newest checkpoint that is as its manifest says, or ``None``; reads every byte of those that it looks at."""
+    return next((path for path in reversed(RunFolder(Path(run)).checkpoints()) if not damage(path)), None)
 
-    Raises:
-        FileNotFoundError: there is no such checkpoint; names those there are.
+
+def rotate(run: str | Path, keep: int | None, step: int) -> None:
+    """Delete the oldest checkpoints up to ``step`` until ``keep`` of them are left; ``None``: keep all.
+
+    Later ones, of a run that was resumed from an older checkpoint, are left alone until they are written anew.
     """
-    if resume is None or resume in ("", "False", "false"):
-        return None
-    if resume in ("last", "True", "true"):
-        last = last_checkpoint(run)
-        if last is None:
-            raise NotFoundError(f"nothing to resume: {run} holds no whole checkpoint-N folder.")
-        return last
-    path = Path(resume)
-    if not (path / "trainer_state.json").is_file():
-        there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
-        raise NotFoundError(
-            f"{path} is no checkpoint (it has no trainer_state.json)."
-            + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
-        )
-    return path
+    if keep is None or keep < 1:
+        return
+    folder = RunFolder(Path(run))
+    up_to_now = [path for path in folder.checkpoints() if folder.step_of(path) <= step]
+    for path in up_to_now[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(checkpoint: Path, why: str) -> Path:
+    """Rename a checkpoint to ``WHY-checkpoint-N``, so that it is neither resumed from nor counted; the new path."""
+    aside = checkpoint.with_name(f"{why}-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+    return aside
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Flush a staged checkpoint to disk and move it to its place in one step."""
+    """Flush a staged folder to disk and move it to its place in one step."""
     for path in staged.rglob("*"):
         if path.is_file():
             _fsync(path)
     if final.exists():
-        discarded = final.with_name(f"{STAGING_PREFIX}replaced-{final.name}")
+        discarded = final.with_name(f"{REPLACED_PREFIX}{final.name}")
         shutil.rmtree(discarded, ignore_errors=True)
         final.rename(discarded)
         staged.rename(final)
@@ -62,9 +67,15 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def remove_leftovers(run: str | Path) -> None:
-    """Delete what killed processes left half-written."""
+    """Delete what killed processes left half-written, and put back what one was about to replace."""
     for path in RunFolder(Path(run)).leftovers():
-        shutil.rmtree(path, ignore_errors=True)
+        replaced = path.with_name(path.name.removeprefix(REPLACED_PREFIX))
+        if path.name.startswith(REPLACED_PREFIX) and not replaced.exists():
+            path.rename(replaced)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def checkpoint_bytes(model: nn.Module) -> int:
@@ -100,7 +111,7 @@ def as_disk_full(error: Exception, run: str | Path) -> DiskFullError | None:
     rest = f"the last whole checkpoint is {kept}" if kept else "there is no whole checkpoint yet"
     return DiskFullError(
         f"could not write a checkpoint into {run}: no room ({text}). Nothing half-written was kept; {rest}."
-        " Free some space and go on with --resume_from_checkpoint last.",
+        " Free some space and go on with --resume auto.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and hardware."""
+"""What a run ran on: versions, hardware, and how many images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
 
 
-def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = ()) -> None:
-    """Versions and hardware; nothing of the user's environment variables.
+def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = (), images: int | None = None) -> None:
+    """Versions, hardware, number of images; nothing of the user's environment variables.
 
     Args:
         path: file to write.
         processes: of the run.
         packages: others whose code the run uses.
+        images: of the training set; ``None`` where a stream does not know.
     """
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     record = {
@@ -29,6 +30,7 @@ def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = 
         "devices": cuda or [processor_name()],
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "images": images,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")
 

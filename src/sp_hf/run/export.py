@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ..boundary import reading_checkpoint
 from ..errors import InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from .checkpoints import last_checkpoint
+from .checkpoints import last_checkpoint, newest_whole
 from .folder import RunFolder
 
 
-def find_weights(run: str | Path) -> Path:
-    """The folder with a whole ``SPForPreTraining``: ``run`` itself, its ``pretraining/``, or its newest checkpoint.
+def find_weights(run: str | os.PathLike[str]) -> Path:
+    """The folder with an ``SPForPreTraining``: ``run`` itself, its ``pretraining/``, or its newest whole checkpoint.
 
     Raises:
         FileNotFoundError: there is none.
     """
     run = Path(run)
-    candidates = [run, RunFolder(run).pretraining, last_checkpoint(run) if run.is_dir() else None]
-    for folder in candidates:
+    for find in (lambda: run, lambda: RunFolder(run).pretraining, lambda: newest_whole(run) or last_checkpoint(run)):
+        folder = find()
         if folder is None or not (folder / "model.safetensors").is_file():
             continue
         if _model_type(folder) == SPConfig.model_type:
@@ -44,7 +45,7 @@ def _model_type(folder: Path) -> str | None:
         return json.loads(file.read_text(encoding="utf-8")).get("model_type")
 
 
-def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> Path:
+def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, teacher: bool = False) -> Path:
     """Write the encoder of a run as its stock class, with its image processor.
 
     Args:

@@ -2,7 +2,8 @@
 
     encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
     pretraining/          the whole SPForPreTraining with heads, teacher and centres
-    checkpoint-N/         what --resume_from_checkpoint last goes on from
+    finished.json         how far the run got that these two are of, and their sizes and hashes
+    checkpoint-N/         what --resume auto goes on from; its manifest.json is written last
     metrics.jsonl         every log line
     recipe.yaml           the resolved options
     environment.json      versions and hardware
@@ -11,7 +12,9 @@
     diagnosis.json        warnings of a run that does not learn, if there were any
     skipped_images.json   unreadable images, if there were any
 
-Names that begin with ``.incomplete-`` are still being written, or what a killed process left.
+A run that was resumed with other options, or elsewhere, keeps what it was before: ``recipe.until-step-N.yaml``, ...
+Names that begin with ``.incomplete-`` are still being written, or what a killed process left; ``damaged-checkpoint-N``
+is a checkpoint that was found not to be whole, ``diverged-checkpoint-N`` one whose weights were found to be of no use.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PRETRAINING = "pretraining"
+MANIFEST = "manifest.json"
+CONTRACT = "contract.json"
 STAGING_PREFIX = ".incomplete-"
+REPLACED_PREFIX = f"{STAGING_PREFIX}replaced-"
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -90,6 +96,10 @@ class RunFolder:
         return self.path / "skipped_images.json"
 
     @property
+    def finished_record(self) -> Path:
+        return self.path / "finished.json"
+
+    @property
     def readme(self) -> Path:
         """A model card of the user's own, if there is one."""
         return self.path / "README.md"
@@ -101,6 +111,19 @@ class RunFolder:
         """The whole ones, oldest first."""
         there = [(int(m[1]), p) for p in self.path.glob("*") if (m := _CHECKPOINT.match(p.name)) and p.is_dir()]
         return [path for _, path in sorted(there)]
+
+    @staticmethod
+    def step_of(checkpoint: Path) -> int:
+        """N of ``checkpoint-N``."""
+        return int(checkpoint.name.rpartition("-")[2])
+
+    def former(self, record: Path, step: int) -> Path:
+        """Where a record of the run (``recipe.yaml``, ...) is kept as it was up to ``step``."""
+        return record.with_name(f"{record.stem}.until-step-{step}{record.suffix}")
+
+    def former_records(self) -> list[Path]:
+        """All that are kept so."""
+        return sorted(self.path.glob("*.until-step-*"))
 
     def staged(self, name: str) -> Path:
         """Where ``name`` is written before it is whole."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..evaluation.evaluate import evaluate
 from ..evaluation.results import Results
-from ..run.checkpoints import last_checkpoint
 from ..run.recipe import resolve_run
+from ..run.resume import AUTO
 from ..training.pretrain import PretrainingResult, run_pretraining
 
 
@@ -26,9 +26,8 @@ def run_job(file: str | os.PathLike[str]) -> PretrainingResult | Results:
     options = job["options"]
     if job["call"] == "evaluate":
         return evaluate(**options, command=evaluate_command(options))
-    last = last_checkpoint(options["output_dir"])
     recipe = options.pop("recipe")
-    return run_pretraining(*resolve_run({**options, **({"resume_from_checkpoint": str(last)} if last else {})}, recipe))
+    return run_pretraining(*resolve_run({**options, "resume": AUTO}, recipe))
 
 
 def evaluate_command(options: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ spatial_prediction, views: {count: 8}}`` changes the number of views and nothing
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Read and check a sweep's file and the recipes it names.
 
     Raises:
@@ -134,7 +135,7 @@ def _planned(path: Path, name: str, changes: Any) -> PlannedRun:
         raise RecipeError(f"{path}: run {name!r} must be a mapping with a recipe")
     changes = dict(changes)
     base = read_recipe(path.parent / str(changes.pop("recipe")))
-    for reserved in ("seed", "output_dir", "resume_from_checkpoint"):
+    for reserved in ("seed", "output_dir", "resume", "resume_from_checkpoint"):
         if reserved in changes:
             raise RecipeError(f"{path}: run {name!r} sets {reserved}, which the sweep decides")
     try:

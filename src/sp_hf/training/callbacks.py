@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import signal
 import sys
 import time
@@ -17,7 +16,6 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..errors import DivergedError
 from ..model.teacher import cosine_schedule
 
 if TYPE_CHECKING:
@@ -98,13 +96,13 @@ class MetricsFile(TrainerCallback):
 
 
 class CollapseWatch(TrainerCallback):
-    """Ends a run whose loss is no number and, if asked, one whose embeddings became the same for every image.
+    """Ends a run whose embeddings became the same for every image (``--stop_on_collapse``).
 
     The warning of those embeddings is :class:`~sp_hf.training.diagnosis.Diagnosis`'s.
     """
 
-    def __init__(self, bound: float, stop: bool) -> None:
-        self.bound, self.stop = bound, stop
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
 
     def on_log(
         self,
@@ -114,15 +112,8 @@ class CollapseWatch(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        logs = logs or {}
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise DivergedError(
-                f"the loss is {logs['loss']} at step {state.global_step}: lower --learning_rate (now"
-                f" {args.learning_rate:g}), lengthen --warmup_steps, or train without --fp16. Checkpoints are kept."
-                " See docs/troubleshooting.md#loss-is-nan."
-            )
-        std = logs.get("embedding_std")
-        if not self.stop or std is None or std >= self.bound:
+        std = (logs or {}).get("embedding_std")
+        if std is None or std >= self.bound:
             return
         if state.global_step > args.get_warmup_steps(state.max_steps):
             logger.warning("COLLAPSE: stopping at step %d (--stop_on_collapse).", state.global_step)
@@ -130,7 +121,11 @@ class CollapseWatch(TrainerCallback):
 
 
 class GracefulStop(TrainerCallback):
-    """Ctrl-C and SIGTERM finish the step, save a checkpoint and end the run; a second Ctrl-C ends it at once."""
+    """Ctrl-C and SIGTERM finish the step, save a checkpoint and end the run; a second Ctrl-C ends it at once.
+
+    What comes after the last step, while results are written, waits until they are whole: whoever trains calls
+    :meth:`restore` then.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -155,9 +150,6 @@ class GracefulStop(TrainerCallback):
         if asked:
             self.signal = asked
             control.should_save = control.should_training_stop = True
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.restore()
 
     def restore(self) -> None:
         """Put the handlers back that were there before."""
@@ -198,7 +190,7 @@ class ProgressBar(TrainerCallback):
         now, (step, then) = time.perf_counter(), self._mark
         speed = (state.global_step - step) * self.images_per_step / max(now - then, 1e-9)
         self._mark = (state.global_step, now)
-        shown = {"images/s": f"{speed:.0f}", "loss": f"{logs['loss']:.3f}"}
+        shown = {"images/s": f"{speed:.0f}"} | {k: f"{v:.3f}" for k, v in logs.items() if k == "loss"}
         shown |= {k.removeprefix("loss/"): f"{v:.3f}" for k, v in logs.items() if k.startswith("loss/")}
         shown |= {k.rpartition("/")[2]: f"{v:.2f}" for k, v in logs.items() if "/r2_" in k}
         if self._bar is not None:

@@ -5,6 +5,8 @@ Letters: B images, D hidden size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,22 +31,28 @@ def rankme(embeddings: Tensor) -> Tensor:
 
 
 class RunningMeans:
-    """Means of named scalars over a logging interval, kept on the device and exact under resume."""
+    """Means of named scalars over a logging interval, kept on the device and exact under resume.
+
+    Values that are not finite are left out; a mean of none is not a number.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor | float] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor | int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
         """Add one forward's scalars."""
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach().double()
-            self._counts[name] = self._counts.get(name, 0) + 1
+            value = value.detach().double()
+            finite = value.isfinite()
+            self._sums[name] = self._sums.get(name, 0.0) + torch.where(finite, value, 0.0)
+            self._counts[name] = self._counts.get(name, 0) + finite.long()
 
     def pop(self) -> dict[str, float]:
         """The means over all ranks (every rank must call it, with the same names), and start anew."""
         names = list(self._sums)
-        means = [float(self._sums[n]) / self._counts[n] for n in names]
+        counts = {n: int(self._counts[n]) for n in names}
+        means = [float(self._sums[n]) / counts[n] if counts[n] else math.nan for n in names]
         if torch.distributed.is_available() and torch.distributed.is_initialized() and names:
             device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
             gathered = torch.tensor(means, dtype=torch.float64, device=device)
@@ -55,7 +63,8 @@ class RunningMeans:
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """JSON-able, exact."""
-        return {"sums": {n: float(v) for n, v in self._sums.items()}, "counts": dict(self._counts)}
+        sums = {name: float(value) for name, value in self._sums.items()}
+        return {"sums": sums, "counts": {name: int(count) for name, count in self._counts.items()}}
 
     def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
         self._sums = dict(state["sums"])

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..boundary import reading_checkpoint, refusals_of
+from ..boundary import refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
-from ..data.given_images import GivenImages
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
-from ..encoders.given import describe_given
 from ..encoders.loading import loaded_commit, resolve_encoder
-from ..errors import FolderTakenError, InputError
+from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, packages_of, parse_entry, to_entry, wants_token_control
+from ..objectives import box_columns, packages_of, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
-from ..run.checkpoints import check_disk, last_checkpoint, remove_leftovers, resolve_checkpoint
+from ..run.checkpoints import check_disk, remove_leftovers
 from ..run.environment import write_environment
 from ..run.folder import RunFolder, new_folder
+from ..run.former import write_record
 from ..run.recipe import write_recipe
+from ..run.resume import Start, adopt_recorded, find_start, what_is_left
 from . import callbacks
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
@@ -41,6 +40,8 @@ from .image_count import with_num_images
 from .labels import with_num_labels
 from .pictures import draw_curves, draw_views
 from .preflight import check_run
+from .processes import in_first_process
+from .resolved import resolved_contract, resolved_options
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class PretrainingResult:
         step: optimizer steps done.
         stopped_by: the signal that ended it early, if one did.
         finished: whether all steps were done; not so either where a collapse ended it.
+        already_done: the run had been finished before, and nothing was changed.
         pushed: the finished run's address on the Hub, with ``--push_to_hub``.
         push_error: why it could not be pushed.
 
@@ -71,6 +73,7 @@ class PretrainingResult:
     step: int
     stopped_by: int | None
     finished: bool = True
+    already_done: bool = False
     pushed: str | None = None
     push_error: str | None = None
 
@@ -86,29 +89,52 @@ class PretrainingResult:
 def run_pretraining(
     model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments
 ) -> PretrainingResult:
-    """Run it: load, check, train, export.
+    """Run it: load, check, train, export; or the part of this that is left to do.
 
     Raises:
-        ValueError: the arguments do not fit together (before any training).
+        ValueError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
         FileExistsError: the run folder holds another run and no resume was asked for.
         FileNotFoundError: no such dataset, encoder or checkpoint.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
-    output = Path(args.output_dir)
+    output = args.folder
     check_run(args)
-    run = RunFolder(output)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
-    checkpoint = resolve_checkpoint(args.resume_from_checkpoint, output)
-    if checkpoint is None and last_checkpoint(output) is not None:
-        raise FolderTakenError(
-            f"{output} already holds a run ({last_checkpoint(output).name}). Go on with it by"
-            " --resume_from_checkpoint last, or choose another --output_dir."
-        )
+    start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
-    images = load_images(
+    images = _load_images(model_args, data_args)
+    if images.streaming and args.max_steps <= 0:
+        raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
+    model_args.entries = with_num_images(with_num_labels(model_args.entries, images), images)
+    adopt_recorded(start, model_args, args, images.streaming)
+    set_seed(args.seed)
+    model = build_model(model_args)
+    prepare_student(model, args)
+    model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
+    canvas_size = data_args.canvas_size or default_canvas_size(model)
+    with new_folder(output):
+        trainer = build_trainer(model, images, canvas_size, data_args, args)
+        steps = trainer.total_steps()
+        trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
+        done, trainer.changes = in_first_process(
+            args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
+        )
+        if done is None:
+            check_disk(output, model)
+    if done is not None:
+        return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
+    options = resolved_options(model, model_args, data_args, args, canvas_size)
+    if args.process_index == 0:
+        _begin_folder(start, trainer, images, canvas_size, args, options)
+    result = _train(trainer, start, hub)
+    return _push_last(hub, result)
+
+
+def _load_images(model_args: ModelArguments, data_args: DataArguments) -> LoadedImages:
+    return load_images(
         data_args.dataset,
         config=data_args.dataset_config,
         split=data_args.dataset_split,
@@ -116,49 +142,59 @@ def run_pretraining(
         streaming=data_args.streaming,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
-        extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
+        extra_columns=sorted(set().union(*map(box_columns, model_args.entries))),
     )
-    if images.streaming and args.max_steps <= 0:
-        raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
-    model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
-    set_seed(args.seed)
-    model = build_model(model_args)
-    prepare_student(model, args)
-    model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
-    if checkpoint is not None:
-        _check_same_run(checkpoint, model)
-    canvas_size = data_args.canvas_size or default_canvas_size(model)
-    with new_folder(output):
-        trainer = build_trainer(model, images, canvas_size, data_args, args)
-        check_disk(output, model)
-    if args.process_index == 0:
-        remove_leftovers(output)
-        write_recipe(run.recipe, _resolved(model, model_args, data_args, args, canvas_size))
-        write_environment(run.environment, args.world_size, packages_of(model.config.objectives))
-        draw_views(run.views, images, canvas_size, model.view_specs, args.seed)
-        logger.info("%s on %s", model.encoder.describe(), images.description)
-        logger.info(args.describe_learning_rate())
-    stop = callbacks.GracefulStop()
+
+
+def _begin_folder(
+    start: Start,
+    trainer: PretrainingTrainer,
+    images: LoadedImages,
+    canvas_size: int,
+    args: PretrainingArguments,
+    options: dict[str, Any],
+) -> None:
+    """Tidy up, and say what is about to be done."""
+    run, model, step = RunFolder(args.folder), trainer.pretraining, start.step
+    start.set_damaged_aside()
+    remove_leftovers(run.path)
+    write_record(run.recipe, lambda path: write_recipe(path, options), step)
+    packages = packages_of(model.config.objectives)
+    write_record(
+        run.environment, lambda path: write_environment(path, args.world_size, packages, images.num_images), step
+    )
+    write_record(run.views, lambda path: draw_views(path, images, canvas_size, model.view_specs, args.seed), step)
+    logger.info("%s on %s", model.encoder.describe(), images.description)
+    logger.info(args.describe_learning_rate())
+    if start.checkpoint is not None:
+        logger.info("going on from %s", start.checkpoint)
+
+
+def _train(trainer: PretrainingTrainer, start: Start, hub: HubPush | None) -> PretrainingResult:
+    """The steps that are left, if any, and the export."""
+    run, stop = RunFolder(trainer.args.folder), callbacks.GracefulStop()
     trainer.add_callback(stop)
     if hub is not None:
         trainer.add_callback(hub)
-    if checkpoint is not None:
-        trainer.restore_own_state(checkpoint)
+    trainer.watch_health(start.step)
+    if start.checkpoint is not None:
+        trainer.restore_own_state(start.checkpoint)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        if trainer.is_world_process_zero():
+            draw_curves(run.curves, run.metrics)
+        finished = trainer.state.global_step >= trainer.state.max_steps
+        if finished:
+            trainer.save_final(run)
     finally:
-        stop.restore()
-    if trainer.is_world_process_zero():
-        draw_curves(run.curves, run.metrics)
-    finished = trainer.state.global_step >= trainer.state.max_steps
-    if finished:
-        trainer.save_final(run)
-    result = PretrainingResult(output, trainer.state.global_step, None if finished else stop.signal, finished)
-    return result if hub is None else _push_last(hub, result)
+        stop.restore()  # not before the results are whole: a signal waits for them
+    return PretrainingResult(run.path, trainer.state.global_step, None if finished else stop.signal, finished)
 
 
-def _push_last(hub: HubPush, result: PretrainingResult) -> PretrainingResult:
+def _push_last(hub: HubPush | None, result: PretrainingResult) -> PretrainingResult:
     """A finished run as it is; of one that was stopped, the checkpoint that is on its way."""
+    if hub is None:
+        return result
     if not result.finished:
         hub.wait()
         return result
@@ -181,7 +217,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
-    token_control = args.position_field is not None or any(map(wants_token_control, args.objectives))
+    token_control = args.position_field is not None or any(map(wants_token_control, args.entries))
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -195,7 +231,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         encoder.add_position_field(args.position_field)
     config = SPConfig(
         encoder.config,
-        args.objectives,
+        args.entries,
         image_mean=encoder.image_mean,
         image_std=encoder.image_std,
         teacher_momentum=args.teacher_momentum or None,
@@ -223,8 +259,9 @@ def build_trainer(
     args: PretrainingArguments,
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
-    run = RunFolder(Path(args.output_dir))
-    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped)
+    run = RunFolder(args.folder)
+    total = images.num_images or data_args.images_per_epoch
+    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped, total)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
@@ -254,7 +291,8 @@ def build_trainer(
     trainer.add_callback(callbacks.ObjectiveHooks(trainer))
     trainer.add_callback(callbacks.MetricsFile(run.metrics))
     trainer.add_callback(callbacks.ProgressBar(per_step))
-    trainer.add_callback(callbacks.CollapseWatch(args.collapse_std, args.stop_on_collapse))
+    if args.stop_on_collapse:
+        trainer.add_callback(callbacks.CollapseWatch(args.collapse_std))
     trainer.add_callback(_diagnosis(model, args))
     if args.weight_decay_end is not None:
         trainer.add_callback(callbacks.WeightDecaySchedule(trainer, args.weight_decay_end))
@@ -264,34 +302,9 @@ def build_trainer(
 
 
 def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
-    path = RunFolder(Path(args.output_dir)).diagnosis
+    path = RunFolder(args.folder).diagnosis
     images = args.train_batch_size * args.world_size
     return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
-
-
-def _default(field: dataclasses.Field) -> Any:
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-
-
-def _check_same_run(checkpoint: Path, model: SPForPreTraining) -> None:
-    """A checkpoint is only resumed by the very model that wrote it."""
-    with reading_checkpoint(str(checkpoint)):
-        written, wanted = SPConfig.from_pretrained(checkpoint), model.config
-    pairs = [("encoder", written.encoder_config, wanted.encoder_config)]
-    before = {e["name"]: to_entry(e["name"], parse_entry(e)[1]) for e in written.objectives}  # with newer options
-    now = {entry["name"]: entry for entry in wanted.objectives}
-    if list(before) != list(now):
-        pairs.append(("run", {"objectives": list(before)}, {"objectives": list(now)}))
-    pairs += [(f"objective {name}", before[name], now[name]) for name in before.keys() & now.keys()]
-    names = ("teacher_momentum", "image_mean", "image_std")
-    pairs.append(("model", *({n: getattr(c, n) for n in names} for c in (written, wanted))))
-    for what, old, new in pairs:
-        for name in old.keys() | new.keys():
-            if old.get(name) != new.get(name):
-                raise InputError(
-                    f"{checkpoint} was written with {name} = {old.get(name)} ({what}), and this run asks for"
-                    f" {new.get(name)}. Resume with the options in the run's recipe.yaml, or choose a new --output_dir."
-                )
 
 
 def _online_probe(
@@ -312,28 +325,3 @@ def _online_probe(
     )
     sizes = [spec.size for spec in model.view_specs.values()]
     return online_probe(model.encoder, source, sizes, args.train_batch_size)
-
-
-def _named(value: Any) -> Any:
-    """What a recipe says of an object that Python code gave; anything else as it is."""
-    if isinstance(value, (PreTrainedModel, Encoder)):
-        return describe_given(value)
-    return str(value) if isinstance(value, (GivenImages, os.PathLike)) else value
-
-
-def _resolved(
-    model: SPForPreTraining,
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: PretrainingArguments,
-    canvas_size: int,
-) -> dict[str, Any]:
-    """Every option as it came out, in the recipe's form: our own in full, transformers' where not its default."""
-    options: dict[str, Any] = {name: _named(value) for name, value in {**vars(model_args), **vars(data_args)}.items()}
-    options |= {"objectives": model.resolved_objectives(), "canvas_size": canvas_size}
-    defaults = {f.name: _default(f) for f in dataclasses.fields(PretrainingArguments)}
-    secret = {name for name in defaults if "token" in name or name in ("resume_from_checkpoint", "local_rank")}
-    for name, value in args.to_dict().items():
-        if name in defaults and name not in secret and value != defaults[name] and value is not None:
-            options[name] = value
-    return {name: value for name, value in options.items() if value is not None}

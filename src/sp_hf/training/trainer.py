@@ -1,23 +1,20 @@
 """transformers' Trainer, made to feed views to :class:`~sp_hf.model.modeling.SPForPreTraining`.
 
 What it adds: views sampled on the device from keys that depend only on (seed, running number of the sample); the
-objectives' hooks around the optimizer step; per-objective losses in the log; checkpoints that are whole or absent and
-hold everything an exact resume needs.
+objectives' hooks around the optimizer step; per-objective losses in the log. Checkpoints are
+:mod:`sp_hf.training.checkpointing`'s.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import math
-import shutil
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.skipped import SkippedLedger
 from ..data.streaming import StreamPosition, streaming_dataloader
@@ -26,19 +23,24 @@ from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..optimisation.clipping import clip_each_gradient
 from ..optimisation.parameter_groups import groups_holding, rate_factors, split_groups
-from ..run.checkpoints import as_disk_full, publish
-from ..run.folder import RunFolder
+from ..run.arguments import PretrainingArguments
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
+from .checkpointing import CheckpointingTrainer
+from .health import Health, finite_or_zero, leave_out
+from .health_watch import HealthWatch
 from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
-from .optimizer_state import complete_state
 from .workers import OutlivesSigterm
 
-STATE_FILE = "pretraining_state.json"
+logger = logging.getLogger(__name__)
+
+STREAM_LAYOUT = ("dataset", "dataset_config", "dataset_split", "dataset_revision", "seed", "data_seed", "shuffle_block")
+"""Options that a position in a stream depends on."""
+SCALER_STEPS = 32  # in a row, in which fp16 may look for its loss scale
 
 
-class PretrainingTrainer(Trainer):
+class PretrainingTrainer(CheckpointingTrainer):
     """Trainer of a what + where pretraining run.
 
     Args:
@@ -49,6 +51,8 @@ class PretrainingTrainer(Trainer):
         images_per_epoch: length of a stream's epoch, for schedules that count epochs.
         **kwargs: transformers' own.
     """
+
+    args: PretrainingArguments
 
     def __init__(
         self,
@@ -75,7 +79,11 @@ class PretrainingTrainer(Trainer):
         self._stream = stream
         self._position: StreamPosition | None = None
         self._resumed: dict[str, Any] = {}
-        self._staging: Path | None = None
+        self.contract: dict[str, Any] = {}
+        self.changes: list[str] = []
+        searches = 0 if self.accelerator.scaler is None else SCALER_STEPS
+        self.health = Health(self.args.device, self.args.max_bad_steps + searches)
+        self._losses: dict[str, Tensor] = {}
         self._embeddings: Tensor | None = None
         self._micro_step = 0  # forwards since the last optimizer step
         self.decayed_groups: list[int] = []  # numbers of the optimizer's groups with weight decay
@@ -101,17 +109,25 @@ class PretrainingTrainer(Trainer):
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             world_size=self.args.world_size,
-            state=self._resumed.get("stream"),
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            state=self._stream_state(),
+            pin_memory=bool(self.args.dataloader_pin_memory) and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
         loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
-        self._position = StreamPosition(loader.dataset)
+        stream: Any = loader.dataset
+        self._position = StreamPosition(stream)
         return loader
+
+    def _stream_state(self) -> dict[str, Any] | None:
+        """Where the stream stood; ``None``: at the start of another one, or of one that is laid out otherwise."""
+        if not self.has_changed(*STREAM_LAYOUT):
+            return self._resumed.get("stream")
+        logger.warning("the stream starts anew: its rows are others, or in another order (--allow_changes).")
+        return None
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Canvases to views, on the device and outside of autocast."""
-        self.ledger.add(inputs.pop("skipped", []))
+        self.ledger.add(inputs.pop("skipped", []), seen=len(inputs["canvases"]))
         if self._position is not None:
             self._position.update(inputs.pop("stream_state"))
         canvases = inputs["canvases"].to(self.args.device, non_blocking=True)
@@ -126,7 +142,7 @@ class PretrainingTrainer(Trainer):
     def _labels(self, labels: Tensor) -> Tensor:
         """Labels on the device; those of a stream are checked here, as nobody has seen them before."""
         if labels.device.type == "cpu":  # where looking at them waits for nothing
-            lowest, highest = (end.item() for end in labels.aminmax())
+            lowest, highest = (int(end) for end in labels.aminmax())
             source = self._stream["images"].description if self._stream is not None else "the training set"
             check_range(lowest, highest, self._label_limits, source)
         return labels.to(self.args.device, non_blocking=True)
@@ -144,6 +160,8 @@ class PretrainingTrainer(Trainer):
     ) -> Any:
         """The model's weighted sum; keeps each objective's loss and figures for the next log line."""
         outputs = model(**inputs)
+        self.health.add_loss(outputs.loss)
+        self._losses = outputs.losses
         figures = {"loss": outputs.loss, **{f"loss/{k}": v for k, v in outputs.losses.items()}, **outputs.logs}
         self.means.add(figures)
         self._embeddings = outputs.embeddings
@@ -154,7 +172,8 @@ class PretrainingTrainer(Trainer):
         """transformers' own, its groups split where layers or the patch embedding learn at rates of their own."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
-        optimizer, trained = super().create_optimizer(model), self.model if model is None else model
+        optimizer = super().create_optimizer(model)
+        trained: Any = self.model if model is None else model
         decay, patches = self.args.layer_decay, self.args.patch_embedding_factor
         if (decay, patches) != (1.0, 1.0):
             split_groups(optimizer, trained, rate_factors(self.pretraining.encoder, decay, patches))
@@ -172,6 +191,35 @@ class PretrainingTrainer(Trainer):
         clip_each_gradient(model.parameters(), self.args.max_grad_norm)
         return norm
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """transformers' own; its sum of losses, which it adds to, outlives a bad step."""
+        return finite_or_zero(super().training_step(*args, **kwargs))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Tensor:
+        """Once a step, after clipping: a step whose gradients are no numbers is left out."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.health.end_step(norm)
+        if self.accelerator.scaler is None:  # fp16's scaler leaves such steps out itself
+            leave_out(model.parameters(), norm)
+        return norm
+
+    def watch_health(self, first_step: int) -> None:
+        """Stop if the run diverges; to be called when all callbacks are added.
+
+        Args:
+            first_step: that this process goes on from.
+        """
+        self.watch = HealthWatch(self, first_step)
+        self.add_callback(self.watch)
+
+    def describe_bad_step(self) -> str:
+        """What is no number in the last step: losses by name, or else the gradients. Waits for the device."""
+        losses = [name for name, loss in self._losses.items() if not loss.isfinite().all()]
+        if losses:
+            return f"the loss of {' and '.join(losses)} is not finite"
+        return "gradients, or the loss of another process, are not finite"
+
     def begin_step(self) -> None:
         """Before the first forward of each optimizer step."""
         self._micro_step = 0
@@ -181,7 +229,7 @@ class PretrainingTrainer(Trainer):
         """Where the run stands, in optimizer steps."""
         total = self.state.max_steps
         if self._stream is None:
-            loader = self.callback_handler.train_dataloader
+            loader: Any = self.callback_handler.train_dataloader
             steps = math.ceil(len(loader) / self.args.gradient_accumulation_steps)
         else:
             images = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
@@ -196,105 +244,21 @@ class PretrainingTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds each objective's figures, the embedding's spread and the other schedules to a training log line."""
+        if "train_runtime" in logs and self.state.global_step == self._initial_global_step:
+            return  # a run that was only to be exported: its summary is that of its training
         if "loss" in logs and "learning_rate" in logs:
             logs.update(self.means.pop())
-            if self._embeddings is not None:
-                gathered = self.accelerator.gather(self._embeddings.contiguous())
-                logs["embedding_std"] = embedding_std(gathered).item()
-                logs["rankme"] = rankme(gathered).item()
+            logs.update(self._figures_of_embeddings())
             logs["weight_decay"] = max(group["weight_decay"] for group in self.optimizer.param_groups)
         if self._stream is not None:
             self.state.epoch = self.progress().epoch  # transformers would count from the last resume
-        super().log(logs, start_time)
+        super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
-    # Checkpoints ----------------------------------------------------------------------------------------------
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write beside the final place, then rename."""
-        run = Path(super()._get_output_dir(trial))
-        final = RunFolder(run).checkpoint(self.state.global_step)
-        staging = RunFolder(run).staged(final.name)
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._staging = staging
-        try:
-            super()._save_checkpoint(model, trial)
-            self._save_own_state(staging / final.name)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                publish(staging / final.name, final)
-        except Exception as error:
-            full = as_disk_full(error, run)
-            if full is not None:
-                raise full from error
-            raise
-        finally:
-            self._staging = None
-            if self.args.should_save:
-                shutil.rmtree(staging, ignore_errors=True)
-        if self.args.should_save:
-            rotate_checkpoints(output_dir=str(run), save_total_limit=self.args.save_total_limit, use_mtime=False)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.is_fsdp_enabled:
-            complete_state(self.optimizer)
-        super()._save_optimizer_and_scheduler(output_dir)
-
-    def _save_own_state(self, folder: Path) -> None:
-        """Each rank's half-full log interval, stream position and ledger."""
-        state = {"means": self.means.state_dict(), "ledger": self.ledger.state_dict()}
-        if self._position is not None:
-            state["stream"] = self._position.state_dict()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / self._state_name()).write_text(json.dumps(state))
-
-    def restore_own_state(self, checkpoint: Path) -> None:
-        """Read what :meth:`_save_own_state` wrote; call before ``train(resume_from_checkpoint=checkpoint)``.
-
-        Raises:
-            ValueError: the checkpoint was written with another number of processes.
-        """
-        path = checkpoint / self._state_name()
-        if not path.is_file():
-            raise InputError(
-                f"{checkpoint} holds no {path.name}: it was written by another number of processes than"
-                f" {self.args.world_size}. Resume with that number."
-            )
-        self._resumed = json.loads(path.read_text())
-        self.means.load_state_dict(self._resumed["means"])
-        self.ledger.load_state_dict(self._resumed["ledger"])
-
-    def _state_name(self) -> str:
-        if self.args.world_size == 1:
-            return STATE_FILE
-        return f"{self.args.process_index}_of_{self.args.world_size}_{STATE_FILE}"
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Every weight and buffer, or an error: a resume that silently starts a head anew is no resume."""
-        if model is not None:  # FSDP and DeepSpeed load into their own wrappers
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        self.pretraining.load_checkpoint(resume_from_checkpoint)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Left to :class:`~sp_hf.training.hub_push.HubPush`, as is the pushing: its layout is the stock encoder's."""
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """See :meth:`init_hf_repo`."""
-
-    def save_final(self, run: RunFolder) -> None:
-        """The finished run's two results: ``pretraining/``, everything, and ``encoder/``, the stock class.
-
-        The encoder comes last and whole: where it is, the run is finished.
-        """
-        self.accelerator.wait_for_everyone()
-        self.save_model(str(run.pretraining), _internal_call=True)
-        if self.args.should_save:
-            staged = run.staged(run.encoder.name)
-            SPForPreTraining.from_pretrained(run.pretraining).encoder.save_stock(staged)
-            publish(staged, run.encoder)
-        self.accelerator.wait_for_everyone()  # launchers stop all processes when one ends badly: not while this writes
+    def _figures_of_embeddings(self) -> dict[str, float]:
+        """Those of the last forward, over all processes; none if they are no numbers."""
+        if self._embeddings is None:
+            return {}
+        gathered = self.accelerator.gather(self._embeddings.contiguous())
+        if not gathered.isfinite().all():
+            return {}
+        return {"embedding_std": embedding_std(gathered).item(), "rankme": rankme(gathered).item()}

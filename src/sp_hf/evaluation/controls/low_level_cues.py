@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from ...errors import InputError
 SMALLEST = 16  # px, of a crop
 _PERIODS = tuple(2.5 * 8 ** (step / 11) for step in range(12))  # px, 2.5 to 20
 _TINY = 1e-6
+OUTERMOST = (1, 99)  # percentiles
 
 
 def blur(pixels: Tensor) -> Tensor:
@@ -127,6 +129,17 @@ def cue_columns(cue: str) -> slice:
     names = list(CUES)
     start = sum(SIZES[name] for name in names[: names.index(cue)])
     return slice(start, start + SIZES[cue])
+
+
+def clipped(train: Tensor, validation: Tensor) -> tuple[Tensor, Tensor]:
+    """Cues of both sides, [..., C] each, within the 1st and 99th percentile of the training side's.
+
+    They are logs, ratios and projections, of which a few lie far out; a linear fit to a hundred images then answers one
+    odd crop with anything (blur: an R2 of -16.6).
+    """
+    columns = train.flatten(0, -2).double().numpy()
+    low, high = (torch.from_numpy(np.percentile(columns, share, axis=0)).to(train) for share in OUTERMOST)
+    return train.clamp(low, high), validation.clamp(low, high)
 
 
 def _grey(pixels: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..accuracy import check_labels
 from .hold_out import hold_out_of_each_class
+from .refits import random_halves
 from .softmax_regression import train_softmax
 from .standardise import Standardisation
 
@@ -43,6 +44,7 @@ class LinearProbe:
         learning_rate, weight_decay: chosen.
         held_out_accuracy: of the candidate that was chosen, on the images that chose it.
         train_images: how many it was trained on.
+        refits: the chosen candidate, trained on random halves of the training images instead.
     """
 
     standardise: Standardisation
@@ -53,6 +55,7 @@ class LinearProbe:
     weight_decay: float
     held_out_accuracy: float
     train_images: int
+    refits: tuple[LinearProbe, ...] = ()
 
     def logits(self, features: Tensor) -> Tensor:
         """[..., D] to [..., C], in the order of ``classes``; on the CPU."""
@@ -71,6 +74,7 @@ def fit_linear(
     epochs: int = 30,
     learning_rates: tuple[float, ...] = LEARNING_RATES,
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS,
+    refits: int = 0,
 ) -> LinearProbe:
     """Choose step size and weight decay on held-out training images, then train on all.
 
@@ -80,6 +84,7 @@ def fit_linear(
         seed: of the held-out images and the batches.
         epochs: passes over the images (more where they are few: at least 1000 steps).
         learning_rates, weight_decays: candidates.
+        refits: how many halves of the images the chosen candidate is trained on, too, in one pass for all of them.
 
     Raises:
         LabelError: fewer than two classes.
@@ -97,14 +102,29 @@ def fit_linear(
     losses = torch.stack([F.cross_entropy(found, index[held_out]) for found in logits])  # breaks ties
     best = max(range(len(grid)), key=lambda k: (float(correct[k]), -float(losses[k])))
     weight, bias = _train(x, index, len(classes), [grid[best]], epochs, seed)
-    return LinearProbe(standardise, weight[0], bias[0], classes, *grid[best], float(correct[best]), len(x))
+    probe = LinearProbe(standardise, weight[0], bias[0], classes, *grid[best], float(correct[best]), len(x))
+    halves = random_halves(len(x), refits, seed, index)
+    if not halves:
+        return probe
+    shares = torch.zeros(len(x), refits)
+    for k, half in enumerate(halves):
+        shares[half, k] = len(x) / len(half)
+    found = _train(x, index, len(classes), [grid[best]] * refits, epochs, seed, shares)
+    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*found, strict=True)]
+    return dataclasses.replace(probe, refits=tuple(again))
 
 
 def _train(
-    x: Tensor, labels: Tensor, classes: int, grid: list[tuple[float, float]], epochs: int, seed: int
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    grid: list[tuple[float, float]],
+    epochs: int,
+    seed: int,
+    shares: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All candidates at once: weights [K, D, C] and biases [K, C]."""
-    return train_softmax(x, labels, classes, grid, _batches(len(x), epochs, seed))
+    return train_softmax(x, labels, classes, grid, _batches(len(x), epochs, seed), shares)
 
 
 def _batches(n: int, epochs: int, seed: int) -> list[Tensor]:

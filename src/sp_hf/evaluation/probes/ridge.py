@@ -34,6 +34,26 @@ def ridge_path(x: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
     return vectors @ shrunk
 
 
+def solve_ridge(x: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
+    """Weights for one penalty a target, by elimination: cheaper than the path where penalties are known.
+
+    Args:
+        x, y: [n, D] and [n, T], centred; computed in float64.
+        penalties: [T], positive.
+
+    Returns:
+        float64 [D, T].
+    """
+    x, y = x.double(), y.double()
+    moments, cross = x.T @ x / len(x), x.T @ y / len(x)
+    one = torch.eye(x.shape[1], dtype=torch.float64)
+    weights = torch.empty_like(cross)
+    for penalty in penalties.unique():
+        targets = penalties == penalty
+        weights[:, targets] = torch.linalg.solve(moments + penalty * one, cross[:, targets])
+    return weights
+
+
 def fit_ridge(
     x: Tensor, y: Tensor, held_out: Tensor, penalties: tuple[float, ...] = PENALTIES
 ) -> tuple[Tensor, Tensor]:
@@ -49,7 +69,8 @@ def fit_ridge(
     """
     grid = torch.tensor(penalties, dtype=torch.float64)
     path = ridge_path(x[~held_out], y[~held_out], grid)  # [P, D, T]
-    errors = (x[held_out].double() @ path - y[held_out].double()).square().mean(1)  # [P, T]
+    asked, wanted = x[held_out].double(), y[held_out].double()
+    errors = torch.stack([(asked @ weights - wanted).square().mean(0) for weights in path])  # [P, T]
     best = errors.argmin(0)  # [T]
     weights = ridge_path(x, y, grid)  # [P, D, T]
     return weights[best, :, torch.arange(y.shape[1])].T, grid[best]

@@ -21,7 +21,12 @@ _MOMENTUM = 0.9
 
 
 def train_softmax(
-    x: Tensor, targets: Tensor, classes: int, grid: Sequence[tuple[float, float]], batches: Sequence[Tensor]
+    x: Tensor,
+    targets: Tensor,
+    classes: int,
+    grid: Sequence[tuple[float, float]],
+    batches: Sequence[Tensor],
+    shares: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All candidates at once.
 
@@ -31,6 +36,7 @@ def train_softmax(
         classes: C.
         grid: K pairs of step size and weight decay.
         batches: int64 [B] rows of each step.
+        shares: float32 [n, K], by how much each row counts for each candidate; ``None``: by 1.
 
     Returns:
         Weights [K, D, C] and biases [K, C].
@@ -44,7 +50,10 @@ def train_softmax(
         if targets.dim() == 1:
             wanted = F.one_hot(wanted, classes).to(x)  # [B, C]
         predicted = torch.addmm(biases, batch, weights).unflatten(1, (k, classes)).softmax(-1)  # [B, K, C]
-        residual = (predicted * wanted.sum(-1)[:, None, None] - wanted[:, None]).flatten(1) / len(rows)
+        residual = (predicted * wanted.sum(-1)[:, None, None] - wanted[:, None]) / len(rows)  # [B, K, C]
+        if shares is not None:
+            residual = residual * shares[rows, :, None]
+        residual = residual.flatten(1)
         gradients = [torch.addcmul(batch.T @ residual, weights, decays), residual.sum(0)]
         rate = rates * ((math.cos(math.pi * step / len(batches)) + 1) / 2)
         for parameter, v, gradient in zip((weights, biases), velocity, gradients, strict=True):

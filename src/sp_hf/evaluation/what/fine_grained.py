@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import LabelError, accuracy_measures, check_labels
+from ..accuracy import LabelError, accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.linear import fit_linear
 from ..source import DataSource
@@ -50,17 +50,17 @@ class FineGrained(Task):
         return dataclasses.replace(data.source, label_column=column)
 
     def prepare(self, data: EvaluationData) -> None:
-        source = self.source(data)
-        train, validation = data.sample(source, "train"), data.sample(source, "validation")
-        check_labels(train.labels, validation.labels, train.images.label_names)
+        data.check_labels(self.source(data))
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         source = self.source(data)
-        train = data.features(model, data.sample(source, "train"))
-        validation = data.features(model, data.sample(source, "validation"))
-        probe = fit_linear(train.embedding(), train.labels, seed=data.seed)
-        labelled = validation.labels >= 0
-        predicted = probe.predict(validation.embedding()[labelled])
+        train, validation = (data.features(model, sample) for sample in data.sides(source))
+        train_labels, of_validation = known(train.labels), known(validation.labels)
+        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits)
+        labelled = of_validation >= 0
+        labels = of_validation[labelled]
+        asked = validation.embedding()[labelled]
+        predicted, refitted = probe.predict(asked), [refit.predict(asked) for refit in probe.refits]
         details = {
             "label_column": source.label_column,
             "dataset": str(source.dataset),
@@ -68,5 +68,6 @@ class FineGrained(Task):
             "train_images": probe.train_images,
             "learning_rate": probe.learning_rate,
             "weight_decay": probe.weight_decay,
+            "majority_accuracy": majority_accuracy(train_labels, labels),
         }
-        return TaskResult(accuracy_measures(predicted, validation.labels[labelled]), details)
+        return TaskResult(accuracy_measures(predicted, labels, refitted), details)

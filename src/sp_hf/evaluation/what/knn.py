@@ -6,11 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from ...errors import InputError
-from ..accuracy import accuracy_measures, check_labels
+from ..accuracy import accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.knn import NEIGHBOURS, TEMPERATURE, evaluate_knn
+from ..probes.refits import random_halves
 from ..task import Task, TaskResult, option
 
 if TYPE_CHECKING:
@@ -33,19 +35,23 @@ class KNN(Task):
             raise InputError(f"kNN needs k >= 1 and T > 0; got k = {self.neighbours} and T = {self.temperature}")
 
     def prepare(self, data: EvaluationData) -> None:
-        check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)
+        data.check_labels()
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train, validation = data.features(model, data.train), data.features(model, data.validation)
-        predicted, labels = evaluate_knn(
-            train.cls,
-            train.labels,
-            validation.cls,
-            validation.labels,
-            neighbours=self.neighbours,
-            temperature=self.temperature,
-        )
-        known = int((train.labels >= 0).sum())
-        return TaskResult(
-            accuracy_measures(predicted, labels), {"train_images": known, "classes": len(torch.unique(labels))}
-        )
+        of_train, asked = known(train.labels), known(validation.labels)
+        features, classes = train.cls[of_train >= 0], of_train[of_train >= 0]
+
+        def classified(rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+            sides = (features[rows], classes[rows], validation.cls, asked)
+            return evaluate_knn(*sides, neighbours=self.neighbours, temperature=self.temperature)
+
+        predicted, labels = classified(slice(None))
+        halves = random_halves(len(classes), data.refits, data.seed, classes)
+        details = {
+            "train_images": len(classes),
+            "classes": len(torch.unique(labels)),
+            "majority_accuracy": majority_accuracy(of_train, labels),
+        }
+        refitted = [classified(half)[0] for half in halves]
+        return TaskResult(accuracy_measures(predicted, labels, refitted), details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import accuracy_measures, check_labels
+from ..accuracy import accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.linear import LinearProbe, fit_linear
 from ..task import Task, TaskResult
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
     """The linear probe of a model on the run's training images: trained once, shared by all tasks that classify."""
     train = data.features(model, data.train)
-    return data.memo(("linear probe", model), lambda: fit_linear(train.embedding(), train.labels, seed=data.seed))
+    return data.memo(
+        ("linear probe", model),
+        lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed, refits=data.refits),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +32,19 @@ class Linear(Task):
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "mean_per_class_accuracy")
 
     def prepare(self, data: EvaluationData) -> None:
-        check_labels(data.train.labels, data.validation.labels, data.train.images.label_names)
+        data.check_labels()
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         probe = linear_probe(model, data)
         validation = data.features(model, data.validation)
-        labelled = validation.labels >= 0
-        predicted = probe.predict(validation.embedding()[labelled])
+        train_labels, of_validation = known(data.features(model, data.train).labels), known(validation.labels)
+        labelled = of_validation >= 0
+        asked = validation.embedding()[labelled]
+        predicted, refitted = probe.predict(asked), [refit.predict(asked) for refit in probe.refits]
         chosen = {
             name: getattr(probe, name)
             for name in ("learning_rate", "weight_decay", "held_out_accuracy", "train_images")
         }
-        return TaskResult(accuracy_measures(predicted, validation.labels[labelled]), chosen)
+        labels = of_validation[labelled]
+        details = chosen | {"majority_accuracy": majority_accuracy(train_labels, labels)}
+        return TaskResult(accuracy_measures(predicted, labels, refitted), details)

@@ -38,6 +38,7 @@ Returns:
     mae_x, mae_y: mean absolute error in the given units.
     mae_scale: mean absolute error of the log ratio of sizes.
     iou: mean intersection over union of the predicted second box with the true one.
+    chance_iou: that of answering with the first box, whatever the features say.
 
 Raises:
     ValueError: no pairs, rows that are not of four finite numbers, sides that are not positive, true values that are
@@ -62,7 +63,14 @@ class RelativeGeometry(evaluate.Metric):
             license="apache-2.0",
         )
 
-    def _compute(self, *, predictions, references, first_boxes, units: str = "image") -> dict[str, float]:
+    def _compute(
+        self,
+        *,
+        predictions: list,
+        references: list,
+        first_boxes: list,
+        units: str = "image",
+    ) -> dict[str, float]:
         predicted = _rows("predictions", predictions)
         first, second = _boxes("first_boxes", first_boxes), _boxes("references", references)
         if not len(predicted):
@@ -95,6 +103,7 @@ def relative_geometry(first: np.ndarray, second: np.ndarray, predicted: np.ndarr
         "mae_y": error[1],
         "mae_scale": error[2],
         "iou": box_iou(box, second).mean(),
+        "chance_iou": box_iou(first, second).mean(),
     }
     return {name: float(value) for name, value in figures.items()}
 

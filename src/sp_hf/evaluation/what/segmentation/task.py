@@ -75,7 +75,7 @@ class Segmentation(DenseTask):
     """Which class each pixel belongs to."""
 
     name: ClassVar[str] = "segmentation"
-    headline: ClassVar[tuple[str, ...]] = ("miou", "miou_adjusted", "pixel_accuracy")
+    headline: ClassVar[tuple[str, ...]] = ("miou_adjusted", "miou", "pixel_accuracy")
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 
     void: tuple[int, ...] = option((VOID,), "ids of pixels that do not count")

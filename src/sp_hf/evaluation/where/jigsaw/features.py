@@ -6,9 +6,7 @@ Letters: n images, B images of a batch, g cells a side, T = g^2 tiles, S image s
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,9 +71,9 @@ def apart_features(
         images = data.canvases(part, canvas_size)
         found = []
         for batch in _batches(model, data, len(images), max(1, data.batch_size // puzzle.tiles), puzzle):
-            inputs = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
+            canvases, keys = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
             with torch.inference_mode():
-                tiles = tiles_apart(puzzle, *inputs, size, photometric)  # [B, T, 3, N, N]
+                tiles = tiles_apart(puzzle, canvases, keys, size, photometric)  # [B, T, 3, N, N]
             encoding = encode_pixels(model, tiles.flatten(0, 1))
             found.append(_cls_and_mean_patch(encoding).unflatten(0, tiles.shape[:2]).cpu())
         rows = torch.isin(keys_of(data, part), images.keys).nonzero()[:, 0]
@@ -169,14 +167,8 @@ def _cached(
     parts = None
     if part.identity is not None and data.cache.directory is not None:
         parts = {"model": model.identity, "images": part.identity, "seed": data.seed, "device": model.device.type}
-        parts |= {**what, "versions": _versions()}
+        parts |= what
     return data.cache.get(parts, compute)
-
-
-@functools.cache
-def _versions() -> list[str]:
-    """Of what features depend on."""
-    return [importlib.metadata.version(name) for name in ("torch", "transformers", "pillow", "sp-hf")]
 
 
 def _checked(batches: list[Tensor], model: EvaluatedModel, part: ImageSample) -> np.ndarray:

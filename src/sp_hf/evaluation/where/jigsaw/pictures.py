@@ -13,13 +13,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
+from ...short_names import short_names
 from .tiles import Puzzle, lay
 
 _WRONG = "#e5141e"
 _LONGEST = 22  # characters of a model's name
+_OUTLINES = (("black", 3.6), ("white", 2.4))  # and widths: on any colour, one of the three is seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +69,10 @@ def draw_sheet(path: Path, models: Mapping[str, Sequence[SolvedPuzzle]]) -> None
     """
     *_, shown = models.values()
     columns = len(models) + 2
-    figure = Figure(figsize=(1.5 * columns, 1.6 * len(shown) + 0.3), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    figure = Figure(figsize=(1.5 * columns, 1.6 * len(shown) + 0.3), layout=layout)
     panels = figure.subplots(len(shown), columns, squeeze=False)
-    for axes, title in zip(panels[0], ("shuffled", *map(_short, models), "true order"), strict=True):
+    for axes, title in zip(panels[0], ("shuffled", *short_names(models, _LONGEST).values(), "true order"), strict=True):
         axes.set_title(title, fontsize=7)
     for row, puzzle in zip(panels, shown, strict=True):
         _draw_image(row[0], puzzle.shuffled, puzzle.puzzle.grid)
@@ -91,11 +95,8 @@ def _frame(axes: Axes, puzzle: SolvedPuzzle) -> None:
     grid, gap = puzzle.puzzle.grid, puzzle.puzzle.gap
     for place in puzzle.wrong.nonzero()[:, 0].tolist():
         corner = (place % grid + gap / 2, place // grid + gap / 2)
-        axes.add_patch(Rectangle(corner, 1 - gap, 1 - gap, fill=False, edgecolor=_WRONG, linewidth=1.4))
+        frame = Rectangle(corner, 1 - gap, 1 - gap, fill=False, edgecolor=_WRONG, linewidth=1.2)
+        frame.set_path_effects([*(Stroke(linewidth=width, foreground=colour) for colour, width in _OUTLINES), Normal()])
+        axes.add_patch(frame)
     right = int((~puzzle.wrong).sum())
     axes.text(grid / 2, grid * 1.01, f"{right} of {grid**2}", fontsize=6, ha="center", va="top", clip_on=False)
-
-
-def _short(name: str) -> str:
-    """The end of a long name: runs and repositories differ there."""
-    return name if len(name) <= _LONGEST else "…" + name[-_LONGEST:]

@@ -149,15 +149,16 @@ class Jigsaw(Task):
         train, validation = (part_of(data, sample, self.images or None) for sample in (data.train, data.validation))
         no_labels, misses, hits = _why_unrecognisable(data, validation), data.cache.misses, data.cache.hits
         measures: dict[str, Measure] = {}
-        penalties, notes, sheets = {}, {}, {regime: [] for regime in self.regimes}
+        penalties, notes = {}, {}
+        sheets: dict[str, list[Any]] = {regime: [] for regime in self.regimes}
         for index, puzzle in enumerate(self.puzzles()):
             solutions = {}
             for regime in self.regimes:
                 if regime == "apart":
                     solution = solve_apart(model, data, train, validation, puzzle, **self._apart_options(model))
                 else:
-                    sides = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
-                    solution = solve_whole(*sides, data.seed)
+                    taught, asked = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
+                    solution = solve_whole(taught, asked, data.seed)
                 solutions[regime], penalties[f"{puzzle}_{regime}"] = solution, solution.penalty
                 found = puzzle_measures(solution.predicted, solution.cells)
                 measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in found.items()}
@@ -182,7 +183,8 @@ class Jigsaw(Task):
             path = folder / f"jigsaw_{regime}.png"
             draw_sheet(path, {name: result.artifacts[regime] for name, result in results.items()})
             how = "tiles encoded apart" if regime == "apart" else "the shuffled image seen whole"
-            caption = f"Jigsaw, {how}: shuffled, put back by each model (wrong tiles framed in red), and in true order"
+            seen = "shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
+            caption = f"Jigsaw, {how}: {seen}"
             pictures.append(Picture(path, caption))
         return pictures
 
@@ -213,7 +215,7 @@ class Jigsaw(Task):
 def _why_unrecognisable(data: EvaluationData, part: ImageSample) -> str | None:
     """Why images of the validation side cannot be classified, if they cannot."""
     try:
-        check_labels(data.train.labels, part.labels, data.train.images.label_names)
+        check_labels(data.train.labels, part.labels, part.images.label_names)
     except LabelError as reason:
         return str(reason)
     return None

@@ -27,7 +27,8 @@ def relation_measures(
     """The figures of predicted relations, pooled over the pairs, as sums over images.
 
     ``r2_position`` is of x and y at once, residual over total of both; ``mae_x`` and ``mae_y`` are in image widths and
-    heights; ``iou`` is of the predicted second box with the true one, the first box given.
+    heights; ``iou`` is of the predicted second box with the true one, the first box given, and its chance is that of
+    answering with the first box.
 
     Args:
         first, second: [n, P, 4] boxes, cxcywh; both orders of every pair.
@@ -43,6 +44,7 @@ def relation_measures(
     total = (weight[..., None] * truth.square()).sum(1)
     absolute = (weight[..., None] * error.abs()).sum(1)
     iou = (weight * box_iou(apply_relation(first, predicted), second)).sum(1)
+    floor = float((weight * box_iou(first, second)).sum() / pairs.sum())
 
     def r2(*targets: int) -> Measure:
         columns = list(targets)
@@ -51,7 +53,7 @@ def relation_measures(
     measures = {"r2_position": r2(0, 1), "r2_scale": r2(2), "r2_x": r2(0), "r2_y": r2(1)}
     for column, name in enumerate(("mae_x", "mae_y", "mae_scale")):
         measures[name] = Measure(absolute[:, column], pairs, higher_is_better=False)
-    return measures | {"iou": Measure(iou, pairs)}
+    return measures | {"iou": Measure(iou, pairs, chance=floor)}
 
 
 def _targets(relations: Tensor) -> Tensor:

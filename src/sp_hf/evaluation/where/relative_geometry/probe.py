@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...features import Features
 from ...probes.hold_out import hold_out
-from ...probes.ridge import fit_ridge
+from ...probes.ridge import fit_ridge, solve_ridge
 from ...probes.standardise import spread
 
 PROBE = "the where-probe"  # in errors
@@ -58,22 +58,32 @@ class RelationProbe:
         """
         n, crops = features.shape[:2]
         held_out = hold_out(n, seed, PROBE)
-        features = features.double()
-        scale = spread(features)
-        x = _centred(features / scale)
-        y = _centred(_coordinates(boxes.double()))
-        weights, penalties = fit_ridge(x.flatten(0, 1), y.flatten(0, 1), held_out.repeat_interleave(crops))
+        scale, x, y = _standardised(features, boxes)
+        weights, penalties = fit_ridge(x, y, held_out.repeat_interleave(crops))
         return cls(scale, weights, penalties)
+
+    def refit(self, features: Tensor, boxes: Tensor) -> RelationProbe:
+        """With these penalties, fitted to other images; arguments as for :meth:`fit`."""
+        scale, x, y = _standardised(features, boxes)
+        return RelationProbe(scale, solve_ridge(x, y, self.penalties), self.penalties)
 
     def predict(self, first: Tensor, second: Tensor) -> Tensor:
         """Relations of second to first crops, in image units: features [..., D] twice to float64 [..., T]."""
         return ((second.double() - first.double()) / self.scale) @ self.weights
 
 
-def _coordinates(boxes: Tensor) -> Tensor:
+def _standardised(features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale [D], and less their images' means the features in its units [n V, D] and the coordinates [n V, T]."""
+    features = features.double()
+    scale = spread(features)
+    return scale, centred(features / scale).flatten(0, 1), centred(coordinates(boxes.double())).flatten(0, 1)
+
+
+def coordinates(boxes: Tensor) -> Tensor:
     """(cx, cy, ln w, ln h), whose differences are relations in image units."""
     return torch.cat([boxes[..., :2], boxes[..., 2:].log()], dim=-1)
 
 
-def _centred(values: Tensor) -> Tensor:
+def centred(values: Tensor) -> Tensor:
+    """Less the mean over an image's crops: [n, V, ...] to the same."""
     return values - values.mean(1, keepdim=True)

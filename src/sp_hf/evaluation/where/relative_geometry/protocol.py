@@ -20,6 +20,7 @@ thin ones; a wider margin takes the task itself away, as it leaves less room for
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from ....errors import InputError
@@ -52,8 +53,16 @@ class RelativeGeometryProtocol:
         if self.crops < 2:
             raise InputError(f"crops is {self.crops}; a pair needs at least 2 an image")
 
-    def view_spec(self, size: int) -> ViewSpec:
-        """The crops at an output size in px."""
+    def view_spec(self, size: int, largest: float = math.inf) -> ViewSpec:
+        """The crops at an output size in px.
+
+        Args:
+            size: side in px.
+            largest: side in px of crops whose detail the images' own pixels allow; larger ones are shown no sharper.
+        """
+        finest = self.effective_resolution
+        if finest is not None and largest < size:
+            finest = (finest[0] * largest / size, finest[1] * largest / size)
         return ViewSpec(
             count=self.crops,
             size=size,
@@ -61,7 +70,7 @@ class RelativeGeometryProtocol:
             aspect=self.aspect,
             flip="none",
             photometric=self.photometric,
-            effective_resolution=self.effective_resolution,
+            effective_resolution=finest,
             margin=self.margin,
         )
 

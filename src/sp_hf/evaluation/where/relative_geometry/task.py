@@ -6,8 +6,8 @@ how large it is, seen from the first. Protocol of this implementation (the paper
 - **Crops.** V = 4 boxes an image, area 5 to 30 % of the image, aspect ratio 3/4 to 4/3, overlap allowed, never flipped;
   drawn from fixed keys, so every model sees the same. All V (V - 1) ordered pairs count.
 - **Countermeasures** against shortcuts: own effective resolution and photometric jitter for every crop, and a margin
-  (:mod:`.protocol`). What an image lacks itself cannot be hidden: images should have
-  twice the crops' output size in pixels, or more.
+  (:mod:`.protocol`). Of images with fewer pixels than twice the crops' size, crops are shown less sharp
+  (:mod:`.own_pixels`).
 - **Targets.** (dx, dy) between the centres in image widths and heights, and the natural logs of the ratios of widths
   and of heights (:func:`~sp_hf.views.geometry.relation`). Scale is their mean, the log ratio of the square roots of the
   areas.
@@ -16,9 +16,9 @@ how large it is, seen from the first. Protocol of this implementation (the paper
   (:mod:`.probe`), and a small MLP (:mod:`.mlp`; figures
   named ``..._mlp``). Whatever they choose is chosen on 20 % of the training images, whole images, never on those
   reported.
-- **Figures**, on the validation images: R2 (pooled over pairs), mean absolute error, IoU of the predicted second box
-  with the true one, and all of these by distance and by overlap
-  (:mod:`.measures`); 95 % intervals by the bootstrap over images.
+- **Figures**, on the validation images: what features add to the R2 of low-level cues, the headline
+  (:mod:`.beyond_cues`); R2 (pooled over pairs), mean absolute error, IoU of the predicted second box with the true one,
+  and all of these by distance and by overlap (:mod:`.measures`); 95 % intervals (:mod:`sp_hf.evaluation.measure`).
 
 Letters: n images, V crops of an image, P = V (V - 1) pairs, D feature size, T = 4 targets.
 """
@@ -26,6 +26,7 @@ Letters: n images, V crops of an image, P = V (V - 1) pairs, D feature size, T =
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -35,18 +36,21 @@ from torch import Tensor
 
 from ....errors import InputError
 from ....views.pairs import ordered_pairs
-from ....views.spec import ViewSpec
 from ...controls.low_level_cues import SMALLEST
 from ...features import Features
-from ...measure import Measure
+from ...measure import Measure, with_refits
 from ...model import EvaluatedModel, Role
 from ...probes.hold_out import MIN_IMAGES
+from ...probes.refits import random_halves
 from ...task import Picture, Task, TaskResult, TaskSkipped, option
+from .beyond_cues import beyond_cues
+from .crops import crops_of, cues_of
 from .measures import binned_figures, relation_measures
 from .mlp import RelationMLP
+from .own_pixels import Detail, detail_of
 from .pictures import draw_bins, draw_predictions
 from .probe import PROBE, RelationProbe, embedding
-from .protocol import CANVAS, RelativeGeometryProtocol
+from .protocol import RelativeGeometryProtocol
 
 if TYPE_CHECKING:
     from ...data import EvaluationData
@@ -61,39 +65,56 @@ class RelativeGeometry(Task):
 
     name: ClassVar[str] = "relative-geometry"
     kind: ClassVar[Literal["what", "where"]] = "where"
-    headline: ClassVar[tuple[str, ...]] = ("r2_position", "r2_scale", "iou")
+    headline: ClassVar[tuple[str, ...]] = (
+        "r2_position_beyond_cues",
+        "r2_scale_beyond_cues",
+        "r2_position",
+        "r2_scale",
+        "iou",
+    )
     controls: ClassVar[tuple[Role, ...]] = ("pixels", "cues", "random")
 
     crop_size: int | None = option(None, "side in px of crops; default: the model's own size")
     canvas_size: int | None = option(None, "side in px at which images are kept; default: three times crop_size")
     images: int | None = option(1000, "images of each side; 0 for all")
     mlp: bool = True
+    cues: bool = True
     protocol: RelativeGeometryProtocol = dataclasses.field(default_factory=RelativeGeometryProtocol)
 
     def __post_init__(self) -> None:
         check_sizes(self.crop_size, self.canvas_size, self.images)
 
-    def spec_for(self, model: EvaluatedModel) -> ViewSpec:
-        """The crops this model is shown."""
-        return self.protocol.view_spec(self.crop_size or model.size)
+    def detail_for(self, model: EvaluatedModel, data: EvaluationData) -> Detail:
+        """How this model is shown the crops; raises ValueError where the images are too small for them."""
+        return detail_of(data, self.crop_size or model.size, self.images or None)
 
     def prepare(self, data: EvaluationData) -> None:
         check_enough_images(data, self.images)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
+        detail = self.detail_for(model, data)
         if model.role != "cues":
-            model.encoder.patches_of(self.spec_for(model).size)
+            model.encoder.patches_of(detail.size)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
-        spec = self.spec_for(model)
-        if model.role == "cues" and spec.size < SMALLEST:
-            raise TaskSkipped(f"crops of {spec.size} px are too small for their statistics; they need {SMALLEST}")
-        canvas = self.canvas_size or CANVAS * spec.size
-        train, validation = (
-            data.crops(model, sample, spec, canvas, self.images or None) for sample in (data.train, data.validation)
-        )
-        measures, details, predicted = probe_relations(train, validation, seed=data.seed, mlp=self.mlp)
-        details = {"crop_size": spec.size, "canvas_size": canvas} | details
+        detail = self.detail_for(model, data)
+        if model.role == "cues" and detail.size < SMALLEST:
+            raise TaskSkipped(f"crops of {detail.size} px are too small for their statistics; they need {SMALLEST}")
+        spec, canvas = detail.spec(self.protocol), self.canvas_size or detail.canvas
+        train, validation = crops_of(model, data, spec, canvas, self.images or None)
+        options: dict[str, Any] = {"seed": data.seed, "refits": data.refits}
+        measures, found, predicted = probe_relations(train, validation, mlp=self.mlp, **options)
+        if self.cues and model.role != "cues" and detail.size >= SMALLEST:
+            cues = cues_of(data, spec, canvas, self.images or None)
+            measures = beyond_cues(cues, (train, validation), **options) | measures
+        details = {
+            "measured_at": detail.measured_at(self.protocol),
+            "crop_size": detail.size,
+            "canvas_size": canvas,
+            "effective_resolution_px": [round(share * detail.size, 2) for share in spec.effective_resolution or (1, 1)],
+            "image_side_px": detail.own if math.isfinite(detail.own) else None,
+        }
+        found["notes"] = detail.notes + found["notes"]
         images = data.canvases(data.validation, canvas, self.images or None)
         shown = torch.arange(min(_SHOWN, len(images))) * len(images) // min(_SHOWN, len(images))
         artifacts = {
@@ -102,7 +123,7 @@ class RelativeGeometry(Task):
             "boxes": validation.boxes[shown],
             "predicted": predicted[shown],
         }
-        return TaskResult(measures, details, artifacts)
+        return TaskResult(measures, details | found, artifacts)
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         if not results:
@@ -139,14 +160,15 @@ def check_enough_images(data: EvaluationData, images: int | None) -> None:
 
 
 def probe_relations(
-    train: Features, validation: Features, *, seed: int = 0, mlp: bool = True
+    train: Features, validation: Features, *, seed: int = 0, mlp: bool = True, refits: int = 0
 ) -> tuple[dict[str, Measure], dict[str, Any], Tensor]:
     """Fit both probes to the training crops and measure them on the validation crops.
 
     Args:
         train, validation: features and boxes of V crops an image.
-        seed: of the held-out images, the MLP's weights and the intervals of the bins.
+        seed: of the held-out images, the MLP's weights, the refits and the intervals of the bins.
         mlp: train the MLP, too.
+        refits: of the ridge probe to halves of the training images.
 
     Returns:
         The figures; details for the report; and the ridge probe's relations of all ordered pairs [n, P, 4].
@@ -155,19 +177,55 @@ def probe_relations(
         ValueError: too few training images.
     """
     first, second = ordered_pairs(validation.boxes.shape[1])
-    inputs, boxes = embedding(validation), validation.boxes.double()
-    ridge = RelationProbe.fit(embedding(train), train.boxes, seed=seed)
-    predicted = ridge.predict(inputs[:, first], inputs[:, second])
-    measures = relation_measures(boxes[:, first], boxes[:, second], predicted)
+    boxes = validation.boxes.double()
+    measures, predicted, ridge = ridge_relations(train, validation, seed=seed, refits=refits)
     details: dict[str, Any] = {
         "train_images": len(train.boxes),
         "pairs": len(boxes) * len(first),
         "penalties": ridge.penalties.tolist(),
+        "notes": [],
     }
     if mlp:
         network = RelationMLP.fit(embedding(train), train.boxes, seed=seed)
-        found = relation_measures(boxes[:, first], boxes[:, second], network.predict_pairs(inputs))
+        answers = network.predict_pairs(embedding(validation))
+        found = relation_measures(boxes[:, first], boxes[:, second], answers)
+        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, found)]
         measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
         details["mlp_epochs"] = network.epochs
     details["bins"] = binned_figures(boxes[:, first], boxes[:, second], predicted, seed)
     return measures, details, predicted
+
+
+def ridge_relations(
+    train: Features, validation: Features, *, seed: int = 0, refits: int = 0
+) -> tuple[dict[str, Measure], Tensor, RelationProbe]:
+    """The ridge probe's figures, its relations of all ordered pairs [n, P, 4], and the probe.
+
+    Args:
+        train, validation, seed, refits: as for :func:`probe_relations`.
+
+    Raises:
+        ValueError: too few training images.
+    """
+    first, second = ordered_pairs(validation.boxes.shape[1])
+    known, asked, boxes = embedding(train), embedding(validation), validation.boxes.double()
+
+    def answers(probe: RelationProbe) -> Tensor:
+        return probe.predict(asked[:, first], asked[:, second])
+
+    def measured(predicted: Tensor) -> dict[str, Measure]:
+        return relation_measures(boxes[:, first], boxes[:, second], predicted)
+
+    ridge = RelationProbe.fit(known, train.boxes, seed=seed)
+    predicted = answers(ridge)
+    halves = random_halves(len(known), refits, seed)
+    again = [measured(answers(ridge.refit(known[half], train.boxes[half]))) for half in halves]
+    return with_refits(measured(predicted), again), predicted, ridge
+
+
+def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:
+    """A note where one probe finds something and the other less than nothing."""
+    ours, theirs = ridge[name].value, mlp[name].value
+    if ours * theirs >= 0:
+        return []
+    return [f"{name}: the probes disagree in sign, ridge {ours:.3f} and MLP {theirs:.3f}: do not read it as knowledge"]

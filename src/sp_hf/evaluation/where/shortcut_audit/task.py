@@ -5,10 +5,9 @@ geometry is fitted to them, each alone and all together, on the very crops that 
 crops of the same random numbers *without countermeasures*: sharp, in their own colours, up to the image's borders. A
 cue whose R2 the protocol brings to 0 cannot help a model there; what is left stands beside every model's R2.
 
-What a model knows **beyond cues** is the R2 that its features add to all cues, on the crops of the protocol (the
-squared semipartial correlation; Cohen et al. 2003, "Applied multiple regression/correlation analysis", section 3.3)::
-
-    R2([cues, features]) - R2(cues)
+Cues are clipped to what 98 % of the training crops have, and crops are shown no sharper than the images' own pixels
+allow (:mod:`~sp_hf.evaluation.where.relative_geometry.own_pixels`). What a model knows **beyond cues** is the R2 that
+its features add to all cues, on the same crops (:mod:`~sp_hf.evaluation.where.relative_geometry.beyond_cues`).
 
 Letters: n images, V crops of an image, D feature size.
 """
@@ -20,31 +19,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from ....errors import InputError
 from ....views.pairs import ordered_pairs
-from ...controls.low_level_cues import CUES, SMALLEST, LowLevelCues, cue_columns
+from ...controls.low_level_cues import CUES, LowLevelCues, cue_columns
 from ...features import Features
 from ...measure import Measure
-from ...model import CUES as CUES_CONTROL
-from ...model import EvaluatedModel, Preprocess
+from ...model import EvaluatedModel
 from ...task import Picture, Task, TaskResult, option
+from ..relative_geometry.beyond_cues import TARGETS, beyond_cues
+from ..relative_geometry.crops import crops_of, cues_of
 from ..relative_geometry.measures import relation_measures
-from ..relative_geometry.probe import RelationProbe, embedding
-from ..relative_geometry.protocol import CANVAS, RelativeGeometryProtocol
+from ..relative_geometry.own_pixels import Detail, detail_of
+from ..relative_geometry.probe import RelationProbe
+from ..relative_geometry.protocol import RelativeGeometryProtocol
 from ..relative_geometry.task import check_enough_images, check_sizes
 from .pictures import draw_audit
 
 if TYPE_CHECKING:
     from ...data import EvaluationData
 
-TARGETS = ("position", "scale")
 ALL = "all_cues"
 _SETTINGS = ("protocol", "without countermeasures")
-
-Sides = tuple[Features, Features]  # training, validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,34 +68,36 @@ class ShortcutAudit(Task):
         check_enough_images(data, self.images)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        size = self.crop_size or model.size
+        size = self._detail(model, data).size
         model.encoder.patches_of(size)
         LowLevelCues().patches_of(size)
 
-    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
-        size = self.crop_size or model.size
-        canvas = self.canvas_size or CANVAS * size
-        alone = data.memo(("shortcut audit", self, size), lambda: self._cues(data, size, canvas))
-        cues = self._crops(_cue_model(data), data, self.protocol, size, canvas)
-        features = self._crops(model, data, self.protocol, size, canvas)
-        added = beyond_cues(cues, features, data.seed)
-        return TaskResult(added | alone, {"crop_size": size, "canvas_size": canvas, "train_images": len(cues[0].boxes)})
+    def _detail(self, model: EvaluatedModel, data: EvaluationData) -> Detail:
+        return detail_of(data, self.crop_size or model.size, self.images or None)
 
-    def _cues(self, data: EvaluationData, size: int, canvas: int) -> dict[str, Measure]:
+    def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
+        detail = self._detail(model, data)
+        spec, canvas, images = detail.spec(self.protocol), self.canvas_size or detail.canvas, self.images or None
+        alone = data.memo(("shortcut audit", self, detail), lambda: self._cues(data, detail, canvas))
+        cues, features = cues_of(data, spec, canvas, images), crops_of(model, data, spec, canvas, images)
+        added = beyond_cues(cues, features, data.seed, data.refits)
+        details = {
+            "measured_at": detail.measured_at(self.protocol),
+            "crop_size": detail.size,
+            "canvas_size": canvas,
+            "train_images": len(cues[0].boxes),
+            "notes": detail.notes,
+        }
+        return TaskResult(added | alone, details)
+
+    def _cues(self, data: EvaluationData, detail: Detail, canvas: int) -> dict[str, Measure]:
         measures: dict[str, Measure] = {}
         for setting in _SETTINGS:
             protocol = self.protocol if setting == "protocol" else self.protocol.without_countermeasures()
-            found = audit(*self._crops(_cue_model(data), data, protocol, size, canvas), seed=data.seed)
+            found = audit(*cues_of(data, detail.spec(protocol), canvas, self.images or None), seed=data.seed)
             suffix = "" if setting == "protocol" else "_without_countermeasures"
             measures |= {f"{name}{suffix}": measure for name, measure in found.items()}
         return measures
-
-    def _crops(
-        self, model: EvaluatedModel, data: EvaluationData, protocol: RelativeGeometryProtocol, size: int, canvas: int
-    ) -> Sides:
-        spec = protocol.view_spec(size)
-        train = data.crops(model, data.train, spec, canvas, self.images or None)
-        return train, data.crops(model, data.validation, spec, canvas, self.images or None)
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         if not results:
@@ -114,19 +112,11 @@ class ShortcutAudit(Task):
         return [Picture(path, caption)]
 
 
-def _cue_model(data: EvaluationData) -> EvaluatedModel:
-    """The cues, dressed as an encoder: one a run, so that all models share what it makes of their crops."""
-    preprocess = Preprocess.squash(SMALLEST)  # crops do not go through it
-    return data.memo(
-        ("low-level cues",), lambda: EvaluatedModel(CUES_CONTROL, LowLevelCues().eval(), preprocess, role="cues")
-    )
-
-
 def audit(train: Features, validation: Features, *, seed: int = 0) -> dict[str, Measure]:
     """R2 of position and of scale from each cue alone and from all of them: ``r2_<target>_<cue>``.
 
     Args:
-        train, validation: of :class:`~sp_hf.evaluation.controls.low_level_cues.LowLevelCues`.
+        train, validation: of :class:`~sp_hf.evaluation.controls.low_level_cues.LowLevelCues`, clipped.
         seed: of the held-out training images.
     """
     columns: dict[str, slice] = {cue: cue_columns(cue) for cue in CUES} | {ALL: slice(None)}
@@ -135,36 +125,6 @@ def audit(train: Features, validation: Features, *, seed: int = 0) -> dict[str, 
         for cue, part in columns.items()
     }
     return {f"r2_{target}_{cue}": found[cue][f"r2_{target}"] for target in TARGETS for cue in columns}
-
-
-def beyond_cues(cues: Sides, features: Sides, seed: int = 0) -> dict[str, Measure]:
-    """The R2 that a model's features add to that of all cues: ``r2_<target>_beyond_cues``.
-
-    Args:
-        cues, features: training and validation side, of the same crops.
-        seed: of the held-out training images.
-
-    Raises:
-        ValueError: the crops differ.
-    """
-    for ours, theirs in zip(cues, features, strict=True):
-        if ours.boxes.shape != theirs.boxes.shape or not torch.allclose(ours.boxes, theirs.boxes, atol=1e-5):
-            raise InputError("the cues and the features are of different crops: not comparable")
-    (train, validation), (train_features, validation_features) = cues, features
-    both = _fit(
-        torch.cat([train.cls, embedding(train_features)], dim=-1),
-        train.boxes,
-        torch.cat([validation.cls, embedding(validation_features)], dim=-1),
-        validation.boxes,
-        seed,
-    )
-    alone = _fit(train.cls, train.boxes, validation.cls, validation.boxes, seed)
-    added: dict[str, Measure] = {}
-    for target in TARGETS:
-        ours, theirs = both[f"r2_{target}"], alone[f"r2_{target}"]
-        # Both are 1 - residual / total, of the same total.
-        added[f"r2_{target}_beyond_cues"] = Measure(theirs.numerators - ours.numerators, ours.denominators, chance=0.0)
-    return added
 
 
 def _fit(x: Tensor, boxes: Tensor, queries: Tensor, query_boxes: Tensor, seed: int) -> dict[str, Measure]:

@@ -1,0 +1,96 @@
+"""The two sides of datasets, chosen and not decoded, and what was found of them: opened and computed once a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from .accuracy import LabelError, check_labels
+from .features import ImageSample, choose_images
+from .label_names import numbered_as
+from .model import EvaluatedModel
+from .source import DataSource
+
+T = TypeVar("T")
+
+
+class Samples:
+    """Sides by source, and a memory for what is computed of them.
+
+    Args:
+        source: the datasets of the run.
+        seed: of every random choice.
+    """
+
+    def __init__(self, source: DataSource, seed: int = 0) -> None:
+        self.source, self.seed = source, seed
+        self._memo: dict[Hashable, Any] = {}
+
+    @property
+    def train(self) -> ImageSample:
+        """The training side, chosen and not decoded."""
+        return self.sample(self.source, "train")
+
+    @property
+    def validation(self) -> ImageSample:
+        """The validation side, chosen and not decoded; its labels are the training side's of the same names."""
+        return self.sides(self.source)[1]
+
+    def sides(self, source: DataSource) -> tuple[ImageSample, ImageSample]:
+        """Both sides of any source, the classes of the second numbered as those of the first."""
+
+        def open_both() -> tuple[ImageSample, ImageSample]:
+            train, validation = self.sample(source, "train"), self.sample(source, "validation")
+            return train, numbered_as(train, validation)
+
+        return self.memo(("sides", source), open_both)
+
+    def check_labels(self, source: DataSource | None = None) -> None:
+        """Whether recognition can be measured on a source, the run's own by default.
+
+        Raises:
+            LabelError: see :func:`~sp_hf.evaluation.accuracy.check_labels`; names both sides.
+        """
+        train, validation = self.sides(source or self.source)
+        names = validation.images.label_names or train.images.label_names
+        try:
+            check_labels(train.labels, validation.labels, names)
+        except LabelError as error:
+            ours, theirs = train.images.description, validation.images.description
+            raise LabelError(f"{error} (training side: {ours}; validation side: {theirs})") from error
+
+    def sample(self, source: DataSource, side: str, extra_columns: Sequence[str] = ()) -> ImageSample:
+        """A side of any source as it is, opened once a run."""
+
+        def open_side() -> ImageSample:
+            split, divided = self.validation_of(source)
+            named = dataclasses.replace(source, validation_dataset_split=split)
+            opened = named.open(side, extra_columns, divide_by=self.seed if divided else None)
+            return choose_images(opened, source.max_images, self.seed)
+
+        return self.memo(("sample", source, side, tuple(extra_columns)), open_side)
+
+    def validation_of(self, source: DataSource) -> tuple[str | None, bool]:
+        """:meth:`~sp_hf.evaluation.source.DataSource.find_validation`, asked once a run and dataset."""
+        dataset = dataclasses.replace(source, image_column=None, label_column=None, max_images=None)
+        return self.memo(("validation", dataset), dataset.find_validation)
+
+    def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What was computed under this key before in this run, or is now: what takes long and several tasks need.
+
+        Args:
+            key: tells all that the value depends on.
+            compute: makes it; who gets it leaves it as it is.
+        """
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+    def forget(self, model: EvaluatedModel) -> None:
+        """Drop what was remembered of one model (keys are tuples that hold it)."""
+        self._memo = {
+            key: value
+            for key, value in self._memo.items()
+            if not (isinstance(key, tuple) and any(k is model for k in key))
+        }
