@@ -20,8 +20,10 @@ import sp_hf
 from sp_hf.cli import run
 from sp_hf.evaluation.model import RANDOM
 from sp_hf.flags import FlagParser
+from sp_hf.quiet import quieten_libraries
+from sp_hf.run.flags import read_flags
 from sp_hf.run.folder import RunFolder
-from sp_hf.run.recipe import read_flags, read_recipe
+from sp_hf.run.recipe_file import read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 RUNS = {"DINO": ["dino"], "DINO + SP": ["dino", "spatial_prediction"]}
@@ -40,6 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
     options = read_flags(flags)  # any other is one of sp-hf pretrain
+    quieten_libraries()
     started = time.perf_counter()
     found = {}
     for seed in args.seeds:

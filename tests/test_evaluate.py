@@ -197,6 +197,7 @@ def test_all_tasks_on_part_scenes_in_one_report(tmp_path):
     }
     flags = [part for name, value in small.items() for part in (f"--{name}", str(value))]
     flags += ["--dataset", "part-scenes?size=32&num_images=60", "--tasks", "all", "--num_workers", "0", "--no_cache"]
+    flags += ["--refits", "2"]
     assert main(["evaluate", str(tmp_path / "encoder"), *flags, "--output_dir", str(tmp_path / "out")]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert sorted(results["tasks"]) == sorted(TASKS)

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     CheckpointError,
@@ -160,7 +160,7 @@ def explain_hub(error: BaseException, name: str, revision: str | None) -> str | 
     return None
 
 
-def _explain_status(error: BaseException, name: str, hub_address: str) -> str | None:
+def _explain_status(error: Any, name: str, hub_address: str) -> str | None:
     status = error.response.status_code
     if status == 404:
         return None  # a file that is not there: whoever asked says what that means
@@ -180,7 +180,7 @@ def _no_answer() -> tuple[type[BaseException], ...]:
     return (http_error, ConnectionError, TimeoutError, LocalEntryNotFoundError)
 
 
-def check_folder(flag: str, path: str | Path) -> None:
+def check_folder(flag: str, path: str | os.PathLike[str]) -> None:
     """Refuse a place where no folder can be made.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -49,6 +50,8 @@ def hyperparameters(record: RunRecord) -> str:
     rows = [(f"`{name}`", _shown(value), _shown(default)) for name, value, default in differing(record)]
     lines = table([("option", "here", "default"), *rows]) if rows else ["Every option that teaches is at its default."]
     options = {name: value for name, value in record.recipe.items() if name not in (*_PRIVATE, "dataset")}
+    if record.base_model is None and not record.started_fresh:
+        options["encoder"] = Path(str(options["encoder"])).name  # of a folder of the author's
     text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True).strip()
     folded = "<details><summary>All options, as a recipe (transformers' own where not its default)</summary>"
     return "\n".join([f"Objectives: {weights}.", "", *lines, "", folded, "", "```yaml", text, "```", "", "</details>"])

@@ -8,6 +8,7 @@ weights, and no snippet is in the card that fails (:mod:`sp_hf.cards.snippets`).
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -41,8 +42,8 @@ class Picture:
 
 
 def write_card(
-    run: str | Path,
-    folder: str | Path,
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
     repo_id: str,
     *,
     license: str | None = None,

@@ -53,8 +53,8 @@ class DatasetName:
     @classmethod
     def of(cls, description: str) -> DatasetName:
         """From a description of :class:`~sp_hf.data.datasets.LoadedImages`."""
-        words, _, split = description.rpartition(", split ")
-        words, split = (words, split) if words else (description, None)
+        words, _, last = description.rpartition(", split ")
+        words, split = (words, last) if words else (description, None)
         if found := _HUB.fullmatch(words):
             return cls(split=split, **found.groupdict())
         if found := _LOCAL.fullmatch(words):  # no path of the author's, and no signature of a URL
@@ -91,7 +91,8 @@ def eval_results(results: Iterable[Mapping[str, Any]]) -> list[EvalResult]:
                 if key not in measures or not math.isfinite(measures[key]["value"]):
                     continue
                 entry = _eval_result(name, key, measures[key]["value"], measured_on(result, name))
-                made[(*entry.unique_identifier, entry.metric_type, entry.metric_name)] = entry
+                key_of_entry = (*entry.unique_identifier, entry.metric_type, entry.metric_name)
+                made[key_of_entry] = entry
     return list(made.values())
 
 

@@ -7,6 +7,7 @@ name.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class ResultsError(InputError):
     """Results that are not about the model they are to be published with."""
 
 
-def read_results(paths: Iterable[str | Path], encoder: str | Path) -> list[dict[str, Any]]:
+def read_results(paths: Iterable[str | os.PathLike[str]], encoder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """``results.json`` files (or the folders of evaluations), checked to be about this encoder.
 
     Args:

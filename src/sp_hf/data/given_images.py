@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import torch.utils.data
@@ -17,7 +17,7 @@ from .sources import DatasetLoadError
 
 logger = logging.getLogger(__name__)
 
-Rows = datasets.Dataset | datasets.IterableDataset | ImageRows
+Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset | ImageRows
 _STREAM_SHARDS = 64  # of a dataset that is read as a stream
 
 

@@ -84,7 +84,8 @@ class BlockReader:
     def _blocks_of_epoch(self, epoch: int, row: int, stream: dict[str, Any] | None) -> Iterator[Block | None]:
         self._stream.set_epoch(_shard_order_seed(self._seed, epoch))
         self._stream.load_state_dict(stream)
-        first, rows, announced = row, [], 0
+        first, announced = row, 0
+        rows: list[Mapping[str, Any]] = []
         # Unlike __iter__, iter() does not share out rows among DataLoader's workers by itself.
         for chunk in self._chunks():
             columns = list(chunk)

@@ -236,7 +236,7 @@ def _dimensions_of(config: PreTrainedConfig, facts: ModelFacts) -> Dimensions:
         hidden_size=config.hidden_sizes[-1] if conv else config.hidden_size,
         num_hidden_layers=sum(config.depths) if conv else config.num_hidden_layers,
         num_prefix_tokens=facts.prefix_tokens + getattr(config, "num_register_tokens", 0),
-        patch_size=tuple(side * 2 ** (len(config.depths) - 1) if conv else side for side in _pair(config.patch_size)),
+        patch_size=_pair([side * 2 ** (len(config.depths) - 1) if conv else side for side in _pair(config.patch_size)]),
         image_size=_pair(config.image_size),
         num_channels=config.num_channels,
     )
@@ -276,8 +276,7 @@ def model_class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
     """The submodule or parameter at a dotted path, ``None`` where the model was built without it."""
+    found: Any = module
     for name in path.split("."):
-        module = getattr(module, name, None)
-        if module is None:
-            return None
-    return module
+        found = getattr(found, name, None)
+    return found

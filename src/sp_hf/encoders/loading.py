@@ -111,7 +111,7 @@ def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | 
         if config.model_type not in ("vit", "vit_mae"):
             raise InputError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
         config = SPViTConfig.from_vit(config)
-    scheme = initialisation or getattr(config, RECORDED_AS, INITIALISATIONS[0])
+    scheme = initialisation or getattr(config, RECORDED_AS, None) or INITIALISATIONS[0]
     setattr(config, RECORDED_AS, check_initialisation(scheme))
     return Encoder.from_config(config)
 

@@ -47,7 +47,7 @@ class FeatureCache:
         hits, misses: how often an entry was there, and not.
     """
 
-    def __init__(self, directory: str | Path | None) -> None:
+    def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self.directory = None if directory is None else Path(directory)
         self.hits = self.misses = 0
 

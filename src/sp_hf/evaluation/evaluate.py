@@ -180,7 +180,7 @@ def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list
     Raises:
         ValueError: there is none.
     """
-    how = {"size": options.size, "device": device, "seed": options.seed}
+    how: dict[str, Any] = {"size": options.size, "device": device, "seed": options.seed}
     if isinstance(models, Mapping):
         opened = []
         for name, model in models.items():

@@ -161,7 +161,7 @@ def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RE
     """
     if a.n != b.n:
         raise InputError(f"measured on {a.n} and on {b.n} images: not comparable in pairs")
-    refits = ()
+    refits: tuple[float, ...] = ()
     if len(a.refits) == len(b.refits):
         refits = tuple(ours - theirs for ours, theirs in zip(a.refits, b.refits, strict=True))
     if a.is_proportion and b.is_proportion and torch.equal(a.denominators, b.denominators):

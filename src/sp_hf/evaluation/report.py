@@ -145,8 +145,8 @@ def markdown(results: Mapping[str, Any], picture: str | None = None) -> str:
         for name, task in results["tasks"].items():
             if task["kind"] == kind:
                 lines += ["", f"## {name} ({kind})", "", *_full_table(task, results["reference"], names)]
-                for picture in task["pictures"]:
-                    lines += ["", f"![{picture['caption']}]({picture['path']})", "", f"*{picture['caption']}*"]
+                for drawn in task["pictures"]:
+                    lines += ["", f"![{drawn['caption']}]({drawn['path']})", "", f"*{drawn['caption']}*"]
     keys = ("name", "role", "architecture", "size", "identity")
     models = [[names[m["name"]], *(str(m[key]) for key in keys)] for m in results["models"]]
     lines += ["", "## Models", "", *table([("in tables", "name", "role", "architecture", "px", "weights"), *models])]

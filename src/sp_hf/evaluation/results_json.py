@@ -130,7 +130,9 @@ def _differences(report: TaskReport, reference: str, seed: int) -> dict[str, Any
     """Every other model minus the reference, image by image."""
     against = report.results.get(reference)
     differences: dict[str, Any] = {}
-    for name, result in report.results.items() if against is not None else ():
+    if against is None:
+        return differences
+    for name, result in report.results.items():
         if name == reference:
             continue
         differences[name] = {}

@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.canvas import UnreadableImage, image_digest
-from .accuracy import majority_accuracy
+from .accuracy import known, majority_accuracy
 from .features import ImageSample
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def _describe(data: EvaluationData) -> TwoSides:
     for name, found in zip(("training", "validation"), facts, strict=True):
         notes += _label_notes(name, found)
     if all(found["labelled"] for found in facts):
-        facts[1]["majority_accuracy"] = majority_accuracy(train.labels, validation.labels)
-    return TwoSides(*facts, tuple(notes))
+        facts[1]["majority_accuracy"] = majority_accuracy(known(train.labels), known(validation.labels))
+    return TwoSides(facts[0], facts[1], tuple(notes))
 
 
 def _facts(sample: ImageSample) -> dict[str, Any]:

@@ -84,8 +84,9 @@ def _draw_dot(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], name: str,
         value, low, high = (figure[key] * scale for key in ("value", "low", "high"))
         places.append(value)
         spans.append([[max(0.0, value - low)], [max(0.0, high - value)]])
+    right, up = places
     axes.errorbar(
-        *places, xerr=spans[0], yerr=spans[1], fmt=marker, color=colour, label=name, markersize=5, elinewidth=0.8
+        right, up, xerr=spans[0], yerr=spans[1], fmt=marker, color=colour, label=name, markersize=5, elinewidth=0.8
     )
 
 

@@ -15,8 +15,10 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..access_tokens import holds_token
 from ..cards.model_card import write_card
@@ -27,7 +29,7 @@ from .failures import PushError
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 
 
-def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
     """{path on the Hub: local file}; changes nothing in the run folder.
 
     Args:
@@ -52,13 +54,14 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
 
 def with_card(
     files: dict[str, Path],
-    run: str | Path,
+    run: str | os.PathLike[str],
     workspace: Path,
     repo: str,
     *,
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
     run_snippets: bool = True,
+    before: str = "",
 ) -> dict[str, Path]:
     """The files and, of a finished run that has no README.md of its own, a model card with its pictures.
 
@@ -67,7 +70,7 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations, run_snippets: see :func:`~sp_hf.cards.model_card.write_card`.
+        license, evaluations, run_snippets, before: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
         ResultsError: the card cannot be written.
@@ -76,7 +79,8 @@ def with_card(
     if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
     card = workspace / "card"
-    options = {"license": license, "evaluations": evaluations, "run_snippets": run_snippets}
+    options: dict[str, Any] = {"license": license, "evaluations": evaluations}
+    options |= {"run_snippets": run_snippets, "before": before}
     write_card(run, card, repo, encoder=workspace, **options)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 

@@ -7,6 +7,7 @@ push. The Hub keeps what was uploaded, by its SHA-256: a push that broke off goe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -157,13 +158,14 @@ def push(
     Raises:
         PushError: it failed for good. What was uploaded stays there for the next attempt.
     """
-    refuse_secrets(files, there.api.token or get_token())
+    token = there.api.token
+    refuse_secrets(files, token if isinstance(token, str) else get_token())
     before = there.attempt(lambda: _head(there), f"looking at {there.repo}")
     requests = there.attempt(lambda: _own_pull_requests(there), "listing pull requests") if there.create_pr else {}
     ready: list[CommitOperationAdd] = []
     for part in _parts(files):
         names = ", ".join(part)
-        ready += there.attempt(lambda part=part: _upload(there, part), f"uploading {names}")
+        ready += there.attempt(functools.partial(_upload, there, part), f"uploading {names}")
         progress(f"  {len(ready)} of {len(files)} files uploaded: {names}")
 
     def commit() -> PushResult:

@@ -6,10 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..run.export import find_weights
 from ..run.folder import RunFolder
+from .card_there import card_of_same_weights
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
 from .push import Destination, PushResult, connect
@@ -85,8 +86,9 @@ def push(
         if card:
             say("Making the model card" + (", its snippets are run ..." if run_snippets else " ..."))
             measured = [_folder_of(found, Path(folder) / f"results-{i}") for i, found in enumerate(several)]
-            options = {"license": license, "evaluations": measured, "run_snippets": run_snippets}
-            files = with_card(files, run, workspace, repo_id, **options)
+            options: dict[str, Any] = {"license": license, "evaluations": measured, "run_snippets": run_snippets}
+            before = "" if there is None else card_of_same_weights(there, files)
+            files = with_card(files, run, workspace, repo_id, **options, before=before)
         say(f"{os.fspath(run)} -> {there.url if there else repo_id}")
         say(describe_files(files))
         if there is None:

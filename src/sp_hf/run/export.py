@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ..boundary import reading_checkpoint
@@ -13,7 +14,7 @@ from .checkpoints import last_checkpoint, newest_whole
 from .folder import RunFolder
 
 
-def find_weights(run: str | Path) -> Path:
+def find_weights(run: str | os.PathLike[str]) -> Path:
     """The folder with an ``SPForPreTraining``: ``run`` itself, its ``pretraining/``, or its newest whole checkpoint.
 
     Raises:
@@ -44,7 +45,7 @@ def _model_type(folder: Path) -> str | None:
         return json.loads(file.read_text(encoding="utf-8")).get("model_type")
 
 
-def export(run: str | Path, directory: str | Path, *, teacher: bool = False) -> Path:
+def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, teacher: bool = False) -> Path:
     """Write the encoder of a run as its stock class, with its image processor.
 
     Args:

@@ -87,7 +87,7 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
 
 
 def _newest(checkpoints: list[Path], trust: bool) -> Start:
-    found = {}
+    found: dict[Path, Any] = {}
     for path in reversed(checkpoints):
         problems = _problems(path, trust)
         if not problems:

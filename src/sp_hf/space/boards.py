@@ -56,7 +56,7 @@ def board_value(value: Any, field: str, length: int | None = None) -> list[float
     Raises:
         ValueError: it is not there, or not numbers.
     """
-    found = value.get(field) if isinstance(value, Mapping) else None
+    found: Any = value.get(field) if isinstance(value, Mapping) else None
     numbers = found if isinstance(found, list) else [found]
     if not all(isinstance(number, int | float) for number in numbers) or length not in (None, len(numbers)):
         raise InputError(f"The board's {field} is not what this page sends; reload it.")

@@ -19,7 +19,7 @@ from ..whole_file import write_whole
 from .probes import Say
 from .uploads import open_upload
 
-COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 2}
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 """Of everything that computes: so many at a time, the others wait in a queue."""
 
 F = TypeVar("F", bound=Callable)
@@ -59,7 +59,7 @@ def upload_box(**options: Any) -> gr.Image:
     Gradio would decode it here, without bounds and with any format's decoder; :func:`~sp_hf.space.uploads.open_upload`
     does it with both.
     """
-    box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    box: Any = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
     box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
 
@@ -111,7 +111,7 @@ def report_box(elem_id: str) -> gr.HTML:
 
 def picture_box(alt: str, elem_id: str) -> gr.Image:
     """A picture that comes back, without a label over it: a caption stands above."""
-    box = gr.Image(
+    box: Any = gr.Image(
         label=alt,
         alt_text=alt,
         elem_id=elem_id,
@@ -121,7 +121,8 @@ def picture_box(alt: str, elem_id: str) -> gr.Image:
         container=False,
         format="png",
     )
-    box.postprocess = lambda picture: None if picture is None else sent(picture, Path(box.GRADIO_CACHE))
+    keep = Path(box.GRADIO_CACHE)
+    box.postprocess = lambda picture: None if picture is None else sent(picture, keep)
     return box
 
 

@@ -26,14 +26,14 @@ _INTRO = (
 
 
 class Settings(NamedTuple):
-    """Components of the other tabs that say what is asked."""
+    """Components of the other tabs that say what is asked; in handlers, their values."""
 
-    grid: gr.Radio
-    seed: gr.Number
-    first: gr.Textbox
-    second: gr.Textbox
-    x: gr.Slider
-    y: gr.Slider
+    grid: Any
+    seed: Any
+    first: Any
+    second: Any
+    x: Any
+    y: Any
 
 
 def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
@@ -118,11 +118,11 @@ def ask(probes: Probes, question: str, upload: Upload, settings: Settings, say: 
     if question == "Where":
         boxes = read_box(settings.first, "first"), read_box(settings.second, "second")
         located = locate(model, probes.relation(say), probes.crops, upload, *boxes)
-        words, rows = in_words(located), {"Overlap (IoU)": f"{located.iou:.2f}"}
-        figures = {"iou": round(located.iou, 4)}
-        return Answer(model.name, draw_located(upload, located), words[0].upper() + words[1:], rows, figures)
+        words, further = in_words(located), {"Overlap (IoU)": f"{located.iou:.2f}"}
+        overlap = {"iou": round(located.iou, 4)}
+        return Answer(model.name, draw_located(upload, located), words[0].upper() + words[1:], further, overlap)
     maps = patch_maps(model, upload, (float(settings.x) / 100, float(settings.y) / 100))
     draw = draw_similarity if question == "Similarity" else draw_components
     rows, columns = maps.similarity.shape
-    figures = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
-    return Answer(model.name, draw(upload, maps), f"{rows} x {columns} patches", {}, figures)
+    similar = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
+    return Answer(model.name, draw(upload, maps), f"{rows} x {columns} patches", {}, similar)

@@ -44,7 +44,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
             gr.Markdown("**Your boxes**", elem_classes="caption")
             board = box_board(value={"src": None, "first": BOXES[0], "second": BOXES[1]}, elem_id="where-board")
             with gr.Row():
-                options = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
+                options: dict[str, Any] = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
                 texts = [
                     gr.Textbox(", ".join(f"{n:g}" for n in box), label=label, elem_id=f"where-{name}", **options)
                     for box, label, name in zip(BOXES, ("First box", "Second box"), ("first", "second"), strict=True)

@@ -23,7 +23,8 @@ from typing import Any, Literal
 import yaml
 
 from ..encoders.checkpoint import weights_digest
-from ..evaluation.options import EXECUTION, RENAMED, EvaluationOptions
+from ..evaluation.flags import RENAMED
+from ..evaluation.options import EXECUTION, EvaluationOptions
 from ..flags import renamed_option
 from ..run.folder import RunFolder
 from ..run.recipe import RecipeError

@@ -30,6 +30,7 @@ spatial_prediction, views: {count: 8}}`` changes the number of views and nothing
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Read and check a sweep's file and the recipes it names.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -113,8 +113,8 @@ def draw_ablation(path: Path, ablation: dict[str, Any], plan: Plan, figures: Fig
         for i, spread in found:
             axes.plot([i] * len(spread.values), [v * scale for v in spread.values], "o", ms=4, color=_RUN)
         lines = [(name, "--", _CONTROL) for name in figures.controls if figures.roles[name] == "random"]
-        references = {figures.references.get(name) for name in levels.values()} - {None}
-        lines += [(name, ":", _REFERENCE) for name in sorted(references) if ablation.get("line")]
+        references = {figures.references.get(name) for name in levels.values()}
+        lines += [(name, ":", _REFERENCE) for name in sorted(filter(None, references)) if ablation.get("line")]
         for name, style, colour in lines:
             spread = figures.spread(name, key)
             if spread is not None:
@@ -146,7 +146,7 @@ def _chance_line(axes: Axes, figures: Figures, key: str, *, vertical: bool) -> N
         draw(facts["chance"] * scale_of(facts)[0], ls="--", lw=1, color=_CONTROL)
 
 
-def _style(axes: Axes, title: str, grid: str) -> None:
+def _style(axes: Axes, title: str, grid: Literal["both", "x", "y"]) -> None:
     axes.set_title(title, fontsize=9, color=_TEXT, loc="left")
     axes.tick_params(labelsize=8, colors=_TEXT, length=0)
     axes.grid(axis=grid, color=_GRID, lw=0.6)

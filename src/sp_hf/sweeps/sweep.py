@@ -167,9 +167,9 @@ def chosen(plan: Plan, seeds: Sequence[int] | None, only: Sequence[str] | None) 
         plan = dataclasses.replace(plan, seeds=tuple(seed for seed in plan.seeds if seed in seeds))
     if only is not None:
         firsts = [names[0] for names in plan.evaluations]
-        odd = [name for name in only if name not in firsts]
-        if odd:
-            raise RecipeError(f"no evaluation begins with {odd[0]!r}; there are: {', '.join(firsts)}")
+        unknown = [name for name in only if name not in firsts]
+        if unknown:
+            raise RecipeError(f"no evaluation begins with {unknown[0]!r}; there are: {', '.join(firsts)}")
         evaluations = tuple(names for names in plan.evaluations if names[0] in only)
         plan = dataclasses.replace(plan, evaluations=evaluations, runs=_needed(plan, evaluations))
     return plan

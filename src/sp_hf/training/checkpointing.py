@@ -43,6 +43,9 @@ class CheckpointingTrainer(Trainer):
         ledger, means: unreadable images; the half-full log interval.
     """
 
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
     pretraining: SPForPreTraining
     contract: dict[str, Any]
     changes: list[str]

@@ -20,6 +20,7 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
 
+from ..hub.card_there import card_of_same_weights
 from ..hub.failures import PushError
 from ..hub.layout import files_to_push, with_card
 from ..hub.push import Destination, PushResult, connect, push
@@ -57,7 +58,7 @@ class HubPush(TrainerCallback):
         """
         if not args.push_to_hub or args.process_index != 0:
             return None
-        run = Path(args.output_dir)
+        run = args.folder
         repo = args.hub_model_id or run.resolve().name
         there = connect(repo, private=args.hub_private_repo, revision=args.hub_revision, token=token)
         every_save = args.hub_strategy != HubStrategy.END
@@ -109,7 +110,8 @@ class HubPush(TrainerCallback):
         try:
             files = files_to_push(self.run, folder)
             if self.card:
-                files = with_card(files, self.run, folder, self.there.repo, license=self.license)
+                before = card_of_same_weights(self.there, files)
+                files = with_card(files, self.run, folder, self.there.repo, license=self.license, before=before)
             return push(files, self.there, f"End of training, step {step}")
         except PushError as error:
             revision = f" --revision {self.there.revision}" if self.there.revision else ""

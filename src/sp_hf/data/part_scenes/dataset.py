@@ -289,10 +289,9 @@ def part_scenes(
         >>> len(scenes), scenes[0]["image"].size
         (4, (32, 32))
     """
-    if split in SPLITS and num_images is None:
-        num_images = SPLITS[split]
-    _check(split, size, num_images or 0, seed, variant, difficulty)
-    gen_kwargs = {"ranges": _ranges(num_images), "seed": seed, "size": size, "variant": variant, "split": split}
+    count = (SPLITS.get(split, 0) if num_images is None else num_images) or 0
+    _check(split, size, count, seed, variant, difficulty)
+    gen_kwargs = {"ranges": _ranges(count), "seed": seed, "size": size, "variant": variant, "split": split}
     gen_kwargs["difficulty"] = difficulty
     features = features_of(variant)
     if streaming:

@@ -69,10 +69,10 @@ class MeanCorruptionError(evaluate.Metric):
     def _compute(
         self,
         *,
-        predictions,
-        references,
-        corruptions,
-        severities,
+        predictions: list,
+        references: list,
+        corruptions: list,
+        severities: list,
         clean_error: float | None = None,
         baseline_clean_error: float | None = None,
     ) -> dict:

@@ -63,7 +63,14 @@ class RelativeGeometry(evaluate.Metric):
             license="apache-2.0",
         )
 
-    def _compute(self, *, predictions, references, first_boxes, units: str = "image") -> dict[str, float]:
+    def _compute(
+        self,
+        *,
+        predictions: list,
+        references: list,
+        first_boxes: list,
+        units: str = "image",
+    ) -> dict[str, float]:
         predicted = _rows("predictions", predictions)
         first, second = _boxes("first_boxes", first_boxes), _boxes("references", references)
         if not len(predicted):

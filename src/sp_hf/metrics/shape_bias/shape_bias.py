@@ -67,7 +67,13 @@ class ShapeBias(evaluate.Metric):
                 raise ValueError(f"{name} is empty: give the labels of one image or more")
         return super()._infer_feature_from_batch(batch)
 
-    def _compute(self, *, predictions, shape_labels, texture_labels) -> dict:
+    def _compute(
+        self,
+        *,
+        predictions: list,
+        shape_labels: list,
+        texture_labels: list,
+    ) -> dict:
         predicted = _labels("predictions", predictions)
         shapes, textures = _labels("shape_labels", shape_labels), _labels("texture_labels", texture_labels)
         rows = [row for row in zip(predicted, shapes, textures, strict=True) if row[1] != row[2]]

@@ -95,8 +95,8 @@ class IBOTConfig(ObjectiveConfig):
     momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views)
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views)
+        self.global_views = as_view_spec(self.global_views, _default_global())
+        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
         if isinstance(self.global_views, ViewSpec):
             check_at_least("global_views.count", self.global_views.count, 2)
         for option in ("prototypes", "head_width", "head_bottleneck"):
@@ -133,6 +133,8 @@ class IBOT(Objective):
     """DINO with masked patches, whose prototypes the teacher knows."""
 
     config_class = IBOTConfig
+    class_temperature: Tensor
+    patch_temperature: Tensor
     kind = "what"
     title = "iBOT"
     needs_content_mask = True

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import datasets
@@ -267,7 +267,7 @@ def _holds_images(feature: object) -> bool:
     return isinstance(feature, datasets.Image) or encoded or getattr(feature, "dtype", "") in ("binary", "large_binary")
 
 
-def check_count(rows: Sequence[int] | dict[int, object], side: DenseSide, task: str) -> None:
+def check_count(rows: Sequence[int] | Mapping[int, object], side: DenseSide, task: str) -> None:
     """Raise ValueError if there are too few training images to hold some out."""
     if len(rows) < MIN_IMAGES:
         raise InputError(

@@ -46,14 +46,15 @@ def mean_iou(sums: np.ndarray, there: np.ndarray, chance: float | None = None) -
         there: bool [C], classes that the true annotations hold.
         chance: what guessing gets.
     """
-    return Measure(*torch.from_numpy(sums[:, :, there]), percent=True, chance=chance)
+    intersections, unions = torch.from_numpy(sums[:, :, there])
+    return Measure(intersections, unions, percent=True, chance=chance)
 
 
 def pixel_accuracy(sums: np.ndarray, chance: float | None = None) -> Measure:
     """Of the same intersections and unions [2, n, C]."""
     of_image = sums.sum(2)
     pixels = of_image.sum(0) / 2  # a right pixel is in one intersection and one union, a wrong one in two unions
-    return Measure(*torch.from_numpy(np.stack([of_image[0], pixels])), percent=True, chance=chance)
+    return Measure(torch.from_numpy(of_image[0]), torch.from_numpy(pixels), percent=True, chance=chance)
 
 
 def depth_sums(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

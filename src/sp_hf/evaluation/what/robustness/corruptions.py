@@ -86,9 +86,9 @@ def corrupt(images: np.ndarray, name: str, severity: int, keys: int | Sequence[i
     images = np.asarray(images)
     single = images.ndim == 3
     batch = images[None] if single else images
-    keys = [keys] if isinstance(keys, numbers.Integral) else list(keys)
-    _check_images(batch, len(keys))
-    made = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, keys, strict=True)]
+    each = [int(keys)] if isinstance(keys, (int, numbers.Integral)) else list(keys)
+    _check_images(batch, len(each))
+    made = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, each, strict=True)]
     return made[0] if single else np.stack(made) if made else batch.copy()
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ....data.canvas import UnreadableImage, make_canvas
 from ....errors import InputError
-from ...accuracy import check_labels
+from ...accuracy import check_labels, known
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
@@ -198,7 +198,7 @@ class ShapeBias(Task):
         train = data.features(model, self._train(data))
         return data.memo(
             ("shape bias probe", model, self.train_images),
-            lambda: fit_linear(train.embedding(), train.labels, seed=data.seed),
+            lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed),
         )
 
     def _conflict(self, data: EvaluationData) -> Conflict:
@@ -222,7 +222,8 @@ class ShapeBias(Task):
         return Conflict(sample, names, shape, texture, counterparts, how)
 
     def _counterparts(self, train: ImageSample, names: Sequence[str]) -> tuple[Tensor, str]:
-        ours = class_names(torch.unique(train.labels[train.labels >= 0]), train.images.label_names)
+        labels = known(train.labels)
+        ours = class_names(torch.unique(labels[labels >= 0]), train.images.label_names)
         if self.mapping is not None:
             return map_names(ours, names, read_mapping(self.mapping), "the probe's classes"), self.mapping
         for title, table in TABLES.items():
@@ -239,7 +240,8 @@ class ShapeBias(Task):
     def _pairs(self, conflict: Conflict, data: EvaluationData) -> dict[str, list[str]]:
         """The probe's classes that stand for each conflict class."""
         train = self._train(data)
-        ours = class_names(torch.unique(train.labels[train.labels >= 0]), train.images.label_names)
+        labels = known(train.labels)
+        ours = class_names(torch.unique(labels[labels >= 0]), train.images.label_names)
         pairs: dict[str, list[str]] = {name: [] for name in conflict.names}
         for name, k in zip(ours, conflict.counterparts.tolist(), strict=True):
             if k >= 0:

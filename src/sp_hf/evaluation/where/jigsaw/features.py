@@ -71,9 +71,9 @@ def apart_features(
         images = data.canvases(part, canvas_size)
         found = []
         for batch in _batches(model, data, len(images), max(1, data.batch_size // puzzle.tiles), puzzle):
-            inputs = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
+            canvases, keys = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
             with torch.inference_mode():
-                tiles = tiles_apart(puzzle, *inputs, size, photometric)  # [B, T, 3, N, N]
+                tiles = tiles_apart(puzzle, canvases, keys, size, photometric)  # [B, T, 3, N, N]
             encoding = encode_pixels(model, tiles.flatten(0, 1))
             found.append(_cls_and_mean_patch(encoding).unflatten(0, tiles.shape[:2]).cpu())
         rows = torch.isin(keys_of(data, part), images.keys).nonzero()[:, 0]

@@ -149,15 +149,16 @@ class Jigsaw(Task):
         train, validation = (part_of(data, sample, self.images or None) for sample in (data.train, data.validation))
         no_labels, misses, hits = _why_unrecognisable(data, validation), data.cache.misses, data.cache.hits
         measures: dict[str, Measure] = {}
-        penalties, notes, sheets = {}, {}, {regime: [] for regime in self.regimes}
+        penalties, notes = {}, {}
+        sheets: dict[str, list[Any]] = {regime: [] for regime in self.regimes}
         for index, puzzle in enumerate(self.puzzles()):
             solutions = {}
             for regime in self.regimes:
                 if regime == "apart":
                     solution = solve_apart(model, data, train, validation, puzzle, **self._apart_options(model))
                 else:
-                    sides = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
-                    solution = solve_whole(*sides, data.seed)
+                    taught, asked = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
+                    solution = solve_whole(taught, asked, data.seed)
                 solutions[regime], penalties[f"{puzzle}_{regime}"] = solution, solution.penalty
                 found = puzzle_measures(solution.predicted, solution.cells)
                 measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in found.items()}

@@ -66,7 +66,7 @@ def beyond_cues(cues: Sides, features: Sides, seed: int = 0, refits: int = 0) ->
     crops = _Crops(
         _standardised(*(side.cls for side in cues)),
         _standardised(*(embedding(side) for side in features)),
-        tuple(centred(coordinates(side.boxes.double())) for side in features),
+        (centred(coordinates(features[0].boxes.double())), centred(coordinates(features[1].boxes.double()))),
     )
     boxes = features[1].boxes.double()
     found, penalties = _fit(crops, boxes, seed)
