@@ -52,9 +52,8 @@ def with_object_boxes(
 
     Example:
         >>> import sp_hf
-        >>> from sp_hf.data.object_boxes import with_object_boxes
         >>> scenes = sp_hf.part_scenes("train", size=32, num_images=4)
-        >>> boxed = with_object_boxes(scenes, sp_hf.resolve_encoder("vit-micro-8", image_size=32))
+        >>> boxed = sp_hf.with_object_boxes(scenes, sp_hf.resolve_encoder("vit-micro-8", image_size=32))
         >>> len(boxed), "object_boxes" in boxed.column_names
         (4, True)
     """
