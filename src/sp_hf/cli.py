@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .access_tokens import keep_signatures_out_of_logs
 from .errors import InputError
 from .exit import report, take_traceback
 from .flags import FlagParser
@@ -70,13 +71,14 @@ def _speaks() -> bool:
 
 
 def _quieten_libraries() -> None:
-    """No bar for each file written or loaded; the bars of a dataset's preparation only on a terminal."""
+    """No bar for each file written or loaded, those of a dataset's preparation only on a terminal; no signatures."""
     import datasets
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    keep_signatures_out_of_logs()
 
 
 def pretrain_command(argv: list[str]) -> int:
