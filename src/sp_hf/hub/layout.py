@@ -98,7 +98,10 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if holds_token(text, token):
-            raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
+            raise PushError(
+                f"{path} holds an access token of the Hub, or a signed address: take it out (and revoke it), then push"
+                " again."
+            )
 
 
 def describe_files(files: dict[str, Path]) -> str:
