@@ -64,7 +64,7 @@ def push(
         PushError: not logged in, not allowed, or it failed for good; what was uploaded stays for the next attempt.
         FileNotFoundError: no checkpoint there.
         ResultsError: an evaluation is about other weights.
-        ValueError: ``teacher`` of a run without one.
+        ValueError: ``teacher`` of a run without one, or weights that are damaged.
 
     Example:
         >>> import sp_hf
