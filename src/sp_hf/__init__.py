@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .encoders.encoder import Encoding as Encoding
     from .encoders.loading import resolve_encoder as resolve_encoder
     from .encoders.modeling_sp_vit import SPViTModel as SPViTModel
+    from .errors import SpHfError as SpHfError
     from .evaluation.tasks import register_task as register_task
     from .hub.push import PushResult as PushResult
     from .model.configuration import SPConfig as SPConfig
@@ -62,6 +63,7 @@ else:
         "SPForPreTraining": "model.modeling",
         "SPViTConfig": "encoders.configuration_sp_vit",
         "SPViTModel": "encoders.modeling_sp_vit",
+        "SpHfError": "errors",
         "SweepResult": "api",
         "ViewSampler": "views.sampler",
         "ViewSpec": "views.spec",
@@ -103,6 +105,7 @@ __all__ = [
     "SPForPreTraining",
     "SPViTConfig",
     "SPViTModel",
+    "SpHfError",
     "SweepResult",
     "ViewSampler",
     "ViewSpec",

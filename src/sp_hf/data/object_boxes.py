@@ -97,15 +97,15 @@ class _Proposer:
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         values = batch[self.image_column]
         canvases = {index: canvas for index, value in enumerate(values) if (canvas := self._canvas(value)) is not None}
-        found: list[list[list[float]]] = [[] for _ in values]
+        boxes_by_image: list[list[list[float]]] = [[] for _ in values]
         if canvases:
             device = self.encoder.patch_projection().weight.device
             pixels = torch.from_numpy(np.stack(list(canvases.values()))).to(device) / 255  # [B, 3, S, S]
             encoding = self.encoder(pixels)
             boxes = object_boxes(encoding.patches, encoding.grid, self.count).cpu()
             for index, own in zip(canvases, boxes, strict=True):
-                found[index] = own[own[:, 2] > 0].tolist()
-        return {self.column: found}
+                boxes_by_image[index] = own[own[:, 2] > 0].tolist()
+        return {self.column: boxes_by_image}
 
     def _canvas(self, value: Any) -> np.ndarray | None:
         try:

@@ -93,12 +93,12 @@ def _locate_folder(folder: Path) -> Source:
     description = f"folder {folder}"
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         return Source(description, {"path": str(folder)}, saved_to_disk=True)
-    found = count_files(folder)
-    if found.images:
-        tell(folder, found)
+    files = count_files(folder)
+    if files.images:
+        tell(folder, files)
         # Splits are named explicitly: left to itself, datasets takes a class folder "train-station" for a split.
         return Source(description, {"path": "imagefolder", "data_files": _split_folders(folder)})
-    builders = sorted({_BUILDERS[suffix] for suffix in found.suffixes if suffix in _BUILDERS})
+    builders = sorted({_BUILDERS[suffix] for suffix in files.suffixes if suffix in _BUILDERS})
     if len(builders) == 1:
         return Source(description, {"path": builders[0], "data_dir": str(folder)})
     holds = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"

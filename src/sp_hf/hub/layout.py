@@ -6,7 +6,7 @@
     README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
     diagnosis.json                                              and what was amiss, if anything was
-    figures/*.png                                               views, curves
+    pictures/*.png                                              views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
 
@@ -46,7 +46,7 @@ def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool
     folder = RunFolder.of(source)
     kept = (folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis)
     files |= {path.name: path for path in kept if path.is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
+    files |= {f"pictures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from ..boundary import reading_checkpoint
+from ..boundary import check_folder, reading_checkpoint
 from ..errors import InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -58,7 +58,8 @@ def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, te
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: ``teacher`` asked for, but the run has none.
+        FileExistsError: ``directory`` is a file.
+        ValueError: ``teacher`` asked for, but the run has none; its weights are damaged.
 
     Example:
         >>> import sp_hf
@@ -73,6 +74,7 @@ def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, te
         'ViTModel'
     """
     source = find_weights(run)
+    check_folder("directory", directory)
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
         raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")

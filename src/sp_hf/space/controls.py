@@ -32,7 +32,7 @@ class Shared(NamedTuple):
     model: gr.Dropdown
 
 
-def told(function: F) -> F:
+def shows_mistakes(function: F) -> F:
     """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
 
     @functools.wraps(function)
@@ -151,7 +151,7 @@ def preview(path: str | None) -> dict[str, Any]:
 
 
 def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
-    """Figures as HTML; everything is escaped."""
+    """Metrics as HTML; everything is escaped."""
     cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
     return (
         f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"
