@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..access_tokens import without_queries
 from ..errors import DataError
 from .image_formats import count_files, tell
 
@@ -65,7 +66,8 @@ def locate(dataset: str, config: str | None = None, revision: str | None = None)
     """
     path = Path(dataset).expanduser()
     if "://" in dataset:
-        source = Source(f"URL {dataset}", {"path": _builder_of(dataset), "data_files": dataset})
+        address = without_queries(dataset)
+        source = Source(f"URL {address}", {"path": _builder_of(address), "data_files": dataset})
     elif path.is_dir():
         source = _locate_folder(path.resolve())
     elif path.is_file():

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError, FolderTakenError, NotFoundError
 from .arguments import ModelArguments, PretrainingArguments
-from .checkpoints import set_aside
+from .checkpoints import put_back_replaced, set_aside
 from .contract import check_contract, read_contract
 from .finished import read_finished
 from .folder import MANIFEST, RunFolder
@@ -54,7 +54,7 @@ class Start:
 
 
 def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Start:
-    """What ``--resume`` means in this run folder; changes nothing.
+    """What ``--resume`` means in this run folder; changes nothing, but puts back what was about to be replaced.
 
     Args:
         resume: ``auto``, ``last``, a checkpoint's path, or nothing.
@@ -67,6 +67,7 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
         CheckpointError: no checkpoint is whole, or not the one that was named; says what is wrong with each.
     """
     folder = RunFolder(Path(run))
+    put_back_replaced(run)
     checkpoints = folder.checkpoints()
     if resume in _NO:
         if checkpoints or folder.finished:

@@ -112,7 +112,7 @@ def ask(probes: Probes, question: str, upload: Upload, settings: Settings, say: 
     """Ask one model."""
     model = probes.model
     if question == "Jigsaw":
-        cut = Cut.of(int(settings.grid), int(settings.seed or 0))
+        cut = Cut.of(settings.grid, int(settings.seed or 0))
         solved = solve(model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
         words = f"{solved.right} of {cut.puzzle.tiles} tiles right"
         metrics = {"right": solved.right, "tiles": cut.puzzle.tiles}

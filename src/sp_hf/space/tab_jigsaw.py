@@ -76,7 +76,7 @@ class Answers:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         """Cut, shuffle, solve."""
-        upload, cut = open_upload(image), Cut.of(int(grid), int(seed or 0))
+        upload, cut = open_upload(image), Cut.of(grid, int(seed or 0))
         say = announce(progress)
         self._shelf.open(model, say)  # before a GPU is lent
         solved = self._compute(model, upload, cut, say)
