@@ -72,7 +72,7 @@ def border_distances(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     on_border[1:-1, 1:-1] = False
     border = on_border.flatten().nonzero()[:, 0].to(tokens.device)
     distances = torch.cdist(tokens, tokens[:, border], compute_mode="donot_use_mm_for_euclid_dist")
-    distances[:, border, torch.arange(len(border))] = torch.inf
+    distances[:, border, torch.arange(len(border), device=border.device)] = torch.inf
     return distances.topk(NEIGHBOURS, dim=-1, largest=False).values.mean(dim=-1)
 
 
