@@ -49,14 +49,15 @@ browser:  # Debian's chromium, for the tests that look at the Space in it; witho
 wheel: $(INSTALLED)  ## build the sdist and the wheel, into dist/
 	$(VENV)/bin/python scripts/wheel.py dist
 
-lint: $(INSTALLED)  ## check the style
+lint: $(INSTALLED)  ## check the style and the types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 benchmarks: $(INSTALLED)  ## run every benchmark in benchmarks/
 	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV)/bin/python $$benchmark; done
 
 clean:  ## remove .venv and caches (run folders stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/pip:

@@ -211,6 +211,8 @@ OTHERS = [
     ("export {here}/nowhere out", "nowhere"),
     ("export {here}/empty out", "empty"),
     ("export {here}/cut-run out", "truncated or damaged"),
+    ("export {here}/run {here}/file", "is a file"),
+    ("export {here}/run out --teacher", "no teacher"),
     ("export {here}/vit out", "no run"),
     ("push {here}/nowhere a/b", "nowhere"),
     ("push {here}/vit a/b", "no run"),

@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.fault("a file of the newest checkpoint is missing, cut short, too long, or has a bit flipped")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [*FILES, "shards/0.distcp"])
 def test_any_damage_to_any_file_is_named(
@@ -57,6 +58,7 @@ def test_any_damage_to_any_file_is_named(
     assert problem in caplog.text and str(bad) in caplog.text and "Going on from checkpoint-4" in caplog.text
 
 
+@pytest.mark.fault("a file of the newest checkpoint is missing, cut short, too long, or has a bit flipped")
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"files": 3}', b'{"files": {"a": 1}}', b"\xff\xfe"])
 def test_a_damaged_manifest_is_damage(tmp_path: Path, content: bytes) -> None:
     good, bad = checkpoint(tmp_path, 4), checkpoint(tmp_path, 10)
@@ -66,6 +68,7 @@ def test_a_damaged_manifest_is_damage(tmp_path: Path, content: bytes) -> None:
     assert find_start("last", tmp_path).checkpoint == good
 
 
+@pytest.mark.fault("all checkpoints are damaged, or of an older version")
 def test_where_nothing_is_whole_nothing_is_started(tmp_path: Path) -> None:
     for step in (4, 10):
         (checkpoint(tmp_path, step) / "optimizer.pt").unlink()
@@ -78,6 +81,7 @@ def test_where_nothing_is_whole_nothing_is_started(tmp_path: Path) -> None:
         find_start(None, tmp_path)
 
 
+@pytest.mark.fault("all checkpoints are damaged, or of an older version")
 def test_a_checkpoint_of_an_older_version_is_taken_when_asked(tmp_path: Path) -> None:
     old = checkpoint(tmp_path, 4)
     (old / "manifest.json").unlink()
@@ -93,6 +97,12 @@ def test_a_damaged_checkpoint_is_kept_under_another_name(tmp_path: Path) -> None
         (checkpoint(tmp_path, 10) / "optimizer.pt").unlink()
         find_start("auto", tmp_path).set_damaged_aside()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "damaged-checkpoint-10"]
+
+
+@pytest.mark.fault("killed while a checkpoint is written or replaced")
+def test_a_checkpoint_that_was_about_to_be_replaced_is_found(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4).rename(tmp_path / ".incomplete-replaced-checkpoint-4")
+    assert find_start("auto", tmp_path).checkpoint == tmp_path / "checkpoint-4"
 
 
 def test_auto_starts_where_there_is_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SPEC = {"count": 2, "size": 16, "area": [0.3, 1.0]}
+SPEC = {"count": 2, "size": 16, "area": [0.3, 1.0], "photometric": "none", "effective_resolution": None}
 OBJECTIVES = {
     "dino": {"global_views": SPEC, "local_views": {**SPEC, "size": 8}, "prototypes": 32, "head_width": 16},
     "spatial_prediction": {"views": {**SPEC, "count": 3, "flip": "shared"}, "head_width": 16},

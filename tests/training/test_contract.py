@@ -28,6 +28,7 @@ def half(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_without(whole / "run", tmp_path_factory.mktemp("half") / "run", *AFTER_4)
 
 
+@pytest.mark.fault("resumed with other data, seed, batch, optimizer, objectives or schedule")
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -84,6 +85,7 @@ def test_an_allowed_change_is_said_and_the_first_half_stays_on_record(
     assert [contract["learning_rate"] for contract in contracts] == [0.0005, 0.0005, 0.001]
 
 
+@pytest.mark.fault("a file of the newest checkpoint is missing, cut short, too long, or has a bit flipped")
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
     whole: Path, half: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
     assert (run / "damaged-checkpoint-4").is_dir() and (run / "checkpoint-4").is_dir()
 
 
+@pytest.mark.fault("all checkpoints are damaged, or of an older version")
 def test_a_checkpoint_of_an_older_version_goes_on_when_asked(whole: Path, half: Path, tmp_path: Path, capsys) -> None:
     run = copy_without(half, tmp_path / "run", "checkpoint-2")
     for name in ("manifest.json", "contract.json"):
@@ -107,6 +110,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_when_asked(whole: Path, half: 
     assert_same_results(run, whole / "run")
 
 
+@pytest.mark.fault("resumed with other data, seed, batch, optimizer, objectives or schedule")
 def test_weights_that_do_not_fit_are_said_so(whole: Path, half: Path, tmp_path: Path, capsys) -> None:
     run = copy_without(half, tmp_path / "run")
     flags = ("--objectives", "spatial_prediction", "--allow_changes", "--resume", "auto")

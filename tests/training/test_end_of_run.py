@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import pytest
 from sp_hf.encoders.encoder import Encoder
 from sp_hf.run.folder import RunFolder
 from sp_hf.training import checkpointing
+from sp_hf.training import pretrain as pretraining
+from sp_hf.training.callbacks import MetricsFile
 from sp_hf.training.trainer import PretrainingTrainer
 
 from .runs import RESULTS, STREAM, assert_same_results, copy_without, everything, history, pretrain, write_recipe
@@ -25,6 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("killed after the last step, before or in the midst of the export")
 def test_a_stream_killed_before_the_export_is_finished_without_another_step(tmp_path: Path, tiny_encoder: Path) -> None:
     recipe, whole = write_recipe(tmp_path, tiny_encoder, **STREAM), tmp_path / "whole"
     assert pretrain(recipe, whole, "--resume", "auto") == 0
@@ -36,6 +41,7 @@ def test_a_stream_killed_before_the_export_is_finished_without_another_step(tmp_
     assert everything(run) == before
 
 
+@pytest.mark.fault("killed after the last step, before or in the midst of the export")
 def test_killed_before_the_export_it_is_finished_without_another_step(whole: Path, tmp_path: Path) -> None:
     run = copy_without(whole / "run", tmp_path / "run", *RESULTS)
     assert pretrain(whole / "six.yaml", run, "--resume", "auto") == 0
@@ -43,6 +49,7 @@ def test_killed_before_the_export_it_is_finished_without_another_step(whole: Pat
     assert {path.name for path in run.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in (2, 4, 6)}
 
 
+@pytest.mark.fault("a finished run is started again")
 @pytest.mark.parametrize("resume", ["auto", "last"])
 def test_a_finished_run_is_not_touched(whole: Path, resume: str, capsys: pytest.CaptureFixture) -> None:
     before = everything(whole / "run")
@@ -106,6 +113,7 @@ def kill() -> None:
     raise Killed
 
 
+@pytest.mark.fault("killed after the last step, before or in the midst of the export")
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__.strip("_"))
 def test_killed_in_the_final_save_it_is_finished(whole: Path, tmp_path: Path, moment: Callable) -> None:
     run = copy_without(whole / "run", tmp_path / "run", *RESULTS)
@@ -118,6 +126,7 @@ def test_killed_in_the_final_save_it_is_finished(whole: Path, tmp_path: Path, mo
     assert_same_results(run, whole / "run")
 
 
+@pytest.mark.fault("Ctrl-C or SIGTERM")
 def test_a_signal_in_the_final_save_waits_for_it(whole: Path, tmp_path: Path) -> None:
     run = copy_without(whole / "run", tmp_path / "run", *RESULTS)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -128,6 +137,34 @@ def test_a_signal_in_the_final_save_waits_for_it(whole: Path, tmp_path: Path) ->
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+def _no_room(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "a file")
+
+
+@pytest.mark.fault("the disk is full, or fills up")
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (MetricsFile, "on_train_begin"),
+        (pretraining, "draw_curves"),
+        (Encoder, "save_stock"),
+        (checkpointing, "write_finished"),
+    ],
+)
+def test_a_disk_that_is_full_at_the_end_is_said_so_and_loses_nothing(
+    whole: Path, tmp_path: Path, owner: object, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    run = copy_without(whole / "run", tmp_path / "run", *RESULTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, _no_room)
+        assert pretrain(whole / "six.yaml", run, "--resume", "auto") == 1
+    error = capsys.readouterr().err
+    assert "no room" in error and "Traceback" not in error
+    assert pretrain(whole / "six.yaml", run, "--resume", "auto") == 0
+    assert_same_results(run, whole / "run")
+
+
+@pytest.mark.fault("a finished run's encoder is damaged")
 def test_a_damaged_export_is_made_anew(whole: Path, tmp_path: Path) -> None:
     run = copy_without(whole / "run", tmp_path / "run")
     (run / "encoder" / "model.safetensors").write_bytes(b"x")
@@ -135,6 +172,7 @@ def test_a_damaged_export_is_made_anew(whole: Path, tmp_path: Path) -> None:
     assert_same_results(run, whole / "run")
 
 
+@pytest.mark.fault("a finished run is started again")
 def test_a_run_without_checkpoints_is_neither_overwritten_nor_extended(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -157,6 +195,19 @@ def test_a_finished_run_is_made_longer_when_asked(whole: Path, tmp_path: Path) -
     assert history(run)[:6] == history(whole / "run")[:6]
     assert max(record["step"] for record in history(run)) == 7
     assert RunFolder(run).former(run / "recipe.yaml", 6).read_bytes() == (whole / "run" / "recipe.yaml").read_bytes()
+
+
+def test_the_steps_of_epochs_are_known_before_they_are_trained(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Else a run that is done would go on."""
+    options = {"max_steps": -1, "num_train_epochs": 0.6, "gradient_accumulation_steps": 2, "save_strategy": "epoch"}
+    recipe = write_recipe(tmp_path, tiny_encoder, **options, dataset="part-scenes?size=32&num_images=20")
+    assert pretrain(recipe, tmp_path / "run") == 0
+    record = json.loads((tmp_path / "run" / "finished.json").read_text())
+    assert record["step"] == record["contract"]["steps"] == 2  # of 20 images: 5 batches, 3 steps an epoch
+    assert pretrain(recipe, tmp_path / "run", "--resume", "auto") == 0
+    assert "already done" in capsys.readouterr().out
 
 
 def test_both_names_of_resume_must_agree(tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture) -> None:

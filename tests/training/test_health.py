@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from torch import nn
 from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.training.health import Health, finite_or_zero, leave_out, not_finite
 from sp_hf.training.monitoring import RunningMeans
+from sp_hf.training.processes import in_first_process
 from sp_hf.training.trainer import PretrainingTrainer
 
 from .runs import STREAM, assert_same_results, pretrain, write_recipe
@@ -93,6 +97,7 @@ def is_finite(folder: Path) -> bool:
     return all(value.isfinite().all() for value in load_file(folder / "model.safetensors").values())
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 @pytest.mark.parametrize("options", [{}, STREAM], ids=["map-style", "streaming"])
 def test_a_rate_beyond_all_bounds_loses_no_good_checkpoint(
     tmp_path: Path, tiny_encoder: Path, options: dict, capsys: pytest.CaptureFixture
@@ -111,6 +116,7 @@ def test_a_rate_beyond_all_bounds_loses_no_good_checkpoint(
     assert is_finite(run / "encoder")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_one_bad_step_is_outlived(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +131,7 @@ def test_one_bad_step_is_outlived(
     assert is_finite(run / "encoder")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_without_log_lines_and_saves_no_nan_is_exported(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -136,6 +143,7 @@ def test_without_log_lines_and_saves_no_nan_is_exported(
     assert not (run / "encoder").exists()
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_weights_that_the_last_step_broke_are_not_exported(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -160,6 +168,7 @@ def test_weights_that_the_last_step_broke_are_not_exported(
     assert_same_results(run, tmp_path / "whole")
 
 
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
 def test_a_state_that_is_not_finite_is_not_saved(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -177,3 +186,37 @@ def test_a_state_that_is_not_finite_is_not_saved(
     error = capsys.readouterr().err
     assert "centre" in error and f"the last good checkpoint is {run}/checkpoint-2" in error
     assert [path.name for path in run.glob("*checkpoint-*")] == ["checkpoint-2"]
+
+
+# In two processes -------------------------------------------------------------------------------------------------
+
+
+def _one_of_two(rank: int, address: str, results: Any) -> None:
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    args = types.SimpleNamespace(world_size=2, process_index=rank)
+    health = Health(CPU, 3)
+    for step in range(4):
+        health.add_loss(NAN if rank == 1 and step > 1 else ONE)  # one process alone sees it
+        health.end_step(ONE)
+    found = [health.read()]
+    for work in (lambda: rank, lambda: 1 // 0):
+        try:
+            found.append(in_first_process(args, work))
+        except ZeroDivisionError as error:
+            found.append(str(error))
+    results.put((rank, found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.fault("loss, gradients, weights or outputs are no longer finite")
+def test_what_one_process_sees_all_know(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    address = f"file://{tmp_path}/rendezvous"
+    processes = [context.Process(target=_one_of_two, args=(rank, address, results)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=100) for _ in processes)
+    for process in processes:
+        process.join()
+    assert found[0] == found[1] == [2, 0, "integer division or modulo by zero"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sp_hf.errors import UsageError
-from sp_hf.objectives import OBJECTIVES, build_objective
+from sp_hf.objectives import OBJECTIVES, Objective, build_objective, parse_entry
+from sp_hf.objectives.view_defaults import default_views
 from sp_hf.run.recipe import RecipeError, merge_objectives, parse_run, read_recipe, resolve_run
 from sp_hf.sweeps.plan import read_plan
+from sp_hf.views.photometric import Photometric
+from sp_hf.views.spec import ViewSpec
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -152,6 +156,13 @@ def test_what_cannot_be_extended(tmp_path: Path, recipes: dict[str, str], messag
         read_recipe(write(tmp_path, **recipes))
 
 
+def test_null_in_views_of_a_recipe_that_extends_another_takes_away_what_the_objective_has(tmp_path: Path) -> None:
+    child = "extends: base.yaml\nobjectives: [{name: dino, local_views: {photometric: null, count: 4}}]"
+    model, _, _ = parse_run(["--recipe", str(write(tmp_path, base=BASE, child=child)), "--use_cpu"])
+    spec = parse_entry(model.objectives[0])[1].local_views
+    assert (spec.count, spec.size, spec.photometric) == (4, 16, Photometric.none())
+
+
 def test_a_sweep_changes_recipes_that_extend_others(tmp_path: Path) -> None:
     """A sweep's runs name recipes that extend others; what a run changes lies on top of all of them."""
     sweep = """
@@ -191,6 +202,23 @@ def test_flags_with_hyphens_and_old_names(recipe: Path, caplog: pytest.LogCaptur
     assert "--validation_split is now called --validation_dataset_split" in caplog.text
 
 
+def _check_views(recipe: str, entry: dict, objective: Objective) -> None:
+    """Print what the views of a recipe's objective are, and see that what it does not say is the default."""
+    for option, default in default_views(type(objective.config)).items():
+        spec, said = getattr(objective.config, option), entry.get(option, {})
+        print(f"{recipe} {entry['name']}.{option}: {spec if isinstance(spec, str) else spec and spec.to_dict()}")
+        if not isinstance(spec, ViewSpec):
+            assert spec == said
+            continue
+        for field in {field.name for field in dataclasses.fields(ViewSpec)} - said.keys() - {"size"}:
+            assert getattr(spec, field) == getattr(default, field), (option, field)
+        for field in said.keys() - {"photometric", "grid"}:
+            wanted = said[field]
+            assert getattr(spec, field) == (tuple(wanted) if isinstance(wanted, list) else wanted)
+        if spec.photometric == Photometric.none() != default.photometric:
+            assert said.get("photometric") == "none", f"{option} has no jitter, which the recipe does not say"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
     """It parses, and all of its objectives can be built on its kind of encoder."""
@@ -199,6 +227,7 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
 
     class Sizes:
         hidden_size, num_hidden_layers, supports_token_control = 32, 2, True
+        image_side = 224
         patch_size = 14 if "dinov2" in path.stem else int(model.encoder.rsplit("-", 1)[1])
 
         def patches_of(self, size: int) -> tuple[int, int]:
@@ -210,7 +239,9 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
         small |= {"num_labels": 3}  # read from the dataset where a recipe leaves it open
         options = OBJECTIVES[entry["name"]].config_class.__dataclass_fields__
         objective = build_objective({**entry, **{k: v for k, v in small.items() if k in options}}, Sizes())
-        assert objective.view_specs()
+        specs = objective.view_specs()
+        assert specs
+        _check_views(path.stem, entry, objective)
     assert path.read_text().startswith("#"), "the header says the command, the cost and the result"
     assert yaml.safe_load(path.read_text())
 

@@ -52,6 +52,7 @@ def history(output: Path) -> list[dict]:
     return [{k: v for k, v in r.items() if k not in TIMES} for r in records]
 
 
+@pytest.mark.fault("kill -9 between two steps")
 @pytest.mark.parametrize("flags", [(), ("--streaming", "--images_per_epoch", "16")], ids=["map-style", "streaming"])
 def test_killed_and_resumed_run_equals_the_uninterrupted_one(tiny_recipe: Path, tmp_path: Path, flags: tuple) -> None:
     flags = ("--max_steps", "40", "--save_steps", "5", "--gradient_accumulation_steps", "2", *flags)
@@ -77,6 +78,7 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tiny_recipe: Path, 
     assert history(broken) == history(whole)
 
 
+@pytest.mark.fault("Ctrl-C or SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "run"

@@ -58,7 +58,7 @@ def test_the_processor_has_its_makers_name(tmp_path: Path) -> None:
     assert processor_name(cpuinfo) == processor_name(tmp_path / "none") != ""
 
 
-def test_metrics_hold_every_figure(finished: Path) -> None:
+def test_metrics_hold_every_logged_value(finished: Path) -> None:
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     training = [r for r in records if "learning_rate" in r]
     assert [r["step"] for r in training] == [2, 4, 6, 8]
@@ -163,6 +163,7 @@ def test_a_mistake_is_one_clear_line_before_any_training(
     assert not list(tmp_path.glob("out/checkpoint-*"))
 
 
+@pytest.mark.fault("the disk is full, or fills up")
 def test_a_disk_too_small_is_refused_at_once(
     tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_disk_too_small_is_refused_at_once(
     assert "free" in capsys.readouterr().err
 
 
+@pytest.mark.fault("the disk is full, or fills up")
 def test_a_disk_that_fills_up_loses_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
     """A real write error in the middle of a checkpoint: a limit on the size of files, set after the first one."""
     script = f"""
@@ -194,6 +196,7 @@ sys.exit(main(["pretrain", "--recipe", {str(tiny_recipe)!r}, "--output_dir", {st
     assert pretrain(tiny_recipe, tmp_path / "out", "--resume_from_checkpoint", "last") == 0
 
 
+@pytest.mark.fault("killed while a checkpoint is written or replaced")
 def test_a_half_written_checkpoint_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     (tmp_path / ".incomplete-checkpoint-9" / "checkpoint-9").mkdir(parents=True)
     (tmp_path / ".incomplete-views.png").touch()
@@ -205,6 +208,7 @@ def test_a_half_written_checkpoint_is_never_taken_for_a_whole_one(tmp_path: Path
     assert not list(tmp_path.glob(".incomplete*"))
 
 
+@pytest.mark.fault("killed while a checkpoint is written or replaced")
 def test_what_was_about_to_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the two renames of a replacement, the old folder is the only whole one."""
     for folder, text in (("checkpoint-4", "old"), (".incomplete-checkpoint-4/checkpoint-4", "new")):
@@ -222,6 +226,7 @@ def test_what_was_about_to_be_replaced_is_put_back(tmp_path: Path, monkeypatch: 
         checkpointing.publish(tmp_path / ".incomplete-checkpoint-4" / "checkpoint-4", tmp_path / "checkpoint-4")
     monkeypatch.setattr(Path, "rename", rename)
     assert last_checkpoint(tmp_path) is None
+    checkpointing.put_back_replaced(tmp_path)
     checkpointing.remove_leftovers(tmp_path)
     assert (tmp_path / "checkpoint-4" / "weights").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
@@ -238,14 +243,16 @@ def _image_folder(folder: Path, broken: int) -> Path:
     return folder
 
 
+@pytest.mark.fault("images that cannot be read")
 def test_broken_images_are_skipped_counted_and_reported(tiny_recipe: Path, tmp_path: Path) -> None:
     photos = _image_folder(tmp_path / "photos", broken=2)
-    assert pretrain(tiny_recipe, tmp_path / "out", "--dataset", str(photos)) == 0
+    assert pretrain(tiny_recipe, tmp_path / "out", "--dataset", str(photos), "--max_skipped", "0.2") == 0
     report = json.loads((tmp_path / "out" / "skipped_images.json").read_text())
     assert report["count"] == 2
     assert any("00.png" in line for line in report["images"])
 
 
+@pytest.mark.fault("images that cannot be read")
 def test_too_many_broken_images_stop_the_run(tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photos = _image_folder(tmp_path / "photos", broken=3)
     flags = ("--dataset", str(photos), "--max_skipped", "1")
@@ -262,6 +269,7 @@ def test_collapse_stops_the_run_when_asked(tiny_recipe: Path, tmp_path: Path, ca
     assert last_checkpoint(tmp_path / "out").name == "checkpoint-3"  # the first step after the warm-up
 
 
+@pytest.mark.fault("killed after the last step, before or in the midst of the export")
 def test_the_encoder_is_whole_or_absent(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while it is written, a run has none, and resumed it writes it."""
     save = Encoder.save_stock

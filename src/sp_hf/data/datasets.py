@@ -140,12 +140,12 @@ def load_images(
     return _with_columns(rows, source.description, split, num_images, image_column, label_column, extra_columns)
 
 
-def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
+def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int | None]:
     """The rows, and how many they are."""
     from .part_scenes.dataset import SPLITS, part_scenes
 
     accepted = [name for name in inspect.signature(part_scenes).parameters if name not in ("split", "streaming")]
-    options = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    options: dict[str, Any] = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise DatasetLoadError(f"{EMBEDDED} has no option {', '.join(unknown)}; its options are {', '.join(accepted)}")

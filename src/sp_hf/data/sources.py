@@ -12,10 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
 from ..access_tokens import without_queries
 from ..errors import DataError
+from .image_formats import count_files, tell
 
 _BUILDERS = {
     ".parquet": "parquet",
@@ -25,7 +24,6 @@ _BUILDERS = {
     ".tgz": "webdataset",
     ".zip": "imagefolder",
 }
-_IMAGE_SUFFIXES = frozenset(ImageFolder.EXTENSIONS)
 _SPLIT_OF_FOLDER = {
     "train": "train",
     "training": "train",
@@ -97,15 +95,16 @@ def _locate_folder(folder: Path) -> Source:
     description = f"folder {folder}"
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         return Source(description, {"path": str(folder)}, saved_to_disk=True)
-    suffixes = {_suffix(name) for _, _, names in os.walk(folder) for name in names}
-    if suffixes & _IMAGE_SUFFIXES:
+    files = count_files(folder)
+    if files.images:
+        tell(folder, files)
         # Splits are named explicitly: left to itself, datasets takes a class folder "train-station" for a split.
         return Source(description, {"path": "imagefolder", "data_files": _split_folders(folder)})
-    builders = sorted({_BUILDERS[suffix] for suffix in suffixes if suffix in _BUILDERS})
+    builders = sorted({_BUILDERS[suffix] for suffix in files.suffixes if suffix in _BUILDERS})
     if len(builders) == 1:
         return Source(description, {"path": builders[0], "data_dir": str(folder)})
-    found = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"
-    raise DatasetLoadError(f"the {description} holds {found}; name the files with a pattern, as in 'folder/*.parquet'")
+    holds = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"
+    raise DatasetLoadError(f"the {description} holds {holds}; name the files with a pattern, as in 'folder/*.parquet'")
 
 
 def _split_folders(folder: Path) -> dict[str, list[str]]:

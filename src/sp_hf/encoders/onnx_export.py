@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class _Tokens(nn.Module):
         return self.model(pixel_values=pixel_values).last_hidden_state
 
 
-def export_onnx(folder: str | Path) -> Path:
+def export_onnx(folder: str | os.PathLike[str]) -> Path:
     """Write ``onnx/model.onnx`` into the folder of a stock encoder.
 
     Args:
@@ -94,6 +95,8 @@ def _graph_of(model: nn.Module, pixels: Tensor) -> bytes:
             dynamo=True,
             verbose=False,
         )
+    if program is None:
+        raise RunError("torch made no ONNX graph of this encoder")
     return program.model_proto.SerializeToString()
 
 

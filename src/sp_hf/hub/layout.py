@@ -5,8 +5,9 @@
     config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
     README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
+    recipe.until-step-N.yaml                                    until it was resumed with other options, if it was
     diagnosis.json                                              and what was amiss, if anything was
-    figures/*.png                                               views, curves
+    pictures/*.png                                              views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
 
@@ -15,8 +16,10 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..access_tokens import holds_token
 from ..cards.model_card import write_card
@@ -27,7 +30,7 @@ from .failures import PushError
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 
 
-def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
     """{path on the Hub: local file}; changes nothing in the run folder.
 
     Args:
@@ -42,9 +45,10 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
     source = export(run, workspace, teacher=teacher)
     files = {path.name: path for path in sorted(workspace.iterdir()) if path.is_file()}
     folder = RunFolder.of(source)
-    kept = (folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis)
+    kept = [folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis]
+    kept += [path for path in folder.former_records() if path.suffix != ".png"]
     files |= {path.name: path for path in kept if path.is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
+    files |= {f"pictures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files
@@ -52,7 +56,7 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
 
 def with_card(
     files: dict[str, Path],
-    run: str | Path,
+    run: str | os.PathLike[str],
     workspace: Path,
     repo: str,
     *,
@@ -77,7 +81,8 @@ def with_card(
     if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
     card = workspace / "card"
-    options = {"license": license, "evaluations": evaluations, "run_snippets": run_snippets, "before": before}
+    options: dict[str, Any] = {"license": license, "evaluations": evaluations}
+    options |= {"run_snippets": run_snippets, "before": before}
     write_card(run, card, repo, encoder=workspace, **options)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 

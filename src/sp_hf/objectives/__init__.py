@@ -24,6 +24,7 @@ from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from .validation import check_positive
+from .view_defaults import complete_views, default_views, view_size
 from .what.dino import DINO
 from .what.ibot import IBOT
 from .what.mae import MAE
@@ -105,15 +106,9 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
         ValueError: no name, an unknown name or option, or an option out of its range.
         PluginError: the objective is a package's that is not installed, or that cannot be imported.
     """
-    options = dict(entry)
-    package = options.pop(_PACKAGE, None)
-    if "name" not in options:
-        raise InputError(f"objective {options} has no name; add one of: {', '.join(OBJECTIVES)}.")
+    kind, options = _kind_of(entry), dict(entry)
+    options.pop(_PACKAGE, None)
     name = options.pop("name")
-    if name not in OBJECTIVES:
-        hint = _hint(name, OBJECTIVES) if package is None else ""
-        raise PluginError(f"unknown objective {name!r}{hint}; {OBJECTIVES.missing(name, package)}")
-    kind = OBJECTIVES[name]
     known = [field.name for field in dataclasses.fields(kind.config_class)]
     for option in options:
         if option not in known:
@@ -121,11 +116,22 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
                 f"objective {name!r} has no option {option!r}{_hint(option, known)}; its options: {', '.join(known)}."
             )
     try:
-        config = kind.config_class(**options)
+        config = kind.config_class(**complete_views(kind.config_class, options))
         check_positive("weight", config.weight)
     except ValueError as error:
         raise InputError(f"objective {name!r}: {error}") from error
     return kind, config
+
+
+def _kind_of(entry: Mapping[str, Any]) -> type[Objective]:
+    if "name" not in entry:
+        raise InputError(f"objective {dict(entry)} has no name; add one of: {', '.join(OBJECTIVES)}.")
+    name = entry["name"]
+    if name not in OBJECTIVES:
+        package = entry.get(_PACKAGE)
+        hint = _hint(name, OBJECTIVES) if package is None else ""
+        raise PluginError(f"unknown objective {name!r}{hint}; {OBJECTIVES.missing(name, package)}")
+    return OBJECTIVES[name]
 
 
 def build_objective(entry: Mapping[str, Any], encoder: Encoder) -> Objective:
@@ -133,13 +139,27 @@ def build_objective(entry: Mapping[str, Any], encoder: Encoder) -> Objective:
 
     Args:
         entry: ``{"name": ..., "weight": ..., **options}``.
-        encoder: its sizes are read; it is not kept.
+        encoder: its sizes are read; it is not kept. Views whose size an entry leaves open follow them.
 
     Raises:
         ValueError: as :func:`parse_entry`, or a view size that the encoder's patches do not divide.
     """
-    kind, config = parse_entry(entry)
+    kind, config = parse_entry(with_sizes(entry, encoder))
     return kind(config, encoder)
+
+
+def with_sizes(entry: Mapping[str, Any], encoder: Encoder) -> dict[str, Any]:
+    """An entry whose view sets all have a size: one that it leaves open is made to fit the encoder.
+
+    Raises:
+        InputError, PluginError: no name, or an unknown one.
+    """
+    sized = dict(entry)
+    for name, default in default_views(_kind_of(entry).config_class).items():
+        given = entry.get(name, {})
+        if isinstance(given, Mapping) and given.get("size") is None:
+            sized[name] = {**given, "size": view_size(default.size, encoder)}
+    return sized
 
 
 def wants_token_control(entry: Mapping[str, Any]) -> bool:

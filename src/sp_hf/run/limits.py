@@ -118,6 +118,7 @@ WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {  # option: its default, and why n
     "use_cache": (False, _TEXT),
     "use_liger_kernel": (False, _TEXT),
     "liger_kernel_config": (None, _TEXT),
+    "enable_jit_checkpoint": (False, "Ctrl-C and SIGTERM always save a checkpoint before they end a run"),
     "train_sampling_strategy": ("random", "images have no length to be grouped by"),
     "length_column_name": ("length", "images have no length to be grouped by"),
     "remove_unused_columns": (False, "it must stay False: the model reads canvases, not dataset columns"),

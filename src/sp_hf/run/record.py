@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class RunRecord:
     encoder_config: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: str | Path) -> RunRecord:
+    def read(cls, folder: str | os.PathLike[str]) -> RunRecord:
         """Raises FileNotFoundError where a file that every finished run has is missing; names it."""
         run = RunFolder(Path(folder))
         encoder_config = run.encoder / "config.json"

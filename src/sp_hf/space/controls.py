@@ -19,7 +19,7 @@ from ..whole_file import write_whole
 from .probes import Say
 from .uploads import open_upload
 
-COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 2}
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 """Of everything that computes: so many at a time, the others wait in a queue."""
 
 F = TypeVar("F", bound=Callable)
@@ -49,7 +49,7 @@ class Shared(NamedTuple):
     model: gr.Dropdown
 
 
-def told(function: F) -> F:
+def shows_mistakes(function: F) -> F:
     """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
 
     @functools.wraps(function)
@@ -76,7 +76,7 @@ def upload_box(**options: Any) -> gr.Image:
     Gradio would decode it here, without bounds and with any format's decoder; :func:`~sp_hf.space.uploads.open_upload`
     does it with both.
     """
-    box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    box: Any = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
     box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
 
@@ -119,7 +119,7 @@ def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: st
         filterable=True,
         info="or type a Hub id: owner/name",
     )
-    box.preprocess = _model_name
+    box.preprocess = lambda payload: _model_name(payload)
     return box
 
 
@@ -136,7 +136,7 @@ def report_box(elem_id: str) -> gr.HTML:
 
 def picture_box(alt: str, elem_id: str) -> gr.Image:
     """A picture that comes back, without a label over it: a caption stands above."""
-    box = gr.Image(
+    box: Any = gr.Image(
         label=alt,
         alt_text=alt,
         elem_id=elem_id,
@@ -146,7 +146,8 @@ def picture_box(alt: str, elem_id: str) -> gr.Image:
         container=False,
         format="png",
     )
-    box.postprocess = lambda picture: None if picture is None else sent(picture, Path(box.GRADIO_CACHE))
+    keep = Path(box.GRADIO_CACHE)
+    box.postprocess = lambda picture: None if picture is None else sent(picture, keep)
     return box
 
 
@@ -175,7 +176,7 @@ def preview(path: str | None) -> dict[str, Any]:
 
 
 def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
-    """Figures as HTML; everything is escaped."""
+    """Metrics as HTML; everything is escaped."""
     cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
     return (
         f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from ..errors import InputError
 
 PerView = float | tuple[float, ...]
 
+_PER_VIEW = ("blur_prob", "solarise_prob")  # may have a value for each view
 _LUMA = (0.299, 0.587, 0.114)
 _TO_IQ = ((0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 PRESETS = ("none", "byol", "dino_global", "dino_local", "moco_v3")
@@ -114,9 +116,17 @@ class Photometric:
             raise InputError(f"photometric {name!r} is not known; the presets are {', '.join(PRESETS)}")
         return getattr(cls, name)()
 
+    def for_count(self, count: int) -> dict[str, Any]:
+        """All fields, values that are one a view repeated over ``count`` views."""
+        fields = dataclasses.asdict(self)
+        for name in _PER_VIEW:
+            if isinstance(fields[name], tuple):
+                fields[name] = tuple(itertools.islice(itertools.cycle(fields[name]), count))
+        return fields
+
     def check_count(self, count: int) -> None:
         """Raise ValueError if a per-view tuple is not one value for each of ``count`` views."""
-        for name in ("blur_prob", "solarise_prob"):
+        for name in _PER_VIEW:
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != count:
                 raise InputError(

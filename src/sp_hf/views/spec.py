@@ -15,6 +15,7 @@ from .photometric import Photometric
 
 Flip = Literal["own", "shared", "parent", "none"]
 Positions = Literal["view", "crop"]
+_NONE_MEANS_NONE = ("aspect", "effective_resolution", "grid", "inside", "boxes", "position_window")
 _CLEAN_ZOOM = 0.65  # canvas pixels to an output pixel
 
 
@@ -202,11 +203,16 @@ class ViewSpec:
         return dataclasses.asdict(self)
 
 
-def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
+def as_view_spec(x: ViewSpec | Mapping[str, Any] | str, default: ViewSpec | None = None) -> ViewSpec | str:
     """A spec from a spec, from a dict as YAML or JSON have it, or a reference to another objective's ("dino/local").
 
+    Args:
+        x: any of these.
+        default: what a dict leaves out is as it is there, also within ``photometric`` and ``grid``; ``None`` takes a
+            part of it away. Without a default, what is left out is as :class:`ViewSpec` says.
+
     Raises:
-        ValueError: an unknown or missing field, or a value out of its range.
+        InputError: an unknown or missing field, or a value out of its range.
     """
     if isinstance(x, ViewSpec):
         return x
@@ -217,8 +223,27 @@ def as_view_spec(x: ViewSpec | Mapping[str, Any] | str) -> ViewSpec | str:
         return x
     if not isinstance(x, Mapping):
         raise InputError(f"a view spec must be a ViewSpec, a dict or a string, not {type(x).__name__}")
+    x = _completed(x, default) if default is not None else x
     _check_fields(ViewSpec, x, "view spec")
     return ViewSpec(**x)
+
+
+def _completed(given: Mapping[str, Any], default: ViewSpec) -> dict[str, Any]:
+    made = default.to_dict()
+    made["photometric"] = default.photometric.for_count(_count_of(given, default))
+    for name, value in given.items():
+        if value is None and name not in _NONE_MEANS_NONE:
+            made.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(made.get(name), dict):
+            made[name] = {k: v for k, v in {**made[name], **value}.items() if v is not None}
+        else:
+            made[name] = value
+    return made
+
+
+def _count_of(given: Mapping[str, Any], default: ViewSpec) -> int:
+    count = given.get("count", default.count)
+    return count if isinstance(count, int) and count > 0 else default.count  # what it is instead is refused later
 
 
 def _as_photometric(x: Photometric | Mapping[str, Any] | str) -> Photometric:

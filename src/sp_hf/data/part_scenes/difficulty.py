@@ -17,8 +17,8 @@ class Difficulty(NamedTuple):
         wander: ``None``: the object stands on the ground anywhere in view; else how far its middle strays from the
             image's, in image widths to either side.
         painted: each kind of part has a hue of its own.
-        staged: the object hangs before a flat, evenly mottled wall; else in a perspective scene with props and
-            occluders.
+        staged: the object hangs, without light and outlines, before a flat wall in its own patterns; else it stands in
+            a perspective scene with props and occluders.
     """
 
     turn: float

@@ -93,8 +93,8 @@ class DINOConfig(ObjectiveConfig):
     momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views)
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views)
+        self.global_views = as_view_spec(self.global_views, _default_global())
+        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
         if isinstance(self.global_views, ViewSpec):
             check_at_least("global_views.count", self.global_views.count, 2)
         for option in ("prototypes", "head_width", "head_bottleneck"):
@@ -139,6 +139,8 @@ class DINO(Objective):
     """Multi-crop self-distillation with a centred and sharpened EMA teacher."""
 
     config_class = DINOConfig
+    centre: Tensor  # [K]
+    teacher_temperature: Tensor
     kind = "what"
     title = "DINO"
     citation = """@inproceedings{caron2021emerging,

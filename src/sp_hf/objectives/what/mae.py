@@ -63,7 +63,7 @@ class MAEConfig(ObjectiveConfig):
     fixed_positions: bool = True
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         check_fraction("mask_ratio", self.mask_ratio, closed=False)
         check_decoder(self.decoder_width, self.decoder_depth, self.decoder_heads)
 

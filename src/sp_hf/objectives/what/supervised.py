@@ -57,7 +57,7 @@ class SupervisedConfig(ObjectiveConfig):
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         if self.num_labels is not None:
             check_at_least("num_labels", self.num_labels, 2)
         check_fraction("label_smoothing", self.label_smoothing)

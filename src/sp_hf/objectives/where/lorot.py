@@ -54,7 +54,7 @@ class LoRotConfig(ObjectiveConfig):
     variant: Literal["I", "E"] = "I"
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views)
+        self.views = as_view_spec(self.views, _default_views())
         check_choice("variant", self.variant, ("I", "E"))
 
 
