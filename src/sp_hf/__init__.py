@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .api import push as push
     from .api import sweep as sweep
     from .data.datasets import load_images as load_images
+    from .data.object_boxes import with_object_boxes as with_object_boxes
     from .data.part_scenes.dataset import part_scenes as part_scenes
     from .encoders.configuration_sp_vit import SPViTConfig as SPViTConfig
     from .encoders.encoder import Encoder as Encoder
@@ -76,6 +77,7 @@ else:
         "register_task": "evaluation.tasks",
         "resolve_encoder": "encoders.loading",
         "sweep": "api",
+        "with_object_boxes": "data.object_boxes",
     }
 
     def __getattr__(name: str) -> Any:
@@ -117,4 +119,5 @@ __all__ = [
     "register_task",
     "resolve_encoder",
     "sweep",
+    "with_object_boxes",
 ]

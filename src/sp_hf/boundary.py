@@ -198,11 +198,11 @@ def check_folder(flag: str, path: str | os.PathLike[str]) -> None:
         FileError: it may not be written to.
     """
     path = Path(path)
-    there = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
-    if not there.is_dir():
-        raise FolderTakenError(f"{flag} {path}: {there} is a file; choose a folder")
-    if not os.access(there, os.W_OK):
-        raise FileError(f"{flag} {path}: {there} may not be written to; choose another folder")
+    nearest = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    if not nearest.is_dir():
+        raise FolderTakenError(f"{flag} {path}: {nearest} is a file; choose a folder")
+    if not os.access(nearest, os.W_OK):
+        raise FileError(f"{flag} {path}: {nearest} may not be written to; choose another folder")
 
 
 def open_device(name: str | torch.device | None) -> torch.device:
@@ -215,12 +215,12 @@ def open_device(name: str | torch.device | None) -> torch.device:
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend refuses in its own way
-        raise DeviceError(f"--device {name}: there is no such device here; there are: {', '.join(there)}") from error
+        raise DeviceError(f"--device {name}: there is no such device here; there are: {', '.join(devices)}") from error
     return device
 
 

@@ -58,7 +58,7 @@ def test_the_processor_has_its_makers_name(tmp_path: Path) -> None:
     assert processor_name(cpuinfo) == processor_name(tmp_path / "none") != ""
 
 
-def test_metrics_hold_every_figure(finished: Path) -> None:
+def test_metrics_hold_every_logged_value(finished: Path) -> None:
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     training = [r for r in records if "learning_rate" in r]
     assert [r["step"] for r in training] == [2, 4, 6, 8]
@@ -226,6 +226,7 @@ def test_what_was_about_to_be_replaced_is_put_back(tmp_path: Path, monkeypatch: 
         checkpointing.publish(tmp_path / ".incomplete-checkpoint-4" / "checkpoint-4", tmp_path / "checkpoint-4")
     monkeypatch.setattr(Path, "rename", rename)
     assert last_checkpoint(tmp_path) is None
+    checkpointing.put_back_replaced(tmp_path)
     checkpointing.remove_leftovers(tmp_path)
     assert (tmp_path / "checkpoint-4" / "weights").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]

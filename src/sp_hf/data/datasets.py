@@ -31,6 +31,7 @@ import pyarrow
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ..access_tokens import without_queries
 from ..boundary import chain, explain_hub, reading_images
 from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
@@ -215,6 +216,7 @@ def _in_short(error: BaseException) -> str:
     text = str(error)
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
+    text = without_queries(text)
     return text if len(text) <= 1000 else f"{text[:700]} [...] {text[-300:]}"
 
 

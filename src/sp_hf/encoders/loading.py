@@ -140,7 +140,7 @@ def _has_weights(folder: Path) -> bool:
 def _read_config(path: Path) -> PreTrainedConfig:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
-        inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
+        inside = [str(config_file.parent) for config_file in sorted(path.glob("*/config.json"))]
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
         raise NotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))

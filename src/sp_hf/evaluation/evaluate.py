@@ -169,10 +169,10 @@ def measure(
             write_report(results(done), folder)
 
     reports = run_suite(models, options.tasks, data, leave_out=options.leave_out, after=save)
-    found = Results(results(reports), reports)
+    outcome = Results(results(reports), reports)
     if folder is not None:
-        write_report(found.data, folder)  # with what was left out
-    return found
+        write_report(outcome.data, folder)  # with what was left out
+    return outcome
 
 
 def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list[EvaluatedModel]:

@@ -204,6 +204,19 @@ def _grain(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footpri
     )
 
 
+def _bricks(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
+    first, second = _rotate(u, v, 0.8 * frequency, angle)
+    first = 0.6 * first + 0.5 * np.floor(second)
+    distance = np.minimum(np.abs(first - np.round(first)) / 0.6, np.abs(second - np.round(second))) - 0.14
+    return np.clip(0.5 - distance / (footprint * frequency), 0, 1)
+
+
+def _wedges(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
+    first, second = _rotate(u, v, 0.7 * frequency, angle)
+    slant = (first - np.floor(first)) - (second - np.floor(second))
+    return np.clip(0.5 + slant / (footprint * frequency), 0, 1)
+
+
 TEXTURES: dict[str, Texture] = {
     "plain": _plain,
     "gradient": _gradient,
@@ -213,6 +226,17 @@ TEXTURES: dict[str, Texture] = {
     "clouded": _clouded,
 }
 NEW_TEXTURES: dict[str, Texture] = {"zigzag": _zigzag, "circles": _circles, "net": _net, "grain": _grain}
+# Those of them that look alike on a small part and on a wall, and two more.
+PATTERNS: dict[str, Texture] = {
+    **{name: texture for name, texture in TEXTURES.items() if name not in ("plain", "gradient")},
+    "bricks": _bricks,
+    "wedges": _wedges,
+}
+
+
+def pattern_frequency(draw: float) -> float:
+    """Periods a metre of a pattern, log-uniform in 2.5 to 8, of a uniform number."""
+    return 2.5 * 3.2**draw
 
 
 class Material(NamedTuple):
@@ -230,4 +254,9 @@ NEW = Material(tuple(NEW_TEXTURES.values()))
 MATERIALS: tuple[Material, ...] = tuple(
     Material((texture,), ((hue - 0.025, hue + 0.025), (hue + 0.425, hue + 0.475)))
     for hue, texture in zip(np.linspace(0, 0.9, 10).tolist(), (TEXTURES | NEW_TEXTURES).values(), strict=True)
+)
+# The same where paints tell the kind of part.
+PATTERNED = Material(tuple(PATTERNS.values()), painted=True)
+PATTERNED_MATERIALS: tuple[Material, ...] = tuple(
+    Material((texture,), painted=True) for texture in (PATTERNS | NEW_TEXTURES).values()
 )
