@@ -19,7 +19,7 @@ from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.report import markdown, terminal_table
 from sp_hf.evaluation.results_json import results_dict
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.splits import held_out_rows
+from sp_hf.evaluation.splits import has_split, held_out_rows
 from sp_hf.evaluation.suite import run_suite
 from sp_hf.evaluation.tasks import TASKS, build_tasks
 from sp_hf.evaluation.two_sides import describe_sides, duplicates, image_digests
@@ -143,6 +143,15 @@ def test_a_named_or_present_validation_split_is_taken(tmp_path):
     assert describe_sides(EvaluationData(named)).validation["duplicates"] == 10
 
 
+def test_a_dataset_that_cannot_be_loaded_is_not_taken_for_one_without_validation(tmp_path):
+    """As when the Hub does not answer: nothing is divided, the reason is told."""
+    folder = image_folder(tmp_path / "all", ["ant", "bee"], 2)
+    assert not has_split(folder, "validation") and has_split(folder, "train")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DatasetLoadError, match=r"cannot load the file .*broken.parquet"):
+        _ = EvaluationData(DataSource(str(tmp_path / "broken.parquet"))).validation
+
+
 def test_a_stream_cannot_be_divided():
     rows = datasets.Dataset.from_dict({"image": [picture("ant", i) for i in range(4)]}).to_iterable_dataset()
     data = EvaluationData(DataSource(sp_hf.data.given_images.GivenImages.of(rows), max_images=4))
@@ -234,7 +243,7 @@ def test_of_part_scenes_no_more_are_drawn_than_asked_for():
     source = DataSource("part-scenes?size=32&seed=11", max_images=7)
     train, validation = (source.open(side) for side in ("train", "validation"))
     assert (len(train.dataset), len(validation.dataset)) == (7, 7)
-    assert train.description == "part-scenes?size=32&seed=11, split train"
+    assert train.description.startswith("part-scenes?size=32&seed=11") and "num_images" not in train.description
     rows = load_images("part-scenes?size=32&num_images=9&seed=11").dataset
     assert [row["image"] for row in train.dataset] == [row["image"] for row in rows.select(range(7))]
     few = DataSource("part-scenes?size=32&num_images=5&seed=11", max_images=7).open("train")

@@ -37,7 +37,7 @@ from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
 from .image_rows import ImageRows
-from .sources import DatasetLoadError, Source, locate, reject_hub_options
+from .sources import DatasetLoadError, NoSuchSplit, Source, locate, reject_hub_options
 
 EMBEDDED = "part-scenes"
 _STREAM_SHARDS = 64  # of a dataset on disk that is read as a stream
@@ -196,7 +196,7 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
         return splits, str(split)
     chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")
     if chosen not in splits:
-        raise DatasetLoadError(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
+        raise NoSuchSplit(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
     return splits[chosen], chosen
 
 
