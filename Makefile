@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space results test browser lint benchmarks clean
+.PHONY: help setup demo space results test browser wheel lint benchmarks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,14 +46,18 @@ browser:  # Debian's chromium, for the tests that look at the Space in it; witho
 	  || echo "chromium could not be installed; the tests in a browser are skipped"; \
 	fi
 
-lint: $(INSTALLED)  ## check the style
+wheel: $(INSTALLED)  ## build the sdist and the wheel, into dist/
+	$(VENV)/bin/python scripts/wheel.py dist
+
+lint: $(INSTALLED)  ## check the style and the types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 benchmarks: $(INSTALLED)  ## run every benchmark in benchmarks/
 	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV)/bin/python $$benchmark; done
 
 clean:  ## remove .venv and caches (run folders stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/pip:

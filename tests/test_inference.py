@@ -68,7 +68,7 @@ def test_which_measures_are_proportions():
     assert Measure.of(right, form="root").interval == "bootstrap"
 
 
-def test_figures_over_tiny_groups_warn():
+def test_metrics_over_tiny_groups_warn():
     labels = torch.arange(20)  # one image a class
     found = accuracy_measures(labels, labels)
     assert "20 of its 20 groups have fewer than 5 images" in found["mean_per_class_accuracy"].warning
@@ -190,4 +190,4 @@ def test_two_equal_encoders_differ_significantly_as_rarely_as_intervals_promise(
             )
             difference = paired_difference(a["r2_position"], b["r2_position"], resamples=400)
             significant[refits] += difference.low > 0 or difference.high < 0
-    assert significant[0] > 0.15 * trials and significant[20] < 0.12 * trials
+    assert significant[0] > 0.3 * trials and significant[20] < 0.15 * trials  # 27 and 6

@@ -28,7 +28,7 @@ from sp_hf.training.hub_push import HubPush, set_aside
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 PRETRAINING = {"pretraining/config.json", "pretraining/model.safetensors"}
-RECORDS = {"recipe.yaml", "environment.json", "metrics.jsonl", "figures/views.png", "figures/curves.png"}
+RECORDS = {"recipe.yaml", "environment.json", "metrics.jsonl", "pictures/views.png", "pictures/curves.png"}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub
     with LoopbackHub() as hub:
         hub.token = hub.add_user("ann", orgs={"lab": "write", "museum": "read"})
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
@@ -106,7 +108,7 @@ def test_layout_on_the_hub(hub: LoopbackHub, run: Path, capsys: pytest.CaptureFi
         assert files[name] == (run / "encoder" / name).read_bytes(), name
     for name in PRETRAINING | {"recipe.yaml", "environment.json", "metrics.jsonl"}:
         assert files[name] == (run / name).read_bytes(), name
-    assert files["figures/views.png"] == (run / "views.png").read_bytes()
+    assert files["pictures/views.png"] == (run / "views.png").read_bytes()
     assert hub.store.repos["model", "lab/model"].private
     assert contents(run) == before
     said = capsys.readouterr().out

@@ -21,7 +21,7 @@ from sp_hf.evaluation.results_json import results_dict
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.splits import held_out_rows
 from sp_hf.evaluation.suite import run_suite
-from sp_hf.evaluation.tasks import build_tasks
+from sp_hf.evaluation.tasks import TASKS, build_tasks
 from sp_hf.evaluation.two_sides import describe_sides, duplicates, image_digests
 from sp_hf.evaluation.what.knn import KNN
 
@@ -192,6 +192,23 @@ def test_default_tasks_leave_out_what_labels_do_not_allow_and_say_so(labels, rea
         assert text.lower().count("left out: recognition needs") == 2 and reason in text
     with pytest.raises(ValueError, match="recognition needs"):  # what was named is not left out in silence
         sp_hf.evaluate({"mine": "vit-micro-8"}, tasks=["knn"], **images, **small)
+
+
+def test_of_all_tasks_a_folder_without_labels_gets_those_that_need_none(tmp_path):
+    """From a bare folder: no labels, no validation split, no annotations."""
+    (tmp_path / "photos").mkdir()
+    for index in range(24):
+        picture("ant", index).resize((48, 48)).save(tmp_path / "photos" / f"{index}.png")
+    data = EvaluationData(DataSource(str(tmp_path / "photos")))
+    model = EvaluatedModel("mine", RawPixels(4).eval(), Preprocess.squash(32))
+    small = {"relative_geometry_crop_size": 16, "shortcut_audit_crop_size": 16, "jigsaw_grids": (2,)}
+    results = results_dict(run_suite([model], build_tasks(["all"], small), data, leave_out=True), [model], data)
+    measured = {name for name, task in results["tasks"].items() if task["results"]}
+    assert measured == {"relative-geometry", "shortcut-audit", "jigsaw", "patch-pca"}
+    assert all(task["left_out"] for name, task in results["tasks"].items() if name not in measured)
+    assert results["data"]["train"]["labelled"] == 0 and "classes" not in results["data"]["train"]
+    for text in (terminal_table(results), markdown(results)):
+        assert text.lower().count("left out: ") == len(TASKS) - 4
 
 
 def test_images_without_a_label_are_told_and_do_not_count(tmp_path):

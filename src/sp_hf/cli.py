@@ -1,4 +1,7 @@
-"""The command line: ``sp-hf pretrain | evaluate | sweep | export | push | demo``. Thin: functions of the package."""
+"""The command line: ``sp-hf pretrain | evaluate | sweep | export | push | demo``. Thin: functions of the package.
+
+Each command reads its flags first, and only then imports what takes seconds, PyTorch above all.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 from .errors import InputError
 from .exit import report, take_traceback
 from .flags import FlagParser
+from .quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from .training.pretrain import PretrainingResult
@@ -53,9 +57,9 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command: what went wrong is one sentence, and a traceback only of a defect, or with ``--traceback``."""
     argv, with_traceback = take_traceback(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     logging.getLogger("sp_hf").setLevel(logging.INFO if _speaks() else logging.WARNING)
     try:
-        _quieten_libraries()
         return command(argv)
     except KeyboardInterrupt:
         print("sp-hf: interrupted", file=sys.stderr)
@@ -69,22 +73,14 @@ def _speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _quieten_libraries() -> None:
-    """No bar for each file written or loaded; the bars of a dataset's preparation only on a terminal."""
-    import datasets
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-
-
 def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
-    from .api import pretrain
-    from .run.recipe import read_flags
+    from .run.flags import read_flags
 
     options = read_flags(argv)
+    quieten_libraries()
+    from .api import pretrain
+
     return report_run(pretrain(recipe=options.pop("recipe", None), **options))
 
 
@@ -121,21 +117,23 @@ def report_run(result: PretrainingResult) -> int:
 def evaluate_command(argv: list[str]) -> int:
     """``sp-hf evaluate``."""
     from .evaluation.command import parser
-    from .evaluation.evaluate import evaluate
-    from .hub.push_results import destination, push_results
 
     options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
     repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
     output = options.get("output_dir")
+    if repo is not None and output is None:
+        raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
+    quieten_libraries()
+    from .evaluation.evaluate import evaluate
+    from .hub.push_results import destination, push_results
+
     if repo is not None:
-        if output is None:
-            raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
         destination(repo, create_pr)  # refused now, not after hours of measuring
     print(evaluate(options.pop("models"), **options, command=shlex.join(["sp-hf", "evaluate", *argv])))
     if output is not None:
         report, numbers = Path(output) / "report.md", Path(output) / "results.json"
         print(f"\nAll metrics, differences and pictures: {report}; the numbers: {numbers}")
-    if repo is not None:
+    if repo is not None and output is not None:
         result = push_results(output, repo, create_pr=create_pr)
         print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
     return 0
@@ -150,6 +148,7 @@ def sweep_command(argv: list[str]) -> int:
 
 def job_command(argv: list[str]) -> int:
     """One process of a sweep: ``python -m sp_hf.cli job FILE``; people say ``sp-hf sweep``."""
+    quieten_libraries()
     from .sweeps.job import run_job
     from .training.pretrain import PretrainingResult
 
@@ -162,14 +161,16 @@ def job_command(argv: list[str]) -> int:
 
 def export_command(argv: list[str]) -> int:
     """``sp-hf export RUN DIRECTORY``."""
-    from .run.export import export
-
     parser = FlagParser(prog="sp-hf export", description="Write a run's encoder as its stock class.")
     parser.add_argument("run", help="run folder, or one checkpoint of it")
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")
+    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx too, checked against torch")
     args = parser.parse_args(argv)
-    source = export(args.run, args.directory, teacher=args.teacher)
+    quieten_libraries()
+    from .run.export import export
+
+    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx)
     print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
     return 0
 

@@ -22,14 +22,14 @@ every_objective = pytest.mark.parametrize("name", OBJECTIVES.own)
 PROGRESS = Progress(step=30, total_steps=100, steps_per_epoch=10)
 
 
-def tests_of(name):
+def module_of(name):
     """``test_<name>.py``."""
     return importlib.import_module(f"{__package__}.test_{name}")
 
 
 def tiny(name):
     """The small entry in ``test_<name>.py``."""
-    return tests_of(name).TINY
+    return module_of(name).TINY
 
 
 def build(name, seed=0):
@@ -99,7 +99,7 @@ def test_nothing_is_random_but_by_key(name):
     assert torch.equal(first, step(batch).loss)
     assert torch.equal(torch.get_rng_state(), state)
     other = batch._replace(keys=batch.keys.flip(0))
-    assert torch.equal(step(other).loss, first) != getattr(tests_of(name), "DRAWS", False)
+    assert torch.equal(step(other).loss, first) != getattr(module_of(name), "DRAWS", False)
 
 
 @every_objective

@@ -99,8 +99,8 @@ def test_loss_and_accuracy_are_logged(finished: Path) -> None:
 def test_its_model_card_says_that_labels_were_used(finished: Path, tmp_path: Path) -> None:
     card = write_card(finished, tmp_path, "someone/tiny", run_snippets=False)
     assert "self-supervised" not in card.data.tags and "supervised" in card.data.tags
-    assert "its labels used" in card.content
-    assert "without labels" not in card.content and "no labels" not in card.content
+    assert "| labels | used |" in card.content
+    assert "without labels" not in card.content and "not used" not in card.content
 
 
 @pytest.mark.parametrize("flags", [(), ("--streaming", "--images_per_epoch", "16")], ids=["map-style", "streaming"])

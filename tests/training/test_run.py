@@ -58,7 +58,7 @@ def test_the_processor_has_its_makers_name(tmp_path: Path) -> None:
     assert processor_name(cpuinfo) == processor_name(tmp_path / "none") != ""
 
 
-def test_metrics_hold_every_figure(finished: Path) -> None:
+def test_metrics_hold_every_logged_value(finished: Path) -> None:
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     training = [r for r in records if "learning_rate" in r]
     assert [r["step"] for r in training] == [2, 4, 6, 8]

@@ -7,6 +7,7 @@ name.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class ResultsError(InputError):
     """Results that are not about the model they are to be published with."""
 
 
-def read_results(paths: Iterable[str | Path], encoder: str | Path) -> list[dict[str, Any]]:
+def read_results(paths: Iterable[str | os.PathLike[str]], encoder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """``results.json`` files (or the folders of evaluations), checked to be about this encoder.
 
     Args:
@@ -32,7 +33,7 @@ def read_results(paths: Iterable[str | Path], encoder: str | Path) -> list[dict[
     Raises:
         ResultsError: a file of another schema, or none of its models has this encoder's weights.
     """
-    found, identity = [], None
+    documents, identity = [], None
     for path in map(Path, paths):
         file = path / "results.json" if path.is_dir() else path
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -45,5 +46,5 @@ def read_results(paths: Iterable[str | Path], encoder: str | Path) -> list[dict[
             raise ResultsError(
                 f"{file} is about {named}, not about the weights in {encoder}; run sp-hf evaluate on it first"
             )
-        found.append(results | {"this": this, "folder": file.parent})
-    return found
+        documents.append(results | {"this": this, "folder": file.parent})
+    return documents

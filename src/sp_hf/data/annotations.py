@@ -98,5 +98,6 @@ def upright_size(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Size:
 
 
 def _opened(image: ImageLike, name: str, max_pixels: int) -> Image.Image:
-    in_memory = isinstance(image, Image.Image | np.ndarray)
-    return _open(image if in_memory else io.BytesIO(_read(image, name)), name, max_pixels)
+    if isinstance(image, Image.Image | np.ndarray):
+        return _open(image, name, max_pixels)
+    return _open(io.BytesIO(_read(image, name)), name, max_pixels)

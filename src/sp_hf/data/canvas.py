@@ -104,7 +104,7 @@ def image_digest(image: ImageLike) -> int:
         image = np.asarray(image)
     if isinstance(image, np.ndarray):
         digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=8)
-        digest.update(np.ascontiguousarray(image))
+        digest.update(np.ascontiguousarray(image).data)
     else:
         digest = hashlib.blake2b(_read(image, image_name(image)), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
@@ -165,6 +165,7 @@ def _swaps_axes(transpose: Image.Transpose) -> bool:
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
     name = image_name(image)
+    encoded: Image.Image | np.ndarray | io.BytesIO
     if isinstance(image, Image.Image | np.ndarray):
         encoded, draft_size = image, None  # drafting would change the caller's image
     else:

@@ -27,10 +27,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import datasets
+import pyarrow
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from ..boundary import explain_hub, reading_images
+from ..access_tokens import without_queries
+from ..boundary import chain, explain_hub, reading_images
 from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
@@ -139,12 +141,12 @@ def load_images(
     return _with_columns(rows, source.description, split, num_images, image_column, label_column, extra_columns)
 
 
-def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int]:
+def _load_embedded(query: str, split: str, streaming: bool) -> tuple[Any, int | None]:
     """The rows, and how many they are."""
     from .part_scenes.dataset import SPLITS, part_scenes
 
     accepted = [name for name in inspect.signature(part_scenes).parameters if name not in ("split", "streaming")]
-    options = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    options: dict[str, Any] = {key: _number(value) for key, value in parse_qsl(query, keep_blank_values=True)}
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise DatasetLoadError(f"{EMBEDDED} has no option {', '.join(unknown)}; its options are {', '.join(accepted)}")
@@ -187,8 +189,9 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
                 splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, tarfile.TarError) as error:
         said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
-        message = f"cannot load the {source.description}: {said or _in_short(error)}{source.if_missing}"
-        raise DatasetLoadError(message) from error
+        is_damaged = any(isinstance(one, (tarfile.TarError, EOFError, pyarrow.ArrowInvalid)) for one in chain(error))
+        advice = "; a file of it may be damaged: copy or download it again" if is_damaged else source.if_missing
+        raise DatasetLoadError(f"cannot load the {source.description}: {said or _in_short(error)}{advice}") from error
     if is_slice:
         return splits, str(split)
     chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")
@@ -213,6 +216,7 @@ def _in_short(error: BaseException) -> str:
     text = str(error)
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
+    text = without_queries(text)
     return text if len(text) <= 1000 else f"{text[:700]} [...] {text[-300:]}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import torch.utils.data
@@ -17,7 +17,7 @@ from .sources import DatasetLoadError
 
 logger = logging.getLogger(__name__)
 
-Rows = datasets.Dataset | datasets.IterableDataset | ImageRows
+Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset | ImageRows
 _STREAM_SHARDS = 64  # of a dataset that is read as a stream
 
 
@@ -83,8 +83,8 @@ class GivenImages:
         """
         chosen = split or (next(iter(self.splits)) if len(self.splits) == 1 else "train")
         if chosen not in self.splits:
-            there = ", ".join(name for name in self.splits if name) or "none: it is given whole"
-            raise DatasetLoadError(f"the {self.description} has no split {chosen!r}; its splits: {there}")
+            names = ", ".join(name for name in self.splits if name) or "none: it is given whole"
+            raise DatasetLoadError(f"the {self.description} has no split {chosen!r}; its splits: {names}")
         rows = self.splits[chosen]
         if not streaming or isinstance(rows, datasets.IterableDataset):
             return rows, chosen

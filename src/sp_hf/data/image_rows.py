@@ -6,6 +6,7 @@ them, or mappings such as ``{"image": ..., "label": ...}``. Nothing is copied: a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -25,8 +26,6 @@ class ImageRows:
 
     Args:
         items: has ``len()`` and items by index; at least one.
-        indices: which of them are the rows; ``None``: all.
-        columns: which columns are kept; ``None``: all.
 
     Attributes:
         features: the columns' types, judged by the first item; ``items.classes`` names the classes where it is there.
@@ -37,20 +36,24 @@ class ImageRows:
 
     _fingerprint = None  # what it holds may change, so nothing that is computed of it is kept on disk
 
-    def __init__(self, items: Any, indices: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> None:
-        self._items, self._indices = items, indices
-        first = _as_row(items[0])
-        types = {name: _type_of(value, name, items) for name, value in first.items()}
-        self.features = datasets.Features({name: types[name] for name in columns or types})
+    def __init__(self, items: Any) -> None:
+        self._items = items
+        self._indices: Sequence[int] = range(len(items))
+        first, targets = items[0], getattr(items, "targets", None)
+        self.features = datasets.Features({name: _type_of(v, name, items) for name, v in _as_row(first).items()})
+        is_whole = isinstance(first, tuple) and targets is not None and len(targets) == len(items)
+        self._targets = targets if is_whole else None
 
     def __len__(self) -> int:
-        return len(self._items) if self._indices is None else len(self._indices)
+        return len(self._indices)
 
     def __getitem__(self, key: Any) -> Any:
         """A row by its number, or a column by its name."""
         if isinstance(key, str):
-            return self._labels() if self.knows(key) else [row[key] for row in self]
-        row = _as_row(self._items[self._place(int(key))])
+            if self._targets is not None and self.knows(key):
+                return [int(self._targets[i]) for i in self._indices]
+            return [row[key] for row in self]
+        row = _as_row(self._items[self._indices[int(key)]])
         return {name: row[name] for name in self.features}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -58,30 +61,23 @@ class ImageRows:
 
     def select(self, indices: Iterable[int]) -> ImageRows:
         """Some of the rows."""
-        return ImageRows(self._items, [self._place(int(i)) for i in indices], list(self.features))
+        made = copy.copy(self)
+        made._indices = [self._indices[int(i)] for i in indices]
+        return made
 
     def select_columns(self, columns: Sequence[str]) -> ImageRows:
         """Some of the columns."""
-        return ImageRows(self._items, self._indices, list(columns))
+        made = copy.copy(self)
+        made.features = datasets.Features({name: self.features[name] for name in columns})
+        return made
 
     def cast_column(self, name: str, feature: datasets.Image) -> ImageRows:
         """Itself: images are as they come, never decoded here."""
         return self
 
-    def _place(self, index: int) -> int:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"row {index} of {len(self)}")
-        index %= len(self)
-        return index if self._indices is None else self._indices[index]
-
     def knows(self, column: str) -> bool:
         """Whether a column can be read without reading an image: torchvision's ``targets`` hold all labels."""
-        targets = getattr(self._items, "targets", None) if column == _LABEL else None
-        return targets is not None and len(targets) == len(self._items) and not isinstance(self._items[0], Mapping)
-
-    def _labels(self) -> list[int]:
-        targets = self._items.targets
-        return [int(targets[self._place(i)]) for i in range(len(self))]
+        return column == _LABEL and self._targets is not None
 
 
 def _as_row(item: Any) -> dict[str, Any]:

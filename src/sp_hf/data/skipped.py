@@ -109,8 +109,8 @@ class SkippedLedger:
         )
 
     def _shown_limit(self) -> str:
-        if self.max_skipped >= 1 or self.max_skipped == 0:
-            return f"{self.max_skipped:g}"
+        if self.max_skipped is None or self.max_skipped >= 1 or self.max_skipped == 0:
+            return "unlimited" if self.max_skipped is None else f"{self.max_skipped:g}"
         of = f"{self.images}" if self.images is not None else f"the {self._seen} so far"
         return f"{self.max_skipped:g}, {self.limit:.0f} of {of}"
 

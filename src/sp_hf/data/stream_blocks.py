@@ -70,11 +70,11 @@ class BlockReader:
             ValueError: the reader has no rows.
         """
         while True:
-            found = row > 0
+            has_rows = row > 0
             for block in self._blocks_of_epoch(epoch, row, stream):
-                found = True
+                has_rows = True
                 yield block
-            if not found:
+            if not has_rows:
                 raise InputError(
                     f"the stream has no rows for reader {self._reader}: it has fewer rows than there are readers "
                     "(ranks x DataLoader workers); use fewer workers"
@@ -84,7 +84,8 @@ class BlockReader:
     def _blocks_of_epoch(self, epoch: int, row: int, stream: dict[str, Any] | None) -> Iterator[Block | None]:
         self._stream.set_epoch(_shard_order_seed(self._seed, epoch))
         self._stream.load_state_dict(stream)
-        first, rows, announced = row, [], 0
+        first, announced = row, 0
+        rows: list[Mapping[str, Any]] = []
         # Unlike __iter__, iter() does not share out rows among DataLoader's workers by itself.
         for chunk in self._chunks():
             columns = list(chunk)

@@ -251,7 +251,7 @@ def _place(state: StreamState | None) -> tuple[int, int, int]:
     return (0, 0, 0) if state is None else (state["epoch"], state["row"], state["offset"])
 
 
-def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

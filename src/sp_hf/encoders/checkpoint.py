@@ -13,9 +13,10 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import logging as transformers_logging
 
@@ -30,6 +31,7 @@ from .timm_wrapper import require_timm
 logger = logging.getLogger(__name__)
 
 Channels = tuple[float, ...]
+ViT = TypeVar("ViT", bound=ViTModel)
 
 
 def load_verified(
@@ -51,12 +53,16 @@ def load_verified(
     name = str(name_or_path)
     config = read_config(name, revision)
     facts = facts_of(config)
+    # Weights of the very commit that the configuration is of; of "main" without safetensors, transformers would ask a
+    # service to open a pull request with converted ones, and load that.
+    commit = commit_of(name, revision)
     try:
         with reading_checkpoint(name, revision), quiet_transformers():
-            model, report = model_class_of(config).from_pretrained(
+            loader: Any = model_class_of(config)  # whose from_pretrained returns two things, when asked for the second
+            model, report = loader.from_pretrained(
                 name,
                 config=config,
-                revision=revision,
+                revision=commit,
                 use_safetensors=True,
                 output_loading_info=True,
                 dtype=torch.float32,
@@ -93,6 +99,15 @@ def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     return vision_config(config)
 
 
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The commit that ``revision`` of a Hub repository stands for; of a folder ``revision`` itself."""
+    if Path(name).expanduser().exists():
+        return revision
+    with reading_checkpoint(name, revision):
+        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    return folder.name if folder.parent.name == "snapshots" else revision
+
+
 def weights_digest(folder: str | Path) -> str | None:
     """SHA-256 of the safetensors in a folder, names included; ``None`` where there are none."""
     files = sorted(Path(folder).glob("*.safetensors"))
@@ -119,7 +134,7 @@ def _check_report(name: str, model: PreTrainedModel, facts: ModelFacts, report: 
         lists = "; ".join(f"{len(keys)} {problem}: {', '.join(keys)}" for problem, keys in problems.items() if keys)
         raise CheckpointError(f"{name} is not a whole {facts.model_class} checkpoint: {lists}")
     if owners:
-        dropped = ", ".join(sorted(set(owners.values())))
+        dropped = ", ".join(sorted({owner for owner in owners.values() if owner is not None}))
         logger.warning("%s: left out %d entries that are not the encoder's: %s", name, len(owners), dropped)
 
 
@@ -152,7 +167,8 @@ def image_statistics_of(name: str, revision: str | None) -> tuple[Channels | Non
         raise CheckpointError(f"{name}: preprocessor_config.json normalises, but has no image_mean and image_std")
     # Pixels in [0, 1] times this is what the processor subtracts the mean from; 1 for nearly every checkpoint.
     scale = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255
-    return tuple(m / scale for m in processor["image_mean"]), tuple(s / scale for s in processor["image_std"])
+    mean, std = (tuple(value / scale for value in processor[name]) for name in ("image_mean", "image_std"))
+    return mean, std
 
 
 def plain_vit(model: PreTrainedModel) -> ViTModel:
@@ -176,11 +192,13 @@ def with_token_control(model: PreTrainedModel) -> SPViTModel:
     return _as_vit(model, SPViTModel, SPViTConfig.from_vit(model.config))
 
 
-def _as_vit(model: PreTrainedModel, model_class: type[ViTModel], config: PreTrainedConfig) -> ViTModel:
+def _as_vit(model: PreTrainedModel, model_class: type[ViT], config: ViTConfig) -> ViT:
     """Move the weights; both ends must have the same ones, poolers apart."""
     with torch.random.fork_rng(devices=[]):  # throw-away initial weights must not move the caller's random numbers
         vit = model_class(config, add_pooling_layer=False)
     state = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler.")}
     vit.load_state_dict(state)
     vit.set_attn_implementation(model.config._attn_implementation)
-    return vit.to(model.device, model.dtype).train(model.training)
+    module: torch.nn.Module = vit
+    module.to(model.device, model.dtype)
+    return vit.train(model.training)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from transformers import AutoConfig, PreTrainedConfig, ViTConfig
+
+Config = TypeVar("Config", bound=ViTConfig)
 
 
 class SPViTConfig(ViTConfig):
@@ -34,7 +38,7 @@ class SPViTConfig(ViTConfig):
         return convert_config(self, ViTConfig)
 
 
-def convert_config(config: PreTrainedConfig, config_class: type[ViTConfig]) -> ViTConfig:
+def convert_config(config: PreTrainedConfig, config_class: type[Config]) -> Config:
     """Copy a ViT-like configuration into ``config_class``, field by field; fields it does not know are left out.
 
     What this package records in a configuration (its names begin with ``sp_hf_``) goes along.

@@ -22,12 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from ..errors import InputError
 from .checkpoint import load_verified, plain_vit, with_token_control
@@ -120,7 +119,7 @@ class Encoder(nn.Module):
         config = vision_config(config)
         model = model_class_of(config)(config, **facts_of(config).init_kwargs)
         initialise(model, recorded_initialisation(config))
-        if getattr(config, "position_field", None) is not None:
+        if isinstance(model, SPViTModel) and config.position_field is not None:
             model.add_position_field(config.position_field)  # of the table as it now is
         return cls(model, image_mean, image_std)
 
@@ -160,16 +159,17 @@ class Encoder(nn.Module):
         Raises:
             ValueError: a model that takes no mask.
         """
-        if not self.supports_content_mask:
+        if self.facts.mask_token is None:
             raise InputError(
                 f"{self._name()} cannot put a mask token in place of patches; use one of"
                 f" {', '.join(content_mask_types())}"
             )
         owner, _, name = self.facts.mask_token.rpartition(".")
-        if find(self.model, self.facts.mask_token) is None:
+        module = self.model.get_submodule(owner)
+        if getattr(module, name) is None:
             like = self.patch_projection().weight
-            setattr(self.model.get_submodule(owner), name, nn.Parameter(like.new_zeros(1, 1, self.hidden_size)))
-        find(self.model, self.facts.mask_token).requires_grad_(True)
+            setattr(module, name, nn.Parameter(like.new_zeros(1, 1, self.hidden_size)))
+        getattr(module, name).requires_grad_(True)
 
     def add_position_field(self, side: int) -> None:
         """A field of ``side`` x ``side`` positions for views of any size; see ``SPViTModel.add_position_field``.
@@ -177,7 +177,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: no ``SPViTModel``, or a side below 1.
         """
-        if not self.supports_token_control:
+        if not isinstance(self.model, SPViTModel):
             raise InputError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
         self.model.add_position_field(side)
 
@@ -218,7 +218,7 @@ class Encoder(nn.Module):
                 )
         return height // patch, width // patch
 
-    def patch_projection(self) -> nn.Module:
+    def patch_projection(self) -> Any:
         """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
         return self.model.get_submodule(self.facts.patch_projection)
 
@@ -232,14 +232,14 @@ class Encoder(nn.Module):
         Returns:
             Whether the positions are fixed.
         """
-        fixed = starts_at_sincos(self.model)
-        if fixed:
-            position_table(self.model).requires_grad_(False)
-        field = getattr(self.model, "position_field", None)
-        if field is not None:
+        table = position_table(self.model) if starts_at_sincos(self.model) else None
+        fixed = table is not None
+        if table is not None:
+            table.requires_grad_(False)
+        if isinstance(self.model, SPViTModel) and self.model.position_field is not None:
             fixed = fixed and self.model.field_is_the_table()
             if fixed:
-                field.requires_grad_(False)
+                self.model.position_field.requires_grad_(False)
         return fixed
 
     def set_attention(self, implementation: str) -> None:
@@ -300,7 +300,7 @@ class Encoder(nn.Module):
             ValueError: indivisible size; token control or masks of a model that has none.
         """
         grid = self._grid(*pixels.shape[-2:])
-        control = {
+        given = {
             "visible": visible,
             "dropped": dropped,
             "position_token": position_token,
@@ -308,14 +308,14 @@ class Encoder(nn.Module):
             "position_boxes": position_boxes,
             "position_flips": position_flips,
         }
-        control = {name: value for name, value in control.items() if value is not None}
+        control = {name: value for name, value in given.items() if value is not None}
         if control and not self.supports_token_control:
             raise InputError(
                 f"{type(self.model).__name__} cannot take {', '.join(control)}: "
                 "load the encoder with token_control=True (ViT and ViT-MAE weights only)"
             )
         if masked is not None:
-            if not self.supports_content_mask or find(self.model, self.facts.mask_token) is None:
+            if self.facts.mask_token is None or find(self.model, self.facts.mask_token) is None:
                 raise InputError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
             control["bool_masked_pos"] = masked
         outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
@@ -352,9 +352,9 @@ class Encoder(nn.Module):
             )
         return {"interpolate_pos_encoding": True} if self.facts.resizes_on_request else {}
 
-    def _read(self, outputs: ModelOutput, grid: tuple[int, int]) -> Encoding:
+    def _read(self, outputs: Any, grid: tuple[int, int]) -> Encoding:
         tokens = outputs.last_hidden_state
-        norm = find(self.model, self.facts.final_norm) if self.facts.final_norm else None
+        norm: Any = find(self.model, self.facts.final_norm) if self.facts.final_norm else None
         if norm is not None and self.facts.norm_of_map:
             tokens = norm(tokens)
         if self.facts.feature_map:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ViTModel
+from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
 
 from .configuration_sp_vit import SPViTConfig
 from .facts import describe, find
@@ -31,8 +31,8 @@ def stock_model(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | None 
         model: the model inside an ``Encoder``.
         state_dict: its weights, where its own are sharded over processes.
     """
-    config = copy.deepcopy(model.config)
-    stock_class = type(model)
+    config: PreTrainedConfig = copy.deepcopy(model.config)
+    stock_class: type[PreTrainedModel] = type(model)
     if isinstance(config, SPViTConfig):
         config, stock_class = config.to_vit(), ViTModel
     has_pooler = hasattr(model, "pooler")
@@ -43,21 +43,22 @@ def stock_model(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | None 
     state = {name: value.detach().cpu() for name, value in (state_dict or model.state_dict()).items()}
     state = _without_extras(model, stock, state)
     state = {**_identity_pooler(stock, state), **state}
-    stock.to(next(iter(state.values())).dtype).load_state_dict(state)
+    module: nn.Module = stock
+    module.to(next(iter(state.values())).dtype).load_state_dict(state)
     return stock.eval()
 
 
 def _without_extras(model: PreTrainedModel, stock: PreTrainedModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights without a mask token and a position field that the stock class does not have."""
     facts, dimensions = describe(model)
-    if facts.mask_token in state and find(stock, facts.mask_token) is None:
+    if facts.mask_token is not None and facts.mask_token in state and find(stock, facts.mask_token) is None:
         del state[facts.mask_token]
     field = state.pop("position_field", None)  # [1, side * side, D]
     if field is not None:
         table = state["embeddings.position_embeddings"]
-        grid = tuple(i // p for i, p in zip(dimensions.image_size, dimensions.patch_size, strict=True))
+        (height, width), (tall, wide) = dimensions.image_size, dimensions.patch_size
         side = model.config.position_field
-        positions = lay_over_image(field[0].unflatten(0, (side, side)), grid)
+        positions = lay_over_image(field[0].unflatten(0, (side, side)), (height // tall, width // wide))
         state["embeddings.position_embeddings"] = torch.cat([table[:, :1], positions], dim=1)
     return state
 

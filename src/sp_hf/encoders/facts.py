@@ -178,6 +178,13 @@ FACTS: dict[str, ModelFacts] = {
     ),
 }
 
+REFUSED = {
+    "swin": "the stock class takes no view whose later stages are smaller than its window",
+    "hiera": "the stock class drops units of its own choice and takes no mask",
+    "data2vec-vision": "AutoModel builds it without the pooler, which holds its final norm, so an export would differ",
+}
+"""Why a model type that might be expected here is not."""
+
 TWO_TOWERS = ("clip", "siglip")
 """Model types whose vision tower is the encoder; its configuration is ``config.vision_config``."""
 
@@ -229,7 +236,7 @@ def _dimensions_of(config: PreTrainedConfig, facts: ModelFacts) -> Dimensions:
         hidden_size=config.hidden_sizes[-1] if conv else config.hidden_size,
         num_hidden_layers=sum(config.depths) if conv else config.num_hidden_layers,
         num_prefix_tokens=facts.prefix_tokens + getattr(config, "num_register_tokens", 0),
-        patch_size=tuple(side * 2 ** (len(config.depths) - 1) if conv else side for side in _pair(config.patch_size)),
+        patch_size=_pair([side * 2 ** (len(config.depths) - 1) if conv else side for side in _pair(config.patch_size)]),
         image_size=_pair(config.image_size),
         num_channels=config.num_channels,
     )
@@ -247,7 +254,8 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
     """
     if config.model_type not in FACTS:
         supported = ", ".join(sorted([*FACTS, *TWO_TOWERS]))
-        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder; supported: {supported}")
+        why = f" ({REFUSED[config.model_type]})" if config.model_type in REFUSED else ""
+        raise InputError(f"model type {config.model_type!r} cannot be used as an encoder{why}; supported: {supported}")
     return FACTS[config.model_type]
 
 
@@ -268,8 +276,7 @@ def model_class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
     """The submodule or parameter at a dotted path, ``None`` where the model was built without it."""
+    part: Any = module
     for name in path.split("."):
-        module = getattr(module, name, None)
-        if module is None:
-            return None
-    return module
+        part = getattr(part, name, None)
+    return part

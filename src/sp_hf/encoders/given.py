@@ -28,15 +28,15 @@ def encoder_of(model: Any, *, token_control: bool = False) -> Encoder:
         ValueError: a class of model that is not supported, or with a head.
     """
     if isinstance(model, Encoder):
-        inner, mean, std = model.model, model.image_mean, model.image_std
+        given, mean, std = model.model, model.image_mean, model.image_std
     elif isinstance(model, PreTrainedModel):
-        inner, (mean, std) = model, _image_statistics(model)
+        given, (mean, std) = model, _image_statistics(model)
     else:
         raise InputTypeError(
             "an encoder is a preset, a Hub id, a folder, a headless vision model of transformers or a sp_hf.Encoder,"
             f" not {type(model).__module__}.{type(model).__name__}"
         )
-    inner = copy.deepcopy(inner)
+    inner: Any = copy.deepcopy(given)
     if token_control:
         inner = with_token_control(inner)
     elif facts_of(inner.config).init_kwargs.get("add_pooling_layer") is False:  # no objective would train it

@@ -18,7 +18,7 @@ Letters: N patch tokens, D hidden size.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,8 @@ def initialise(model: PreTrainedModel, scheme: str) -> None:
 def position_table(model: PreTrainedModel) -> nn.Parameter | None:
     """The learned absolute positions of a model, [..., prefix + N, D]; ``None`` where it has none."""
     facts, _ = describe(model)
-    return find(model, facts.positions) if facts.positions else None
+    table = find(model, facts.positions) if facts.positions else None
+    return table if isinstance(table, nn.Parameter) else None
 
 
 def starts_at_sincos(model: PreTrainedModel) -> bool:
@@ -108,7 +109,7 @@ def _grid(dimensions: Dimensions) -> tuple[int, int]:
     return rows, columns
 
 
-def xavier_(layer: nn.Module) -> None:
+def xavier_(layer: Any) -> None:
     """Uniform weights of variance 2 / (fan in + fan out), and no bias (Glorot and Bengio 2010).
 
     A convolution counts as the linear layer that it is on a patch.

@@ -15,6 +15,8 @@ every view its positions, and which export lays over the table.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, ViTModel
@@ -68,9 +70,11 @@ class SPViTModel(ViTModel):
     def field_is_the_table(self) -> bool:
         """Whether the field of positions is still the table, resampled, as it began (up to rounding)."""
         field = self.position_field
-        if field is None or field.is_meta:
-            return field is None
         side = self.config.position_field
+        if field is None or side is None:
+            return True
+        if field.is_meta:
+            return False
         with torch.no_grad():
             begun = lay_over_image(self._table(), (side, side))
         return torch.allclose(field, begun, rtol=0, atol=8 * torch.finfo(field.dtype).eps)
@@ -131,9 +135,11 @@ class SPViTModel(ViTModel):
             return super().forward(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **masked, **kwargs)
         self._check_control(dropped, position_token, position_boxes, position_flips, kwargs)
         patches = self._patches(pixel_values, bool_masked_pos)  # [B, N, D]
-        positions = self._positions(patches, *pixel_values.shape[-2:], position_boxes, position_flips)
+        height, width = pixel_values.shape[-2:]
+        positions = self._positions(patches, height, width, position_boxes, position_flips)
         if dropped is not None:
-            positions = torch.where(dropped[..., None], position_token.to(positions.dtype), positions)
+            token = position_token.to(positions.dtype)  # type: ignore[union-attr]  # given where dropped is: checked
+            positions = torch.where(dropped[..., None], token, positions)
         hidden = self._with_class_token(_gather(patches + positions, visible))  # [B, 1 + n, D]
         attended = None
         if context is not None:
@@ -157,7 +163,7 @@ class SPViTModel(ViTModel):
         cls = self.embeddings.cls_token + self.embeddings.position_embeddings[:, :1]
         return self.embeddings.dropout(torch.cat([cls.expand(len(patches), -1, -1), patches], dim=1))
 
-    def _attended(self, hidden: Tensor, context: Tensor) -> Tensor:
+    def _attended(self, hidden: Tensor, context: Tensor) -> Any:
         """The mask that lets every token attend to the class token and to ``context`` [B, n], as attention takes it."""
         allowed = torch.cat([torch.ones_like(context[:, :1]), context], dim=1)  # [B, 1 + n]
         return create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=allowed)
@@ -170,7 +176,7 @@ class SPViTModel(ViTModel):
         grid = (height // patch_height, width // patch_width)
         if boxes is not None:
             return sample_position_field(self._field(), boxes, grid, flips)
-        table = self.embeddings.position_embeddings  # [1, 1 + h * w, D]
+        table: Tensor = self.embeddings.position_embeddings  # [1, 1 + h * w, D]
         if self.position_field is not None:
             return lay_over_image(self._field(), grid)
         if (height, width) != tuple(self.embeddings.image_size):

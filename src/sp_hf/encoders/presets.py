@@ -7,6 +7,8 @@ MoCo v3 papers' code (``ViTConfig`` has 1e-12).
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import ViTConfig
 
 from ..errors import InputError
@@ -39,7 +41,7 @@ def build_preset(name: str, image_size: int = 224, **overrides: object) -> ViTCo
         )
     _, size, patch = name.split("-")
     hidden_size, layers, heads = SIZES[size]
-    fields = {
+    fields: dict[str, Any] = {
         "hidden_size": hidden_size,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,

@@ -21,7 +21,7 @@ import copy
 import inspect
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ from torch.func import functional_call
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import InputError
-from .facts import Dimensions, ModelFacts
+from .facts import Dimensions, ModelFacts, find
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor
@@ -138,7 +138,7 @@ def timm_facts(model: PreTrainedModel) -> tuple[ModelFacts, Dimensions]:
     Raises:
         ValueError: an architecture whose features are not a grid of patches, alone or behind prefix tokens.
     """
-    network = model.timm_model
+    network: Any = model.timm_model
     described = network.pretrained_cfg
     projection, *_ = _names(described["first_conv"])
     made_for = getattr(getattr(network, "patch_embed", None), "img_size", None) or described["input_size"][1:]
@@ -169,7 +169,8 @@ def timm_facts(model: PreTrainedModel) -> tuple[ModelFacts, Dimensions]:
 
 def _layout(model: PreTrainedModel, dimensions: Dimensions) -> str | None:
     """``"NCHW"`` or ``"NHWC"`` of feature maps, ``None`` of tokens; found by a forward pass of shapes alone."""
-    network, architecture = model.timm_model, model.config.architecture
+    network: Any = model.timm_model
+    architecture = model.config.architecture
     state = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     height, width = dimensions.image_size
     pixels = torch.empty(1, dimensions.num_channels, height, width, device="meta")
@@ -204,6 +205,5 @@ def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _has(network: nn.Module, path: str) -> bool:
     """Whether there is a layer at a dotted path that does something."""
-    for name in path.split("."):
-        network = getattr(network, name, None)
-    return network is not None and not isinstance(network, nn.Identity)
+    layer = find(network, path)
+    return layer is not None and not isinstance(layer, nn.Identity)

@@ -21,6 +21,17 @@ class LabelError(DataError):
     """Labels with which recognition cannot be measured."""
 
 
+def known(labels: Tensor | None) -> Tensor:
+    """The labels, where they have been seen to be there.
+
+    Raises:
+        LabelError: there are none.
+    """
+    if labels is None:
+        raise LabelError("recognition needs labels, but these images have none: name their column with label_column")
+    return labels
+
+
 def check_labels(train: Tensor | None, validation: Tensor | None, names: Sequence[str] | None = None) -> None:
     """Whether recognition can be measured with these labels (int64, -1 for none).
 
@@ -33,13 +44,12 @@ def check_labels(train: Tensor | None, validation: Tensor | None, names: Sequenc
                 f"recognition needs labels, but the {split} images have none: name their column with label_column,"
                 " or choose other tasks"
             )
-    known = torch.unique(train[train >= 0])
-    if len(known) < 2:
+    taught, asked = (torch.unique(labels[labels >= 0]) for labels in (known(train), known(validation)))
+    if len(taught) < 2:
         raise LabelError(
-            f"recognition needs two classes or more; all training images are of class {_name(known[0], names)}"
+            f"recognition needs two classes or more; all training images are of class {_name(taught[0], names)}"
         )
-    asked = torch.unique(validation[validation >= 0])
-    missing = asked[~torch.isin(asked, known)]
+    missing = asked[~torch.isin(asked, taught)]
     if len(missing):
         shown = ", ".join(_name(label, names) for label in missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
         raise LabelError(

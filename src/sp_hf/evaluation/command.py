@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-from ..data.datasets import EMBEDDED
+from ..data.flags import add_data_flags
+from ..declared import declared
 from ..errors import PluginError
 from ..flags import FlagParser
-from .cache import default_cache_dir
-from .evaluate import default_num_workers
-from .options import RENAMED
-from .probes.refits import REFITS
-from .tasks import DEFAULT_TASKS, TASKS, options_of
+from .flags import RENAMED, options_of
+
+if TYPE_CHECKING:
+    from .task import Task
 
 
 def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
+    tasks, usual = _tasks(), declared("sp_hf.evaluation.tasks", "DEFAULT_TASKS")
     made = FlagParser(
         prog=prog,
         renamed=RENAMED,
@@ -27,27 +31,28 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     made.add_argument(
         "models", nargs="+", metavar="MODEL", help="[NAME=]Hub id, folder, run folder or preset (untrained)"
     )
-    defaults = f"default: {' '.join(DEFAULT_TASKS)}, as far as the images allow"
-    made.add_argument("--tasks", nargs="+", metavar="TASK", help=f"all, or: {', '.join(TASKS)}; {defaults}")
+    listed = f"all, or: {', '.join(tasks)}; default: {' '.join(usual)}, as far as the images allow"
+    made.add_argument("--tasks", nargs="+", metavar="TASK", help=listed)
     made.add_argument("--output_dir", help="for results.json, report.md and pictures")
     made.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
     made.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
-    images = made.add_argument_group("images")
-    add_data_flags(images, EMBEDDED)
+    images = made.add_argument_group("images", "default: part-scenes, which are drawn here")
+    add_data_flags(images)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
-    most = "of each side, chosen at random; 0 for all. Of part-scenes no more are drawn"
-    images.add_argument("--max_images", type=int, default=0, help=most)
+    most = "of each side, chosen at random; default: all. Of part-scenes no more are drawn"
+    images.add_argument("--max_images", type=int, help=most)
     images.add_argument("--size", type=int, help="side in px of whole images; default: each model's own")
     how = made.add_argument_group("how")
-    how.add_argument("--seed", type=int, default=0)
-    how.add_argument("--refits", type=int, help=f"of cheap probes to half of the training images (default: {REFITS})")
-    how.add_argument("--batch_size", type=int, default=64)
-    how.add_argument("--num_workers", type=int, default=default_num_workers(), help="processes that decode")
+    how.add_argument("--seed", type=int, help="of every random choice (default: 0)")
+    refits = declared("sp_hf.evaluation.probes.refits", "REFITS")
+    how.add_argument("--refits", type=int, help=f"of cheap probes to half of the training images (default: {refits})")
+    how.add_argument("--batch_size", type=int, help="images encoded at once (default: 64)")
+    how.add_argument("--num_workers", type=int, help="processes that decode; default: one for two cores, at most 8")
     how.add_argument("--device", help="default: cuda where there is one")
-    how.add_argument("--cache_dir", help=f"of features; default: {default_cache_dir()}")
+    how.add_argument("--cache_dir", help="of features; default: $SP_HF_CACHE, or in the Hugging Face home")
     how.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
-    for task in TASKS.available().values():
+    for task in tasks.values():
         group = made.add_argument_group(task.name, (task.__doc__ or "").split("\n")[0])
         hints = typing.get_type_hints(task)
         for flag, field in options_of(task).items():
@@ -61,23 +66,13 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     return made
 
 
-DATA_FLAGS = {
-    "dataset": "training side: Hub id, image folder, parquet/arrow glob, WebDataset tars, or part-scenes (embedded)",
-    "dataset_config": "configuration of a Hub dataset",
-    "dataset_split": "its split; default: train",
-    "dataset_revision": "branch, tag or commit of a Hub dataset",
-    "validation_dataset": "validation side; default: --dataset",
-    "validation_dataset_config": "its configuration; default: --dataset_config where it is the same dataset",
-    "validation_dataset_split": "its split; default: validation, val or test, or a fifth of the training split",
-    "validation_dataset_revision": "its revision; default: --dataset_revision where it is the same dataset",
-}
-"""How data is spelled in every command, and what it means."""
+def _tasks() -> Mapping[str, type[Task]]:
+    """All tasks; the package's own as read from their source, unless a package or a script adds to them."""
+    if "sp_hf.evaluation.tasks" not in sys.modules and not entry_points(group="sp_hf.tasks"):
+        return declared("sp_hf.evaluation.tasks", "_OWN")
+    from .tasks import TASKS
 
-
-def add_data_flags(group: Any, dataset: str | None = None) -> None:
-    """Add :data:`DATA_FLAGS` to a parser, or a group of one; ``dataset`` is the default one."""
-    for name, text in DATA_FLAGS.items():
-        group.add_argument(f"--{name}", default=dataset if name == "dataset" else None, help=text)
+    return TASKS.available()
 
 
 def _argument_type(hint: Any) -> tuple[type, bool]:

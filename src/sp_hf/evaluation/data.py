@@ -134,7 +134,9 @@ class EvaluationData(Samples):
         folder: Path | None,
     ) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
-        rows, skipped, done = [], [], 0
+        rows: list[Tensor] = []
+        skipped: list[str] = []
+        done = 0
         batches = self._kept(model, sample) if self.keep_pixels else self._loader(sample, model.preprocess)
         bar = tqdm(
             total=len(sample.rows), desc=f"{model.name}: encoding", unit="image", disable=not self.progress, leave=False
@@ -161,8 +163,9 @@ class EvaluationData(Samples):
                 array.flush()
         if done < len(sample.rows):  # a file of the full length would end in zeros
             arrays = {name: np.array(array[:done]) for name, array in arrays.items()}
-            for name in arrays if folder is not None else ():
-                (folder / f"{name}.npy").unlink()
+            for name in arrays:
+                if folder is not None:
+                    (folder / f"{name}.npy").unlink()
         return arrays | {"rows": torch.cat(rows).numpy(), "skipped": np.array(skipped, dtype=np.str_)}
 
     def _kept(self, model: EvaluatedModel, sample: ImageSample) -> Iterator[tuple[Tensor, Tensor, list[str]]]:

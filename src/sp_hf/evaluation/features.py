@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -40,12 +40,12 @@ class ImageSample(NamedTuple):
     """Rows chosen from a split, not yet decoded.
 
     Args:
-        rows: mappings with the image and label columns of ``images``.
+        rows: list, ``Dataset`` or ``ImageRows`` of mappings with the image and label columns of ``images``.
         labels: int64 [n], -1 where a row has none; ``None`` where the dataset has none.
         images: the split they were chosen from.
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Any
     labels: Tensor | None
     images: LoadedImages
 
@@ -118,7 +118,8 @@ def choose_images(images: LoadedImages, max_images: int | None, seed: int) -> Im
     if images.streaming:
         if max_images is None:
             raise InputError(f"{images.description} is a stream: say how many of its rows to take with max_images")
-        rows: Sequence[Mapping[str, Any]] = list(images.dataset.take(max_images))
+        stream: Any = images.dataset
+        rows: Any = list(stream.take(max_images))
         labels = _labels(row[images.label_column] for row in rows) if images.label_column else None
         return ImageSample(rows, labels, images)
     labels = labels_of(images)
@@ -222,8 +223,9 @@ def extract_features(
     with evaluating(encoder):
         for start in tqdm(starts, desc=f"{name}: encoding crops", disable=not progress, leave=False):
             batch = slice(start, start + batch_size)
-            inputs = (images.canvases[batch], images.aspects[batch], images.keys[batch])
-            for view_set, views in sampler(*(tensor.to(device) for tensor in inputs)).items():
+            canvases, aspects, keys = (t[batch].to(device) for t in (images.canvases, images.aspects, images.keys))
+            for view_set, views in sampler(canvases, aspects, keys).items():
+                assert views.boxes is not None  # as of every sampled view
                 encoding = encoder(views.pixels.flatten(0, 1))
                 lead = views.boxes.shape[:2]
                 parts[view_set].append(
@@ -233,9 +235,9 @@ def extract_features(
                         views.boxes.cpu(),
                     )
                 )
-    features = {view_set: Features(*map(torch.cat, zip(*found, strict=True))) for view_set, found in parts.items()}
-    for view_set, found in features.items():
-        _check_finite(found, f"{name} on {images.description}, views {view_set!r}")
+    features = {view_set: Features(*map(torch.cat, zip(*batches, strict=True))) for view_set, batches in parts.items()}
+    for view_set, batches in features.items():
+        _check_finite(batches, f"{name} on {images.description}, views {view_set!r}")
     return features
 
 

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -114,7 +113,7 @@ class EvaluatedModel:
     """
 
     name: str
-    encoder: nn.Module
+    encoder: Any  # an Encoder, or a control: a FrozenEncoder and an nn.Module
     preprocess: Preprocess
     role: Role = "model"
     source: str | None = None

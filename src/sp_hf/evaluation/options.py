@@ -10,18 +10,12 @@ from typing import Any
 from ..data.given_images import GivenImages
 from ..errors import InputError, InputTypeError
 from ..flags import did_you_mean, renamed_option
+from .flags import RENAMED, options_of
 from .probes.refits import REFITS
 from .source import DataSource
 from .task import Task
-from .tasks import DEFAULT_TASKS, TASKS, build_tasks, options_of
+from .tasks import DEFAULT_TASKS, TASKS, build_tasks
 
-RENAMED = {
-    "split": "dataset_split",
-    "config": "dataset_config",
-    "revision": "dataset_revision",
-    "validation_split": "validation_dataset_split",
-}
-"""Today's names of options, by old ones; both may be given."""
 EXECUTION = ("batch_size", "num_workers", "device", "cache_dir", "no_cache", "output_dir", "command")
 """Arguments of :func:`sp_hf.evaluate` that decide how it runs, and not what it finds."""
 _DATA = tuple(field.name for field in dataclasses.fields(DataSource))
@@ -75,6 +69,8 @@ class EvaluationOptions:
         given = {renamed_option(name, RENAMED): value for name, value in options.items()}
         _check_known(given)
         data = {name: _dataset(name, given[name]) for name in _DATA if given.get(name) is not None}
+        if data.get("max_images", 1) < 0:
+            raise InputError(f"max_images is {data['max_images']}; it must be at least 1, or 0 for all")
         if data.get("max_images") == 0:
             del data["max_images"]
         wanted = [tasks] if isinstance(tasks, (str, Task)) else list(DEFAULT_TASKS if tasks is None else tasks)

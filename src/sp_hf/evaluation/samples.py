@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
-from .accuracy import check_labels
+from .accuracy import LabelError, check_labels
 from .features import ImageSample, choose_images
 from .label_names import numbered_as
 from .model import EvaluatedModel
@@ -50,10 +50,15 @@ class Samples:
         """Whether recognition can be measured on a source, the run's own by default.
 
         Raises:
-            LabelError: see :func:`~sp_hf.evaluation.accuracy.check_labels`.
+            LabelError: see :func:`~sp_hf.evaluation.accuracy.check_labels`; names both sides.
         """
         train, validation = self.sides(source or self.source)
-        check_labels(train.labels, validation.labels, validation.images.label_names or train.images.label_names)
+        names = validation.images.label_names or train.images.label_names
+        try:
+            check_labels(train.labels, validation.labels, names)
+        except LabelError as error:
+            ours, theirs = train.images.description, validation.images.description
+            raise LabelError(f"{error} (training side: {ours}; validation side: {theirs})") from error
 
     def sample(self, source: DataSource, side: str, extra_columns: Sequence[str] = ()) -> ImageSample:
         """A side of any source as it is, opened once a run."""

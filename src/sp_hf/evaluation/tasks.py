@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError, PluginError
 from ..registry import Kind, Registry
+from .flags import options_of
 from .task import Task
 from .what.depth import Depth
 from .what.fine_grained import FineGrained
@@ -78,24 +78,18 @@ def register_task(name: str) -> Callable[[Kind], Kind]:
     return TASKS.register(name)
 
 
-def options_of(task: type[Task]) -> dict[str, dataclasses.Field]:
-    """The fields of a task that are flags, by the flag's name without dashes: ``<task>_<field>``."""
-    prefix = task.name.replace("-", "_")
-    return {f"{prefix}_{field.name}": field for field in dataclasses.fields(task) if "help" in field.metadata}
-
-
 def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) -> list[Task]:
     """Tasks by name, ``"all"`` for every one there is.
 
     Args:
-        names: as in :data:`TASKS`; repeated ones count once.
+        names: as in :data:`TASKS`, hyphens or underscores; repeated ones count once.
         options: values of flags by name; those that are ``None`` or of other tasks are ignored.
 
     Raises:
         ValueError: an unknown task, or an option out of its range.
         PluginError: the task is a package's that cannot be imported.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted = list(dict.fromkeys(name.replace("_", "-") for name in names))
     if "all" in wanted:
         wanted = list(TASKS)
     unknown = [name for name in wanted if name not in TASKS]

@@ -6,11 +6,9 @@ import argparse
 import shlex
 import sys
 
-from huggingface_hub.utils import enable_progress_bars
-
 from ..flags import FlagParser
+from ..quiet import quieten_libraries
 from ..run.folder import PRETRAINING
-from .push_run import push
 
 
 def push_run(argv: list[str]) -> int:
@@ -21,6 +19,11 @@ def push_run(argv: list[str]) -> int:
     """
     options = vars(_parser().parse_args(argv))
     run, repo = options.pop("run"), options.pop("repo")
+    quieten_libraries()
+    from huggingface_hub.utils import enable_progress_bars
+
+    from .push_run import push
+
     if sys.stderr.isatty():
         enable_progress_bars()
     again = shlex.join(["sp-hf", "push", *argv])

@@ -7,7 +7,7 @@
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
     recipe.until-step-N.yaml                                    until it was resumed with other options, if it was
     diagnosis.json                                              and what was amiss, if anything was
-    figures/*.png                                               views, curves
+    pictures/*.png                                              views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
 
@@ -16,8 +16,10 @@ Safetensors, JSON, YAML, Markdown and PNG only: optimizer and random states are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..access_tokens import holds_token
 from ..cards.model_card import write_card
@@ -28,7 +30,7 @@ from .failures import PushError
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 
 
-def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
     """{path on the Hub: local file}; changes nothing in the run folder.
 
     Args:
@@ -46,7 +48,7 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
     kept = [folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis]
     kept += [path for path in folder.former_records() if path.suffix != ".png"]
     files |= {path.name: path for path in kept if path.is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
+    files |= {f"pictures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files
@@ -54,13 +56,14 @@ def files_to_push(run: str | Path, workspace: Path, *, teacher: bool = False) ->
 
 def with_card(
     files: dict[str, Path],
-    run: str | Path,
+    run: str | os.PathLike[str],
     workspace: Path,
     repo: str,
     *,
     license: str | None = None,
     evaluations: Sequence[str | Path] = (),
     run_snippets: bool = True,
+    before: str = "",
 ) -> dict[str, Path]:
     """The files and, of a finished run that has no README.md of its own, a model card with its pictures.
 
@@ -69,7 +72,7 @@ def with_card(
         run: run folder.
         workspace: the card is written into its ``card/``.
         repo: ``owner/name``.
-        license, evaluations, run_snippets: see :func:`~sp_hf.cards.model_card.write_card`.
+        license, evaluations, run_snippets, before: see :func:`~sp_hf.cards.model_card.write_card`.
 
     Raises:
         ResultsError: the card cannot be written.
@@ -78,7 +81,8 @@ def with_card(
     if not folder.finished or not folder.recipe.is_file() or "README.md" in files:
         return files
     card = workspace / "card"
-    options = {"license": license, "evaluations": evaluations, "run_snippets": run_snippets}
+    options: dict[str, Any] = {"license": license, "evaluations": evaluations}
+    options |= {"run_snippets": run_snippets, "before": before}
     write_card(run, card, repo, encoder=workspace, **options)
     return files | {path.relative_to(card).as_posix(): path for path in sorted(card.rglob("*")) if path.is_file()}
 
@@ -94,7 +98,10 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if holds_token(text, token):
-            raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
+            raise PushError(
+                f"{path} holds an access token of the Hub, or a signed address: take it out (and revoke it), then push"
+                " again."
+            )
 
 
 def describe_files(files: dict[str, Path]) -> str:

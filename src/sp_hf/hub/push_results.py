@@ -6,26 +6,27 @@ takes the place of the same measured before, in both; whatever else is there sta
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import HfApi
 
 from ..cards.front_matter import read_front_matter, split_card, with_field
 from ..cards.model_index import DatasetName, eval_results, merge_model_index
 from ..cards.result_tables import results_section, with_section
 from ..cards.results import read_results
 from ..errors import InputError
+from .card_there import card_of
 from .failures import PushError
 from .push import Destination, PushResult, connect, push
 
 _MAY_WRITE = ("admin", "write", "contributor")
 
 
-def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None) -> PushResult:
+def push_results(output: str | os.PathLike[str], repo: str, *, create_pr: bool | None = None) -> PushResult:
     """Merge what ``sp-hf evaluate`` measured into a model's card.
 
     Args:
@@ -37,18 +38,18 @@ def push_results(output: str | Path, repo: str, *, create_pr: bool | None = None
         PushError: see :func:`~sp_hf.hub.push.connect`.
         ResultsError: the results are not about the weights in that repository.
     """
-    there = destination(repo, create_pr)
-    results = read_results([output], there.repo)
+    target = destination(repo, create_pr)
+    results = read_results([output], target.repo)
     try:
-        merged = merge(_card_of(there), results, there.repo.rsplit("/", 1)[-1])
+        merged = merge(card_of(target), results, target.repo.rsplit("/", 1)[-1])
     except InputError as error:
         raise PushError(
-            f"the card of {there.repo} cannot be merged with: {error}. Repair it, then push again"
+            f"the card of {target.repo} cannot be merged with: {error}. Repair it, then push again"
         ) from error
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         file = Path(folder) / "README.md"
         file.write_bytes(merged.encode("utf-8"))
-        return push({"README.md": file}, there, f"Evaluation of what and where on {_data(results)}")
+        return push({"README.md": file}, target, f"Evaluation of what and where on {_data(results)}")
 
 
 def destination(repo: str, create_pr: bool | None = None) -> Destination:
@@ -69,18 +70,6 @@ def _may_write(who: dict[str, Any], repo: str) -> bool:
     owner = repo.split("/")[0]
     roles = {org["name"]: org.get("roleInOrg") for org in who.get("orgs", ())}
     return owner == who["name"] or roles.get(owner) in _MAY_WRITE
-
-
-def _card_of(there: Destination) -> str:
-    """The text of the card; "" where there is none."""
-
-    def load() -> str:
-        try:
-            return Path(hf_hub_download(there.repo, "README.md", token=there.api.token)).read_bytes().decode("utf-8")
-        except EntryNotFoundError:
-            return ""
-
-    return there.attempt(load, f"reading the card of {there.repo}")
 
 
 def merge(card: str, results: Iterable[dict[str, Any]], name: str) -> str:

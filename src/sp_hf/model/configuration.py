@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -39,8 +40,8 @@ class SPConfig(PretrainedConfig):
         self,
         encoder_config: PretrainedConfig | dict[str, Any] | None = None,
         objectives: list[dict[str, Any]] | None = None,
-        image_mean: tuple[float, float, float] | list[float] = IMAGENET_MEAN,
-        image_std: tuple[float, float, float] | list[float] = IMAGENET_STD,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
         teacher_momentum: tuple[float, float] | list[float] | None = None,
         **kwargs: Any,
     ) -> None:

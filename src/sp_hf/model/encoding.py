@@ -71,7 +71,7 @@ def _run(request: Encode, sets: list[Views], towers: Mapping[str, Encoder | None
     options: dict[str, Tensor] = {}
     if request.positions == "crop":
         options["position_boxes"] = torch.cat([s.places.flatten(0, 1) for s in sets])
-        options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets])
+        options["position_flips"] = torch.cat([s.flips.flatten(0, 1) for s in sets if s.flips is not None])
     with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
         return tower(pixels, **options, **mask_options(request.mask))
 
@@ -83,7 +83,9 @@ def mask_options(mask: TokenMask | None) -> dict[str, Tensor]:
     fields = ("visible", "dropped", "masked", "context")
     given = {name: getattr(mask, name) for name in fields if getattr(mask, name) is not None}
     options = {name: value.flatten(0, 1) for name, value in given.items()}
-    return options if mask.dropped is None else {**options, "position_token": mask.position_token}
+    if mask.dropped is None or mask.position_token is None:
+        return options
+    return {**options, "position_token": mask.position_token}
 
 
 def monitored(encoded: Mapping[Identity, Encoding]) -> Tensor:

@@ -25,7 +25,7 @@ from ..encoders.encoder import Encoder
 from ..encoders.facts import content_mask_types
 from ..errors import InputError
 from ..objectives import build_objective, to_entry
-from ..objectives.base import Batch, Objective, Progress
+from ..objectives.base import Batch, Encode, Objective, Progress
 from ..views.layout import parents_first
 from ..views.sampler import Views
 from ..views.spec import ViewSpec, as_view_spec
@@ -76,6 +76,7 @@ class SPForPreTraining(PreTrainedModel):
     base_model_prefix = "encoder"
     main_input_name = "views"
     supports_gradient_checkpointing = True
+    objectives: Any  # an nn.ModuleDict of Objective, by name
 
     def __init__(self, config: SPConfig, encoder: Encoder | None = None) -> None:
         super().__init__(config)
@@ -86,7 +87,7 @@ class SPForPreTraining(PreTrainedModel):
         self.encoder = encoder
         self.objectives = nn.ModuleDict()
         for entry in config.objectives:
-            if entry.get("name") in self.objectives:
+            if str(entry.get("name")) in self.objectives:
                 raise InputError(f"objective {entry['name']!r} is listed twice; give it once with its weight.")
             objective = build_objective(entry, self.encoder)
             self._check_encoder(entry["name"], objective)
@@ -109,7 +110,7 @@ class SPForPreTraining(PreTrainedModel):
     def init_weights(self) -> None:
         """Encoder and heads initialise themselves as they are built, and a loaded encoder must stay as it is."""
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> None:  # type: ignore[override]  # transformers' own callers take None
         """None: there is no vocabulary. FSDP asks, to keep tied embeddings together."""
 
     @property
@@ -150,9 +151,9 @@ class SPForPreTraining(PreTrainedModel):
                 else:
                     self.encoder.patches_of(spec.size)
                     if spec.inside in specs:  # by the objective's own name; otherwise another's, by its full name
-                        shared = isinstance(specs[spec.inside], str)
-                        parent = specs[spec.inside] if shared else f"{name}/{spec.inside}"
-                        spec = dataclasses.replace(spec, inside=parent)
+                        parent = specs[spec.inside]
+                        full_name = parent if isinstance(parent, str) else f"{name}/{spec.inside}"
+                        spec = dataclasses.replace(spec, inside=full_name)
                     self.view_specs[f"{name}/{local}"] = spec
                     self._names[name][local] = f"{name}/{local}"
         for name, local, target in references:
@@ -172,11 +173,11 @@ class SPForPreTraining(PreTrainedModel):
     @torch.no_grad()
     def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
         """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
-        found: dict[str, Tensor] = {}
+        proposed: dict[str, Tensor] = {}
         for objective in self.objectives.values():
             if objective.proposes:
-                found |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
-        return found
+                proposed |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+        return proposed
 
     # Teacher and schedules ---------------------------------------------------------------------------------------
 
@@ -192,7 +193,8 @@ class SPForPreTraining(PreTrainedModel):
                 f"the objectives share one EMA teacher but ask for different momenta {asked};"
                 " set teacher_momentum: [start, end] to choose."
             )
-        return tuple(next(iter(asked.values())))
+        start, end = next(iter(asked.values()))
+        return start, end
 
     def train(self, mode: bool = True) -> SPForPreTraining:
         super().train(mode)
@@ -219,9 +221,10 @@ class SPForPreTraining(PreTrainedModel):
         """
         for objective in self.objectives.values():
             objective.after_optimizer_step()
-        if self.teacher is None:
+        if self.teacher is None or self.momentum_schedule is None:
             return None
-        momentum = cosine_schedule(*self.momentum_schedule, progress.fraction)
+        start, end = self.momentum_schedule
+        momentum = cosine_schedule(start, end, progress.fraction)
         update_teacher(self.encoder, self.teacher, momentum)
         for objective in self.objectives.values():
             for student, teacher in objective.ema_heads():
@@ -268,7 +271,9 @@ class SPForPreTraining(PreTrainedModel):
             labels: int64 [B], -1 for none, if an objective needs them; the others never see them.
             ids: int64 [B], which image of the dataset each one is; ``None``: a stream.
         """
-        batches, requests, sets = {}, {}, dict(views)
+        batches: dict[str, Batch] = {}
+        requests: dict[str, dict[str, tuple[Encode, str]]] = {}
+        sets = dict(views)
         for name, objective in self.objectives.items():
             own = {local: views[target] for local, target in self._names[name].items()}
             batch = Batch(own, keys, labels if objective.needs_labels else None, ids)
@@ -282,7 +287,9 @@ class SPForPreTraining(PreTrainedModel):
         towers = {"student": self.encoder, "teacher": self.teacher}
         encoded = encode_all([pair for pairs in requests.values() for pair in pairs.values()], sets, towers)
 
-        loss, losses, logs = None, {}, {}
+        loss: Tensor | None = None
+        losses: dict[str, Tensor] = {}
+        logs: dict[str, Tensor] = {}
         for name, objective in self.objectives.items():
             encodings = {key: encoded[identity(*pair)] for key, pair in requests[name].items()}
             output = objective(batches[name], encodings)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def cosine_schedule(start: float, end: float, fraction: float) -> float:
@@ -18,7 +21,7 @@ def cosine_schedule(start: float, end: float, fraction: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
-def make_teacher(student: nn.Module) -> nn.Module:
+def make_teacher(student: M) -> M:
     """A copy of ``student`` that never receives gradient."""
     return copy.deepcopy(student).requires_grad_(False)
 
@@ -31,8 +34,8 @@ def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> N
         student, teacher: modules of the same structure.
         momentum: share of the teacher that stays, in [0, 1].
     """
-    theirs, ours = list(teacher.parameters()), list(student.parameters())
+    theirs: list[Tensor] = list(teacher.parameters())
     if theirs:
-        torch._foreach_lerp_(theirs, [p.detach() for p in ours], 1.0 - momentum)
+        torch._foreach_lerp_(theirs, [p.detach() for p in student.parameters()], 1.0 - momentum)
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):
         mine.copy_(other)

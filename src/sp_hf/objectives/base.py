@@ -199,6 +199,7 @@ class Objective(nn.Module):
     proposes: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    config: Any  # of config_class
     teaches: ClassVar[str] = ""
     own_metric: ClassVar[tuple[str, str] | None] = None
 

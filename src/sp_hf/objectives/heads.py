@@ -52,7 +52,7 @@ class SyncBatchNorm(nn.Module):
             centred = wide - all_reduce_sum(wide.sum(dim=0)) / count
             variance = all_reduce_sum(centred.square().sum(dim=0)) / count
             normalised = centred * torch.rsqrt(variance + self.eps)
-            if self.weight is not None:
+            if self.weight is not None and self.bias is not None:
                 normalised = normalised * self.weight + self.bias
         return normalised.to(x.dtype)
 

@@ -23,6 +23,9 @@ class Queue(nn.Module):
         length: K. width: E.
     """
 
+    entries: Tensor  # [K, E]
+    pointer: Tensor
+
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
         self.register_buffer("entries", F.normalize(torch.randn(length, width), dim=-1))
@@ -54,6 +57,8 @@ class MemoryBank(nn.Module):
         images: K. width: E.
         momentum: share of an entry that stays when its image is seen.
     """
+
+    entries: Tensor  # [K, E]
 
     def __init__(self, images: int, width: int, momentum: float) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class DifferenceHead(nn.Module):
         super().__init__()
         if depth == 1:
             self.first_layer = nn.Linear(features, outputs, bias=False)
-            self.rest = nn.Identity()
+            self.rest: nn.Module = nn.Identity()
         else:
             self.first_layer = nn.Linear(features, width)
             self.rest = _after_the_first(width, depth, outputs)
@@ -95,7 +95,8 @@ class DifferenceHead(nn.Module):
 
 def pair_head(kind: PairHeadKind, features: int, width: int, depth: int, outputs: int = 4) -> PairHead | DifferenceHead:
     """The head of that kind."""
-    return {"concat": PairHead, "difference": DifferenceHead}[kind](features, width, depth, outputs)
+    head = DifferenceHead if kind == "difference" else PairHead
+    return head(features, width, depth, outputs)
 
 
 def _after_the_first(width: int, depth: int, outputs: int) -> nn.Sequential:

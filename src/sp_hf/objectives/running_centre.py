@@ -19,6 +19,8 @@ class RunningCentre(nn.Module):
         momentum: m.
     """
 
+    centre: Tensor  # [K]
+
     def __init__(self, outputs: int, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum

@@ -25,7 +25,7 @@ class OptimisationArguments(TrainingArguments):
         RecipeError: an unknown choice; ``learning_rate`` and ``base_learning_rate`` that say different things.
     """
 
-    learning_rate: float | None = field(
+    learning_rate: float | None = field(  # type: ignore[assignment]  # None until it is resolved below
         default=None,
         metadata={"help": f"Peak learning rate; default: --base_learning_rate's, else {DEFAULT_LEARNING_RATE}."},
     )
@@ -91,7 +91,7 @@ class OptimisationArguments(TrainingArguments):
     def describe_learning_rate(self) -> str:
         """One line: the rate and where it comes from."""
         return describe_learning_rate(
-            self.learning_rate, self.base_learning_rate, self.images_per_step, self.learning_rate_scaling
+            self.learning_rate or 0.0, self.base_learning_rate, self.images_per_step, self.learning_rate_scaling
         )
 
     def _resolve_learning_rate(self) -> None:

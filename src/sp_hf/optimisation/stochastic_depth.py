@@ -14,7 +14,7 @@ and takes its own part.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -71,14 +71,15 @@ def add_stochastic_depth(encoder: Encoder, rate: float) -> None:
             setattr(layer, name, DropPath(rate * index / max(len(layers) - 1, 1)))
 
 
-def _places(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
+def _places(model: Any) -> list[tuple[nn.Module, list[str]]]:
     """Each layer, from first to last, and the names of its modules that end a branch."""
     named = [(module, [name for name in DROP_PATHS if hasattr(module, name)]) for module in model.modules()]
     if any(names for _, names in named):
         return [(module, names) for module, names in named if names]
     kind = model.config.model_type
     lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
-    layers = [layer for layers in lists for layer in layers if isinstance(getattr(layer, "dropout", None), nn.Dropout)]
+    each: list[Any] = [layer for layers in lists for layer in layers]
+    layers = [layer for layer in each if isinstance(getattr(layer, "dropout", None), nn.Dropout)]
     if kind not in BRANCH_DROPOUT or not layers:
         raise InputError(
             f"--stochastic_depth: the layers of {kind!r} have no place to drop a branch at; leave it out, or take an"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.trainer_utils import HubStrategy
+from transformers.training_args import OptimizerNames
 
 from ..errors import InputError
 from ..optimisation.arguments import OptimisationArguments
 from .limits import check_options
-
-RENAMED = {"validation_split": "validation_dataset_split"}
-"""Today's names of options, by old ones; both may be given."""
 
 
 @dataclass
@@ -62,6 +62,15 @@ class ModelArguments:
         default_factory=list,
         metadata={"help": "The EMA teacher's momentum, start and end; default: the objectives'."},
     )
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The objectives' entries, once a recipe and flags have been resolved."""
+        return self.objectives  # type: ignore[return-value]  # flags give names, which resolve_run makes whole
+
+    @entries.setter
+    def entries(self, entries: list[dict[str, Any]]) -> None:
+        self.objectives = entries  # type: ignore[assignment]
 
 
 @dataclass
@@ -128,6 +137,7 @@ class PretrainingArguments(OptimisationArguments):
     weight_decay_end: float | None = field(
         default=None, metadata={"help": "Weight decay at the end of its cosine; default: constant."}
     )
+    optim: OptimizerNames | str = field(default="adamw_torch_fused", metadata={"help": "The optimizer."})
     max_grad_norm: float = field(default=3.0, metadata={"help": "Gradient clipping; 0: none."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or below 1 their share."})
@@ -136,9 +146,9 @@ class PretrainingArguments(OptimisationArguments):
     dataloader_num_workers: int = field(
         default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
     )
-    dataloader_pin_memory: bool = field(
-        default=torch.accelerator.is_available(),  # without one torch warns at every epoch
-        metadata={"help": "Batches in pinned memory; default: where there is an accelerator."},
+    dataloader_pin_memory: bool | None = field(  # type: ignore[assignment]  # None until it is resolved below
+        default=None,  # without an accelerator torch warns at every epoch
+        metadata={"help": "Batches in pinned memory, true or false; default: where there is an accelerator."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Not needed; off is faster."})
@@ -186,13 +196,21 @@ class PretrainingArguments(OptimisationArguments):
         default=False, metadata={"help": "Not needed, and waits for the device at every step: --max_bad_steps watches."}
     )
 
+    @property
+    def folder(self) -> Path:
+        """The run folder, once a recipe and flags have been resolved."""
+        return Path(self.output_dir or "")
+
     def __post_init__(self) -> None:
         check_options(vars(self))
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = torch.accelerator.is_available()
         super().__post_init__()
         self._resolve_resume()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+            strategy = HubStrategy(self.hub_strategy).value
             raise InputError(
-                f"--hub_strategy {self.hub_strategy.value} would push optimizer and random states, which are pickles;"
+                f"--hub_strategy {strategy} would push optimizer and random states, which are pickles;"
                 " take every_save (encoder and pretraining state at each save) or end (of the finished run only)."
             )
 

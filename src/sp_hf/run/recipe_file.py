@@ -1,13 +1,15 @@
-"""A recipe's YAML file: read with the safe loader, no key twice; written whole."""
+"""A recipe's YAML file: read with the safe loader, no key twice, over the file that it extends; written whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import RecipeError
+from ..optimisation.learning_rate import without_other_rate
 
 
 class _EachKeyOnce(yaml.SafeLoader):
@@ -48,6 +50,87 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     if odd:
         raise RecipeError(f"{path}: {odd[0]!r} is not the name of an option")
     return recipe
+
+
+def read_recipe(path: str | Path, _extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file (read with the safe loader), with that of the file it ``extends`` under it.
+
+    ``extends: other.yaml`` names a file beside this one; see :func:`extended` for how they are merged.
+
+    Raises:
+        RecipeError: no such file, not text, not YAML, a key twice, not a mapping, or recipes that extend each other in
+            a circle.
+    """
+    path, recipe = Path(path), read_mapping(path)
+    if "extends" not in recipe:
+        return recipe
+    before, chain = recipe.pop("extends"), (*_extended_by, path.resolve())
+    if not isinstance(before, str):
+        raise RecipeError(f"{path}: extends must name one file, not {before!r}")
+    if (path.parent / before).resolve() in chain:
+        circle = " -> ".join(file.name for file in (*chain, Path(before)))
+        raise RecipeError(f"{path}: recipes that extend each other in a circle: {circle}")
+    return extended(read_recipe(path.parent / before, chain), recipe)
+
+
+def extended(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with changes to it: mappings are merged, ``null`` takes an option away.
+
+    ``objectives`` says which there are, in which order; each is merged into the base's entry of its name.
+
+    Raises:
+        RecipeError: an objective without a name, or a weight that is no number.
+    """
+    made = merged(without_other_rate(base, changes), changes)
+    if changes.get("objectives") is not None:
+        described = {entry["name"]: entry for entry in map(named_entry, as_list(base.get("objectives") or []))}
+        chosen = map(named_entry, as_list(changes["objectives"]))
+        made["objectives"] = [_merged_entry(described.get(entry["name"], {}), entry) for entry in chosen]
+    return made
+
+
+def _merged_entry(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`merged`; ``null`` within views stays, as it takes a part of the objective's default away."""
+    described = {n: v for n, v in changes.items() if isinstance(v, dict) and isinstance(base.get(n), dict)}
+    return {**merged(base, changes), **{name: {**base[name], **value} for name, value in described.items()}}
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; mappings within are merged too, ``null`` takes an option away."""
+    made = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, dict) and isinstance(made.get(key), dict):
+            made[key] = merged(made[key], value)
+        else:
+            made[key] = value
+    return made
+
+
+def as_list(objectives: Any) -> list[Any]:
+    """What may be one or several, as several."""
+    return list(objectives) if isinstance(objectives, (list, tuple)) else [objectives]
+
+
+def named_entry(item: Any) -> dict[str, Any]:
+    """The mapping that an objective's name (hyphens or underscores), ``name=weight`` or mapping stands for.
+
+    Raises:
+        RecipeError: a mapping without a name, or a weight that is no number.
+    """
+    if isinstance(item, Mapping):
+        if "name" not in item:
+            raise RecipeError(f"an objective needs a name: {item}")
+        return {**item, "name": str(item["name"]).replace("-", "_")}
+    name, equals, weight = str(item).partition("=")
+    name = name.replace("-", "_")
+    if not equals:
+        return {"name": name}
+    try:
+        return {"name": name, "weight": float(weight)}
+    except ValueError:
+        raise RecipeError(f"objective {item!r}: the weight {weight!r} is not a number.") from None
 
 
 def write_recipe(path: Path, options: dict[str, Any]) -> None:

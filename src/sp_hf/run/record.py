@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..access_tokens import without_queries
 from ..encoders.presets import PRESETS
 from ..errors import NotFoundError
 from ..objectives import Objective, parse_entry
@@ -34,7 +36,7 @@ class RunRecord:
     encoder_config: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: str | Path) -> RunRecord:
+    def read(cls, folder: str | os.PathLike[str]) -> RunRecord:
         """Raises FileNotFoundError where a file that every finished run has is missing; names it."""
         run = RunFolder(Path(folder))
         encoder_config = run.encoder / "config.json"
@@ -98,7 +100,7 @@ class RunRecord:
         """The dataset as others would name it: of local files only the name, never the path."""
         name = str(self.recipe.get("dataset", "part-scenes"))
         is_local = name.startswith((".", "~", "/")) or Path(name.partition("*")[0]).exists() or name.count("/") > 1
-        return Path(name.rstrip("/*")).name if is_local and "://" not in name else name
+        return Path(name.rstrip("/*")).name if is_local and "://" not in name else without_queries(name)
 
     @property
     def hub_dataset(self) -> str | None:

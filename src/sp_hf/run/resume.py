@@ -88,27 +88,27 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
 
 
 def _newest(checkpoints: list[Path], trust: bool) -> Start:
-    found = {}
+    damage: dict[Path, Any] = {}
     for path in reversed(checkpoints):
         problems = _problems(path, trust)
         if not problems:
-            for damaged, what in found.items():
+            for damaged, what in damage.items():
                 logger.warning("%s is damaged: %s. Going on from %s.", damaged, "; ".join(what), path.name)
-            return Start(path, tuple(found))
-        found[path] = problems
-    listed = "; ".join(f"{path.name}: {', '.join(problems)}" for path, problems in found.items())
+            return Start(path, tuple(damage))
+        damage[path] = problems
+    listed = "; ".join(f"{path.name}: {', '.join(problems)}" for path, problems in damage.items())
     raise CheckpointError(
         f"no checkpoint of {checkpoints[0].parent} is whole ({listed}). Choose another --output_dir to start afresh."
-        + _about_manifests(found)
+        + _about_manifests(damage)
     )
 
 
 def _named(path: Path, trust: bool) -> Path:
     if not (path / _STATE).is_file():
-        there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
+        names = [folder.name for folder in RunFolder(path.parent).checkpoints()]
         raise NotFoundError(
             f"{path} is no checkpoint (it has no {_STATE})."
-            + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
+            + (f" There are: {', '.join(names)} in {path.parent}." if names else "")
         )
     problems = _problems(path, trust)
     if problems:

@@ -8,12 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-
-from ..data.part_scenes.dataset import render_scene
+from ..declared import declared
 from ..errors import InputError
 from ..flags import FlagParser
-from .shelf import SCENES, Shelf, ShelfOptions
+from ..quiet import quieten_libraries
 
 EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes
 _DEFAULT = ("facebook/dinov2-small", "vit-tiny-16")
@@ -38,6 +36,9 @@ def run_demo(argv: list[str]) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise DemoError("the demo needs Gradio: pip install 'sp-hf[demo]'")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    quieten_libraries()
+    from .shelf import Shelf, ShelfOptions
+
     models = tuple(args.models or _DEFAULT)
     shelf = Shelf(ShelfOptions(models=models, local_paths=True, scenes=args.scenes))
     if args.models:
@@ -52,6 +53,10 @@ def run_demo(argv: list[str]) -> int:
 
 def render_examples(folder: Path, size: int = 320) -> list[Path]:
     """Draw the example images."""
+    from PIL import Image
+
+    from ..data.part_scenes.dataset import render_scene
+
     paths = []
     for index in EXAMPLES:
         paths.append(folder / f"scene_{index}.jpg")
@@ -65,5 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; they may name any folder")
     parser.add_argument("--open", action="store_true", help="open a browser")
-    parser.add_argument("--scenes", type=int, default=SCENES, help="drawn scenes to which probes are fitted")
+    scenes = declared("sp_hf.space.probes", "SCENES")
+    parser.add_argument(
+        "--scenes", type=int, default=scenes, help=f"drawn, to which probes are fitted (default: {scenes})"
+    )
     return parser

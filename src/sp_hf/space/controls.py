@@ -19,10 +19,27 @@ from ..whole_file import write_whole
 from .probes import Say
 from .uploads import open_upload
 
-COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 2}
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 """Of everything that computes: so many at a time, the others wait in a queue."""
 
 F = TypeVar("F", bound=Callable)
+
+
+class Page(gr.Blocks):
+    """Blocks that answer a request in another form than the page's with a sentence, where Gradio says nothing."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Gradio's; of what is in a request nothing else has been looked at before."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:  # components raise anything over what is not theirs
+            raise gr.Error(
+                f"This is not what this page sends: {block_fn.api_name or 'it'} takes"
+                f" {', '.join(str(box.label) for box in block_fn.inputs)}; see the API page.",
+                print_exception=False,
+            ) from error
 
 
 class Shared(NamedTuple):
@@ -32,7 +49,7 @@ class Shared(NamedTuple):
     model: gr.Dropdown
 
 
-def told(function: F) -> F:
+def shows_mistakes(function: F) -> F:
     """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
 
     @functools.wraps(function)
@@ -59,7 +76,7 @@ def upload_box(**options: Any) -> gr.Image:
     Gradio would decode it here, without bounds and with any format's decoder; :func:`~sp_hf.space.uploads.open_upload`
     does it with both.
     """
-    box = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    box: Any = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
     box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
 
@@ -93,7 +110,7 @@ def uploaded_path(path: str | None) -> str | None:
 
 def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: str) -> gr.Dropdown:
     """A choice of models, which also takes what a visitor types."""
-    return gr.Dropdown(
+    box = gr.Dropdown(
         models,
         value=value,
         label=label,
@@ -102,6 +119,14 @@ def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: st
         filterable=True,
         info="or type a Hub id: owner/name",
     )
+    box.preprocess = _model_name  # type: ignore[method-assign]  # no other hook for what is posted
+    return box
+
+
+def _model_name(payload: Any) -> str:
+    if not isinstance(payload, str):
+        raise gr.Error("Name a model: one of the list, or owner/name of the Hub.", print_exception=False)
+    return payload
 
 
 def report_box(elem_id: str) -> gr.HTML:
@@ -111,7 +136,7 @@ def report_box(elem_id: str) -> gr.HTML:
 
 def picture_box(alt: str, elem_id: str) -> gr.Image:
     """A picture that comes back, without a label over it: a caption stands above."""
-    box = gr.Image(
+    box: Any = gr.Image(
         label=alt,
         alt_text=alt,
         elem_id=elem_id,
@@ -121,7 +146,8 @@ def picture_box(alt: str, elem_id: str) -> gr.Image:
         container=False,
         format="png",
     )
-    box.postprocess = lambda picture: None if picture is None else sent(picture, Path(box.GRADIO_CACHE))
+    keep = Path(box.GRADIO_CACHE)
+    box.postprocess = lambda picture: None if picture is None else sent(picture, keep)
     return box
 
 
@@ -150,7 +176,7 @@ def preview(path: str | None) -> dict[str, Any]:
 
 
 def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
-    """Figures as HTML; everything is escaped."""
+    """Metrics as HTML; everything is escaped."""
     cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
     return (
         f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"

@@ -21,7 +21,7 @@ _ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 _CONFIG_BYTES = 2**20
 _LAYERS = 200
 _TIMEOUT = 10.0  # seconds
-_HTTPError = HfHubHTTPError.__bases__[0]  # of httpx or of httpx2, whichever huggingface_hub is built on
+_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of httpx or httpx2, on which huggingface_hub is built
 
 
 class ModelError(InputError):

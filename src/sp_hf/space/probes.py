@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from ..evaluation.accuracy import known
 from ..evaluation.cache import FeatureCache, default_cache_dir
 from ..evaluation.data import EvaluationData
 from ..evaluation.model import EvaluatedModel
@@ -26,7 +27,7 @@ from ..views.spec import ViewSpec
 SCENES = 256
 _SMALL = 96  # models for images of so many px are shown crops at their own size, larger ones at half, for speed
 _CANVAS = 256
-_SWEEP = {"learning_rates": (0.01, 0.1), "weight_decays": (1e-3, 1e-1)}  # of the classifier: a few will do
+_SWEEP: dict[str, Any] = {"learning_rates": (0.01, 0.1), "weight_decays": (1e-3, 1e-1)}  # a few will do
 Say = Callable[[str], None]
 
 
@@ -101,7 +102,7 @@ class Probes:
 
         def fit(data: EvaluationData) -> LinearProbe:
             train = data.features(self.model, data.train)
-            return fit_linear(train.embedding(), train.labels, seed=data.seed, **_SWEEP)
+            return fit_linear(train.embedding(), known(train.labels), seed=data.seed, **_SWEEP)
 
         return self._once("classifier", fit, "the classifier", say)
 

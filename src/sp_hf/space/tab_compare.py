@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .accelerator import on_gpu
-from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, shows_mistakes
 from .drawing import draw_components, draw_located, draw_similarity, draw_solved
 from .jigsaw import Cut, solve
 from .patches import patch_maps
@@ -26,14 +26,14 @@ _INTRO = (
 
 
 class Settings(NamedTuple):
-    """Components of the other tabs that say what is asked."""
+    """Components of the other tabs that say what is asked; in handlers, their values."""
 
-    grid: gr.Radio
-    seed: gr.Number
-    first: gr.Textbox
-    second: gr.Textbox
-    x: gr.Slider
-    y: gr.Slider
+    grid: Any
+    seed: Any
+    first: Any
+    second: Any
+    x: Any
+    y: Any
 
 
 def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
@@ -50,9 +50,9 @@ def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
             with gr.Column(min_width=260):
                 answer = report_box(f"compare-report-{index}")
                 outputs += [picture_box(f"The answer of the {which} model", f"compare-picture-{index}"), answer]
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     inputs = [shared.image, shared.model, other, question, *settings]
-    run.click(Answers(shelf).ask, inputs, [*outputs, figures], api_name="compare", **COMPUTE)
+    run.click(Answers(shelf).ask, inputs, [*outputs, metrics], api_name="compare", **COMPUTE)
 
 
 class Answers:
@@ -65,7 +65,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def ask(
         self,
         image: str | None,
@@ -88,41 +88,43 @@ class Answers:
         upload, say = open_upload(image), announce(progress)
         for name in names:
             self._shelf.open(name, say)  # before a GPU is lent
-        found = self._compute(names, question, upload, settings, say)
-        outputs, figures = [], {}
-        for which, name, (label, picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
+        answers = self._compute(names, question, upload, settings, say)
+        outputs, metrics = [], {}
+        for which, name, (label, picture, words, rows, numbers) in zip(
+            ("first", "second"), names, answers, strict=True
+        ):
             outputs += [picture, report(words, {"Model": label} | rows)]
-            figures[which] = {"model": name} | numbers
-        return (*outputs, figures)
+            metrics[which] = {"model": name} | numbers
+        return (*outputs, metrics)
 
 
 class Answer(NamedTuple):
-    """What one model says: its name, a picture, words, further rows of the report, and figures."""
+    """What one model says: its name, a picture, words, further rows of the report, and metrics."""
 
     label: str
     picture: Image.Image
     words: str
     rows: dict[str, str]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def ask(probes: Probes, question: str, upload: Upload, settings: Settings, say: Say) -> Answer:
     """Ask one model."""
     model = probes.model
     if question == "Jigsaw":
-        cut = Cut.of(int(settings.grid), int(settings.seed or 0))
+        cut = Cut.of(settings.grid, int(settings.seed or 0))
         solved = solve(model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
         words = f"{solved.right} of {cut.puzzle.tiles} tiles right"
-        figures = {"right": solved.right, "tiles": cut.puzzle.tiles}
-        return Answer(model.name, draw_solved(upload, solved), words, {}, figures)
+        metrics = {"right": solved.right, "tiles": cut.puzzle.tiles}
+        return Answer(model.name, draw_solved(upload, solved), words, {}, metrics)
     if question == "Where":
         boxes = read_box(settings.first, "first"), read_box(settings.second, "second")
         located = locate(model, probes.relation(say), probes.crops, upload, *boxes)
-        words, rows = in_words(located), {"Overlap (IoU)": f"{located.iou:.2f}"}
-        figures = {"iou": round(located.iou, 4)}
-        return Answer(model.name, draw_located(upload, located), words[0].upper() + words[1:], rows, figures)
+        words, further = in_words(located), {"Overlap (IoU)": f"{located.iou:.2f}"}
+        overlap = {"iou": round(located.iou, 4)}
+        return Answer(model.name, draw_located(upload, located), words[0].upper() + words[1:], further, overlap)
     maps = patch_maps(model, upload, (float(settings.x) / 100, float(settings.y) / 100))
     draw = draw_similarity if question == "Similarity" else draw_components
     rows, columns = maps.similarity.shape
-    figures = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
-    return Answer(model.name, draw(upload, maps), f"{rows} x {columns} patches", {}, figures)
+    similar = {"grid": [rows, columns], "mean_similarity": round(float(maps.similarity.mean()), 4)}
+    return Answer(model.name, draw(upload, maps), f"{rows} x {columns} patches", {}, similar)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..evaluation.command import add_data_flags
+from ..data.flags import add_data_flags
 from ..flags import FlagParser
-from .sweep import default_jobs, sweep
+from ..quiet import quieten_libraries
 
 
 def sweep_command(argv: list[str]) -> int:
@@ -21,11 +21,13 @@ def sweep_command(argv: list[str]) -> int:
     parser.add_argument(
         "--jobs",
         type=int,
-        default=default_jobs(),
         help="processes at a time (default: one a GPU, or one a core, at most 4)",
     )
     parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
     options = vars(parser.parse_args(argv))
+    quieten_libraries()
+    from .sweep import sweep
+
     file, listed = options.pop("file"), options.pop("list")
     try:
         result = sweep(file, **options, dry_run=listed)

@@ -28,7 +28,7 @@ def load_optimizer(optimizer: Optimizer, saved: Mapping[str, Any], same_kind: bo
         logger.warning("the optimizer's moments start anew: it is another one, or groups its parameters otherwise.")
         return
     options = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
-    optimizer.load_state_dict(saved)
+    optimizer.load_state_dict(dict(saved))
     for group, own in zip(optimizer.param_groups, options, strict=True):
         group.update(own)
 
@@ -36,7 +36,7 @@ def load_optimizer(optimizer: Optimizer, saved: Mapping[str, Any], same_kind: bo
 def load_schedule(schedule: LRScheduler, saved: Mapping[str, Any]) -> None:
     """The saved step, on the schedule as it is now."""
     rates = schedule.base_lrs
-    schedule.load_state_dict(saved)
+    schedule.load_state_dict(dict(saved))
     schedule.base_lrs = rates
     if isinstance(schedule, LambdaLR):
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]

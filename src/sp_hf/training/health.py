@@ -98,7 +98,7 @@ def _state(model: nn.Module, optimizer: Optimizer | None) -> Iterator[tuple[str,
                 yield name, buffer
     if optimizer is None:
         return
-    names: Mapping[nn.Parameter, str] = {parameter: name for name, parameter in model.named_parameters()}
+    names: Mapping[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor):

@@ -7,7 +7,6 @@ step after it was written, and not before.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -73,7 +72,7 @@ class HealthWatch(TrainerCallback):
 
     def error_here(self, what: str, last_good_step: int) -> DivergedError:
         """:meth:`error` in the first process alone."""
-        args, run = self.trainer.args, RunFolder(Path(self.trainer.args.output_dir))
+        args, run = self.trainer.args, RunFolder(self.trainer.args.folder)
         for path in run.checkpoints():
             if RunFolder.step_of(path) >= max(last_good_step, self.first_step + 1):
                 logger.warning("%s was written after the last good step; it is kept as %s.", path,

@@ -26,8 +26,8 @@ def with_num_labels(entries: list[dict[str, Any]], images: LoadedImages) -> list
         ValueError: an objective needs labels and the dataset has none, has one beyond ``num_labels``, or is a stream
             that does not say how many classes there are.
     """
-    learning = {entry["name"]: parse_entry(entry) for entry in entries}
-    learning = {name: config for name, (kind, config) in learning.items() if kind.needs_labels}
+    parsed = {entry["name"]: parse_entry(entry) for entry in entries}
+    learning = {name: config for name, (kind, config) in parsed.items() if kind.needs_labels}
     if not learning:
         return entries
     if images.label_column is None:
@@ -36,13 +36,13 @@ def with_num_labels(entries: list[dict[str, Any]], images: LoadedImages) -> list
             f" labels (ClassLabel, or whole numbers called 'label'); its columns: {images.columns}."
             " Name one with --label_column."
         )
-    lowest, highest = (None, None) if images.streaming else label_range(images)
+    ends = None if images.streaming else label_range(images)
     open_ones = {name for name, config in learning.items() if getattr(config, "num_labels", 0) is None}
-    found = _number_of_classes(images, highest) if open_ones else None
-    entries = [{**entry, "num_labels": found} if entry["name"] in open_ones else entry for entry in entries]
-    if not images.streaming:
+    count = _number_of_classes(images, None if ends is None else ends[1]) if open_ones else None
+    entries = [{**entry, "num_labels": count} if entry["name"] in open_ones else entry for entry in entries]
+    if ends is not None:
         limits = label_limits({entry["name"]: parse_entry(entry)[1] for entry in entries})
-        check_range(lowest, highest, limits, images.description)
+        check_range(*ends, limits, images.description)
     return entries
 
 
@@ -60,7 +60,7 @@ def label_range(images: LoadedImages) -> tuple[int, int]:
     """
     if isinstance(images.dataset, ImageRows):
         labels = [label for label in images.dataset[images.label_column] if label is not None]
-        ends = [{"min": min(labels, default=None), "max": max(labels, default=None)}]
+        ends = [{"min": min(labels), "max": max(labels)}] if labels else []
     else:
         column = images.dataset.select_columns([images.label_column]).with_format("arrow")
         ends = [pc.min_max(rows[images.label_column]).as_py() for rows in column.iter(_ROWS)]

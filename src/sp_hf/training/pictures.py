@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from ..data.canvas import UnreadableImage, make_canvas
 from ..data.datasets import LoadedImages
@@ -33,14 +34,15 @@ def draw_views(
 
     The frame of a view has the colour of its box; a dashed frame says that the view is mirrored.
     """
-    canvases, aspects = [], []
+    canvases: list[Tensor] = []
+    aspects: list[float] = []
     for row in itertools.islice(iter(images.dataset), 4 * rows):
         try:
-            canvas, aspect = make_canvas(row[images.image_column], canvas_size)
+            pixels, ratio = make_canvas(row[images.image_column], canvas_size)
         except UnreadableImage:
             continue  # the run itself counts and reports it
-        canvases.append(torch.as_tensor(canvas))
-        aspects.append(aspect)
+        canvases.append(torch.as_tensor(pixels))
+        aspects.append(ratio)
         if len(canvases) == rows:
             break
     if not canvases:
@@ -60,14 +62,15 @@ def draw_views(
             if i == 0:
                 of_image.set_title(name, fontsize=8, loc="left")
             for j, of_view in enumerate(of_views):
-                box, flip, colour = drawn.boxes[i, j].tolist(), bool(drawn.flips[i, j]), COLOURS[j]
+                boxes, flips = drawn.drawn
+                box, flip, colour = boxes[i, j].tolist(), bool(flips[i, j]), COLOURS[j]
                 _draw_box(of_image, box, colour, flip)
                 _draw_view(of_view, drawn.pixels[i, j], colour, flip)
     _save(figure, path)
 
 
 def draw_curves(path: Path, metrics: Path) -> None:
-    """Every logged figure over the run, a panel each. Does nothing when nothing was logged."""
+    """Every logged metric over the run, a panel each. Does nothing when nothing was logged."""
     series: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for line in metrics.read_text().splitlines():
         record = json.loads(line)

@@ -16,7 +16,7 @@ from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
-from ..encoders.loading import loaded_commit, resolve_encoder
+from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder
 from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
@@ -92,23 +92,26 @@ def run_pretraining(
     """Run it: load, check, train, export; or the part of this that is left to do.
 
     Raises:
-        ValueError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
-        FileExistsError: the run folder holds another run and no resume was asked for.
-        FileNotFoundError: no such dataset, encoder or checkpoint.
+        InputError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
+        DataError: no such dataset, or one without images.
+        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for.
+        NotFoundError, CheckpointError, HubError: no such encoder or checkpoint, or it is damaged.
+        PackageError: a tracker that is not installed.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
-    output = Path(args.output_dir)
+    output = args.folder
     check_run(args)
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
+    check_encoder(model_args.encoder, model_args.encoder_revision)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
         raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")
-    model_args.objectives = with_num_images(with_num_labels(model_args.objectives, images), images)
+    model_args.entries = with_num_images(with_num_labels(model_args.entries, images), images)
     adopt_recorded(start, model_args, args, images.streaming)
     set_seed(args.seed)
     model = build_model(model_args)
@@ -142,7 +145,7 @@ def _load_images(model_args: ModelArguments, data_args: DataArguments) -> Loaded
         streaming=data_args.streaming,
         image_column=data_args.image_column,
         label_column=data_args.label_column,
-        extra_columns=sorted(set().union(*map(box_columns, model_args.objectives))),
+        extra_columns=sorted(set().union(*map(box_columns, model_args.entries))),
     )
 
 
@@ -155,7 +158,7 @@ def _begin_folder(
     options: dict[str, Any],
 ) -> None:
     """Tidy up, and say what is about to be done."""
-    run, model, step = RunFolder(Path(args.output_dir)), trainer.pretraining, start.step
+    run, model, step = RunFolder(args.folder), trainer.pretraining, start.step
     start.set_damaged_aside()
     remove_leftovers(run.path)
     write_record(run.recipe, lambda path: write_recipe(path, options), step)
@@ -172,7 +175,7 @@ def _begin_folder(
 
 def _train(trainer: PretrainingTrainer, start: Start, hub: HubPush | None) -> PretrainingResult:
     """The steps that are left, if any, and the export."""
-    run, stop = RunFolder(Path(trainer.args.output_dir)), callbacks.GracefulStop()
+    run, stop = RunFolder(trainer.args.folder), callbacks.GracefulStop()
     trainer.add_callback(stop)
     if hub is not None:
         trainer.add_callback(hub)
@@ -217,7 +220,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
-    token_control = args.position_field is not None or any(map(wants_token_control, args.objectives))
+    token_control = args.position_field is not None or any(map(wants_token_control, args.entries))
     encoder: Encoder = resolve_encoder(
         args.encoder,
         revision=args.encoder_revision,
@@ -231,7 +234,7 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
         encoder.add_position_field(args.position_field)
     config = SPConfig(
         encoder.config,
-        args.objectives,
+        args.entries,
         image_mean=encoder.image_mean,
         image_std=encoder.image_std,
         teacher_momentum=args.teacher_momentum or None,
@@ -259,7 +262,7 @@ def build_trainer(
     args: PretrainingArguments,
 ) -> PretrainingTrainer:
     """The Trainer with its data and callbacks."""
-    run = RunFolder(Path(args.output_dir))
+    run = RunFolder(args.folder)
     total = images.num_images or data_args.images_per_epoch
     ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped, total)
     if images.streaming:
@@ -302,7 +305,7 @@ def build_trainer(
 
 
 def _diagnosis(model: SPForPreTraining, args: PretrainingArguments) -> Diagnosis:
-    path = RunFolder(Path(args.output_dir)).diagnosis
+    path = RunFolder(args.folder).diagnosis
     images = args.train_batch_size * args.world_size
     return Diagnosis(path, dict(model.objectives.items()), images, model.encoder.hidden_size, args.collapse_std)
 

@@ -23,6 +23,7 @@ from ..model.modeling import SPForPreTraining
 from ..objectives.base import Progress
 from ..optimisation.clipping import clip_each_gradient
 from ..optimisation.parameter_groups import groups_holding, rate_factors, split_groups
+from ..run.arguments import PretrainingArguments
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from .checkpointing import CheckpointingTrainer
@@ -50,6 +51,8 @@ class PretrainingTrainer(CheckpointingTrainer):
         images_per_epoch: length of a stream's epoch, for schedules that count epochs.
         **kwargs: transformers' own.
     """
+
+    args: PretrainingArguments
 
     def __init__(
         self,
@@ -107,11 +110,12 @@ class PretrainingTrainer(CheckpointingTrainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
             state=self._stream_state(),
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            pin_memory=bool(self.args.dataloader_pin_memory) and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
         loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
-        self._position = StreamPosition(loader.dataset)
+        stream: Any = loader.dataset
+        self._position = StreamPosition(stream)
         return loader
 
     def _stream_state(self) -> dict[str, Any] | None:
@@ -138,7 +142,7 @@ class PretrainingTrainer(CheckpointingTrainer):
     def _labels(self, labels: Tensor) -> Tensor:
         """Labels on the device; those of a stream are checked here, as nobody has seen them before."""
         if labels.device.type == "cpu":  # where looking at them waits for nothing
-            lowest, highest = (end.item() for end in labels.aminmax())
+            lowest, highest = (int(end) for end in labels.aminmax())
             source = self._stream["images"].description if self._stream is not None else "the training set"
             check_range(lowest, highest, self._label_limits, source)
         return labels.to(self.args.device, non_blocking=True)
@@ -154,12 +158,12 @@ class PretrainingTrainer(CheckpointingTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's weighted sum; keeps each objective's loss and figures for the next log line."""
+        """The model's weighted sum; keeps each objective's loss and metrics for the next log line."""
         outputs = model(**inputs)
         self.health.add_loss(outputs.loss)
         self._losses = outputs.losses
-        figures = {"loss": outputs.loss, **{f"loss/{k}": v for k, v in outputs.losses.items()}, **outputs.logs}
-        self.means.add(figures)
+        metrics = {"loss": outputs.loss, **{f"loss/{k}": v for k, v in outputs.losses.items()}, **outputs.logs}
+        self.means.add(metrics)
         self._embeddings = outputs.embeddings
         self._micro_step += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -168,7 +172,8 @@ class PretrainingTrainer(CheckpointingTrainer):
         """transformers' own, its groups split where layers or the patch embedding learn at rates of their own."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
-        optimizer, trained = super().create_optimizer(model), self.model if model is None else model
+        optimizer = super().create_optimizer(model)
+        trained: Any = self.model if model is None else model
         decay, patches = self.args.layer_decay, self.args.patch_embedding_factor
         if (decay, patches) != (1.0, 1.0):
             split_groups(optimizer, trained, rate_factors(self.pretraining.encoder, decay, patches))
@@ -224,7 +229,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         """Where the run stands, in optimizer steps."""
         total = self.state.max_steps
         if self._stream is None:
-            loader = self.callback_handler.train_dataloader
+            loader: Any = self.callback_handler.train_dataloader
             steps = math.ceil(len(loader) / self.args.gradient_accumulation_steps)
         else:
             images = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
@@ -238,20 +243,21 @@ class PretrainingTrainer(CheckpointingTrainer):
     # Logging --------------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds each objective's figures, the embedding's spread and the other schedules to a training log line."""
+        """Adds each objective's metrics, the embedding's spread and the other schedules to a training log line."""
         if "train_runtime" in logs and self.state.global_step == self._initial_global_step:
             return  # a run that was only to be exported: its summary is that of its training
         if "loss" in logs and "learning_rate" in logs:
             logs.update(self.means.pop())
-            if self._embeddings is not None:
-                logs.update(self._figures_of_embeddings())
+            logs.update(self._metrics_of_embeddings())
             logs["weight_decay"] = max(group["weight_decay"] for group in self.optimizer.param_groups)
         if self._stream is not None:
             self.state.epoch = self.progress().epoch  # transformers would count from the last resume
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
-    def _figures_of_embeddings(self) -> dict[str, float]:
+    def _metrics_of_embeddings(self) -> dict[str, float]:
         """Those of the last forward, over all processes; none if they are no numbers."""
+        if self._embeddings is None:
+            return {}
         gathered = self.accelerator.gather(self._embeddings.contiguous())
         if not gathered.isfinite().all():
             return {}

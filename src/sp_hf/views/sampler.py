@@ -48,7 +48,18 @@ class Views(NamedTuple):
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Views:
         """The set with every tensor put through ``function``: some of its images, or its views in another order."""
-        return Views(*(None if field is None else function(field) for field in self))
+        return self._replace(**{name: function(t) for name, t in self._asdict().items() if t is not None})
+
+    @property
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """``boxes`` and ``flips``, of a set that was drawn from images.
+
+        Raises:
+            InputError: pixels of an objective's own making.
+        """
+        if self.boxes is None or self.flips is None:
+            raise InputError("these views have no boxes or flips: they were made of others, and not drawn from images")
+        return self.boxes, self.flips
 
     @property
     def places(self) -> Tensor:
@@ -198,7 +209,7 @@ def _cut(
 
 def _flips(coins: Tensor, spec: ViewSpec, parent: Views | None) -> Tensor:
     """Which views are mirrored: bool [B, V], from uniform numbers [B, V], [B, 1] or [B, 0]."""
-    if spec.flip == "parent" and parent is not None:
+    if spec.flip == "parent" and parent is not None and parent.flips is not None:
         return parent.flips.repeat_interleave(spec.count // parent.flips.shape[1], dim=1)
     if spec.flip == "none":
         return torch.zeros(coins.shape[0], spec.count, dtype=torch.bool, device=coins.device)

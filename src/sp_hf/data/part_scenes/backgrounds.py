@@ -163,7 +163,7 @@ def _paint_ridge(image: np.ndarray, rows: int, haze: np.ndarray, rng: np.random.
     elif kind < 0.75:  # a wood
         shape = 0.6 + 0.4 * np.abs(np.sin(x * (18 + 10 * tall) + 6 * phase)) - 0.3 * np.sin(3 * x + 9 * phase)
     else:  # a town
-        shape = noise(np.floor(x * 14 + 9 * phase) + 0.5, np.float32([40 * tall]))
+        shape = noise(np.floor(x * 14 + 9 * phase) + 0.5, np.array([40 * tall], np.float32))
     crest = rows - size * (0.03 + 0.12 * tall) * shape  # [S], in pixels
     first = max(0, int(crest.min()) - 1)
     y = np.arange(first, rows, dtype=np.float32)[:, None] + 0.5

@@ -8,8 +8,9 @@ fly, offline, and a scene depends on (seed, split, index, size, variant, difficu
 
 Difficulties; classes, pieces, labels and what the columns mean are the same in all (`difficulty`, `stage`, `paints`):
     easy          the default: learnt within minutes by a small model. One large object near the middle, each kind of
-                  part in a colour of its own, before a mottled wall that looks the same everywhere, seen through a veil
-                  of any colour and density, so that comparing pixels does not do
+                  part in a colour of its own, before a flat wall in the parts' patterns and mean colours, so that the
+                  scene is alike everywhere to low-level cues. In "class-textures" and "cue-conflict" the wall carries
+                  the texture, too
     medium        the scenes of "hard" with each kind of part in a colour of its own
     hard          any texture and colour on any part, any pose, perspective scenes with props and occluders; as
                   described above
@@ -32,8 +33,8 @@ Variants, for out-of-distribution tests; a row is the scene of "standard" but fo
     silhouettes      black objects on white, without props and occluders
     jumbled          the arrangement destroyed: the same pieces strewn at random. The label is that of the arrangement
                      that was there, so a model that goes by arrangement falls to chance
-    class-textures   texture tells the class too: each class has one texture of its own, in two hues of its own, and
-                     all of its parts carry it
+    class-textures   texture tells the class too: each class has one texture of its own, and all of its parts carry it,
+                     in two hues of its own; in "easy", in the colours of the kinds of parts
     cue-conflict     the arrangement of one class in the texture of another, drawn at random from the other nine, as
                      in Geirhos et al. 2019 (arXiv:1811.12231). Two more columns, `shape` and `texture`, both ClassLabel
                      of CLASSES, name the two; `label` is that of the arrangement. To be shown to a model that has
@@ -54,14 +55,14 @@ from datasets.fingerprint import Hasher
 from PIL import Image as PILImage
 
 from ...errors import InputError
-from .difficulty import DEFAULT, DIFFICULTIES
+from .difficulty import DEFAULT, DIFFICULTIES, Difficulty
 from .objects import CLASSES, FINE_CLASSES, PART_ORDER, PARTS, arrangement, class_of, jumble
 from .posed_object import PART_IDS
-from .raster import MATERIALS, NEW, STANDARD, Material
+from .raster import MATERIALS, NEW, PATTERNED, PATTERNED_MATERIALS, STANDARD, Material
 from .render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 106
+VERSION = 3
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",
@@ -151,11 +152,13 @@ def texture_of(seed: int, index: int, split: str = "train") -> int:
     return (class_of(fine_label_of(seed, index, split)) + step) % len(CLASSES)
 
 
-def _material(variant: str, texture: int, painted: bool) -> Material:
+def _material(variant: str, texture: int, level: Difficulty) -> Material:
     """What the parts are made of; texture: the class whose material they get, where a variant goes by classes."""
     if variant in ("class-textures", "cue-conflict"):
-        return MATERIALS[texture]
-    return (NEW if variant == "new-textures" else STANDARD)._replace(painted=painted)
+        return PATTERNED_MATERIALS[texture] if level.staged else MATERIALS[texture]
+    if variant == "new-textures":
+        return NEW._replace(painted=level.painted)
+    return PATTERNED if level.staged else STANDARD._replace(painted=level.painted)
 
 
 def render_scene(
@@ -190,10 +193,11 @@ def render_scene(
         centres,
         size,
         Streams(*(_generator(seed, split, index, stream) for stream in range(4))),
-        _material(variant, texture, DIFFICULTIES[difficulty].painted),
+        _material(variant, texture, DIFFICULTIES[difficulty]),
         DIFFICULTIES[difficulty],
         new_background=variant == "new-backgrounds",
         silhouette=variant == "silhouettes",
+        wall=PATTERNED if variant == "new-textures" else None,
     )
     corners = np.clip(drawn.boxes, 0, 1)
     extent = corners[:, 2:] - corners[:, :2]
@@ -289,10 +293,9 @@ def part_scenes(
         >>> len(scenes), scenes[0]["image"].size
         (4, (32, 32))
     """
-    if split in SPLITS and num_images is None:
-        num_images = SPLITS[split]
-    _check(split, size, num_images or 0, seed, variant, difficulty)
-    gen_kwargs = {"ranges": _ranges(num_images), "seed": seed, "size": size, "variant": variant, "split": split}
+    count = (SPLITS.get(split, 0) if num_images is None else num_images) or 0
+    _check(split, size, count, seed, variant, difficulty)
+    gen_kwargs = {"ranges": _ranges(count), "seed": seed, "size": size, "variant": variant, "split": split}
     gen_kwargs["difficulty"] = difficulty
     features = features_of(variant)
     if streaming:

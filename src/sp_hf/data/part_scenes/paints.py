@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .backgrounds import colours
-from .objects import PART_ORDER
+from .objects import PART_EXTENTS, PART_ORDER
+from .raster import signed_distance
 
 HUES = {  # of a full circle
     "block": 4 / 8,
@@ -21,7 +22,7 @@ HUES = {  # of a full circle
     "star": 6 / 8,
     "wheel": 2 / 8,
 }
-SATURATION = 0.65
+SATURATION = 0.42
 TONES = (0.5, 0.3)  # brightness (mean of the channels) of the two colours of a texture
 
 
@@ -32,4 +33,13 @@ def _paints() -> np.ndarray:
     return np.minimum(unit[:, None] * np.array(TONES)[:, None], 1).astype(np.float32)
 
 
+def _area(part: str) -> float:
+    """Of a piece, in square metres."""
+    across, up = (np.linspace(-half, half, 64) for half in PART_EXTENTS[part])
+    inside = signed_distance(part, across[None], up[:, None]) < 0
+    return float(inside.mean() * 4 * np.prod(PART_EXTENTS[part]))
+
+
 PAINTS = _paints()  # [P, 2, 3], rows in PART_ORDER: the two colours of each piece
+# Of all pixels of an object.
+MEAN = np.average(PAINTS, axis=0, weights=[_area(part) for part in PART_ORDER]).astype(np.float32)  # [2, 3]

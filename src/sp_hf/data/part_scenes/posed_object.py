@@ -1,6 +1,6 @@
 """The object of a PartScenes scene: its pose, its pixels and its shadow.
 
-The object is a flat figure standing upright on the ground at depth z0, turned by `yaw` about the vertical. A point
+The object is a flat shape standing upright on the ground at depth z0, turned by `yaw` about the vertical. A point
 (a, b) of its plane (metres along it, and up from the ground) is the point (x0 + a cos yaw, b, z0 + a sin yaw) of the
 scene (`backgrounds.Camera`), so every pixel's depth is exact. In its plane the object is rotated,
 mirrored, stretched and scaled, and each piece is jittered a little.
@@ -19,7 +19,7 @@ from .backgrounds import Backdrop, Camera, colours, pixel_centres
 from .difficulty import DIFFICULTIES, Difficulty
 from .objects import PART_ORDER, PARTS
 from .paints import PAINTS
-from .raster import Material, mix, outline, signed_distance
+from .raster import Material, mix, outline, pattern_frequency, signed_distance
 
 OUTLINES = np.stack([outline(part) for part in PART_ORDER])  # [P, 24, 2]
 PART_IDS = tuple(PARTS.index(part) + 1 for part in PART_ORDER)
@@ -152,6 +152,16 @@ def piece_masks(pose: Pose, plane: Plane, boxes: np.ndarray) -> list[Mask | None
     return masks
 
 
+def _shade(mask: Mask, metres: float, light: tuple[float, float], line: float, ink: float) -> np.ndarray:
+    """Factors [h, w], brighter towards the light and dark along the outline; ``line`` is its width in pixels."""
+    height, width = mask.coverage.shape
+    right = (np.arange(width, dtype=np.float32) - width / 2) * (0.5 * metres * light[0])
+    up = (height / 2 - np.arange(height, dtype=np.float32)) * (0.5 * metres * light[1])
+    shade = (1 + right) + up[:, None]
+    shade *= 1 - ink * np.minimum(np.maximum(mask.distance + line, 0), 1)
+    return shade
+
+
 def paint_object(
     backdrop: Backdrop,
     segmentation: np.ndarray,
@@ -160,8 +170,10 @@ def paint_object(
     light: tuple[float, float],
     material: Material,
     rng: np.random.Generator,
+    flat: bool = False,
 ) -> None:
-    """Paint the pieces in textures and colours of the material, brighter towards the light (x to the right, y up)."""
+    """Paint the pieces in textures and colours of the material, brighter towards the light (x to the right, y up) and
+    with a dark outline; flat, without either."""
     size = segmentation.shape[0]
     metres = float(plane.depth[size // 2]) / size  # a pixel, at the object
     line = max(1.0, OUTLINE_WIDTH * size)
@@ -176,12 +188,9 @@ def paint_object(
         if mask is None:
             continue
         texture = material.textures[int(pick * len(material.textures))]
-        weight = texture(mask.u, mask.v, 3 + 4 * frequency, math.pi * angle, metres)
-        height, width = mask.coverage.shape
-        right = (np.arange(width, dtype=np.float32) - width / 2) * (0.5 * metres * light[0])
-        up = (height / 2 - np.arange(height, dtype=np.float32)) * (0.5 * metres * light[1])
-        shade = (1 + right) + up[:, None]
-        shade *= 1 - (0.45 + 0.35 * ink) * np.minimum(np.maximum(mask.distance + line, 0), 1)  # a dark outline
+        frequency = pattern_frequency(frequency) if flat else 3 + 4 * frequency
+        weight = texture(mask.u, mask.v, frequency, math.pi * angle, metres)
+        shade = np.float32(1) if flat else _shade(mask, metres, light, line, 0.45 + 0.35 * ink)
         window = backdrop.image[:, mask.rows, mask.columns]
         window += mask.coverage * (mix(first, second, weight) * shade - window)
         inside = mask.coverage >= 0.5

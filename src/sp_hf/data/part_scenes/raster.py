@@ -150,58 +150,71 @@ def _rotate(u: np.ndarray, v: np.ndarray, frequency: float, angle: float) -> tup
     return u * cos + v * sin, v * cos - u * sin
 
 
-def _plain(u, v, frequency, angle, footprint):
+def _plain(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     return np.zeros((1, 1), np.float32)
 
 
-def _gradient(u, v, frequency, angle, footprint):
+def _gradient(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     return np.clip(0.5 + 1.2 * (u * math.cos(angle) + v * math.sin(angle)), 0, 1)
 
 
-def _stripes(u, v, frequency, angle, footprint):
+def _stripes(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     across = u * (math.cos(angle) * frequency) + v * (math.sin(angle) * frequency)
     return 0.5 + 0.5 * square_wave(across, footprint * frequency)
 
 
-def _checks(u, v, frequency, angle, footprint):
+def _checks(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, 0.7 * frequency, angle)
     soft = footprint * 0.7 * frequency
     return 0.5 + 0.5 * square_wave(first, soft) * square_wave(second, soft)
 
 
-def _dots(u, v, frequency, angle, footprint):
+def _dots(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, frequency, angle)
     first, second = first - np.round(first), second - np.round(second)
     distance = np.sqrt(first * first + second * second) - 0.3
     return np.clip(0.5 - distance / (footprint * frequency), 0, 1)
 
 
-def _clouded(u, v, frequency, angle, footprint):
+def _clouded(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, 1.5 * frequency, angle)
     return np.clip((noise(first + 16, second + 16) - 0.5) * 4 + 0.5, 0, 1)
 
 
-def _zigzag(u, v, frequency, angle, footprint):
+def _zigzag(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, frequency, angle)
     return 0.5 + 0.5 * square_wave(first + np.abs(second - np.floor(second) - 0.5), 1.4 * footprint * frequency)
 
 
-def _circles(u, v, frequency, angle, footprint):
+def _circles(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     u, v = u - 0.3 * math.cos(angle), v - 0.3 * math.sin(angle)
     return 0.5 + 0.5 * square_wave(np.sqrt(u * u + v * v) * frequency, footprint * frequency)
 
 
-def _net(u, v, frequency, angle, footprint):
+def _net(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, 0.8 * frequency, angle + 0.6)
     distance = np.minimum(np.abs(first - np.round(first)), np.abs(second - np.round(second))) - 0.12
     return np.clip(0.5 - distance / (footprint * frequency), 0, 1)
 
 
-def _grain(u, v, frequency, angle, footprint):
+def _grain(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, frequency, angle)
     return 0.5 + 0.5 * square_wave(
         first + 1.6 * noise(0.5 * first + 16, 0.25 * second + 16), 1.5 * footprint * frequency
     )
+
+
+def _bricks(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
+    first, second = _rotate(u, v, 0.8 * frequency, angle)
+    first = 0.6 * first + 0.5 * np.floor(second)
+    distance = np.minimum(np.abs(first - np.round(first)) / 0.6, np.abs(second - np.round(second))) - 0.14
+    return np.clip(0.5 - distance / (footprint * frequency), 0, 1)
+
+
+def _wedges(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
+    first, second = _rotate(u, v, 0.7 * frequency, angle)
+    slant = (first - np.floor(first)) - (second - np.floor(second))
+    return np.clip(0.5 + slant / (footprint * frequency), 0, 1)
 
 
 TEXTURES: dict[str, Texture] = {
@@ -213,6 +226,17 @@ TEXTURES: dict[str, Texture] = {
     "clouded": _clouded,
 }
 NEW_TEXTURES: dict[str, Texture] = {"zigzag": _zigzag, "circles": _circles, "net": _net, "grain": _grain}
+# Those of them that look alike on a small part and on a wall, and two more.
+PATTERNS: dict[str, Texture] = {
+    **{name: texture for name, texture in TEXTURES.items() if name not in ("plain", "gradient")},
+    "bricks": _bricks,
+    "wedges": _wedges,
+}
+
+
+def pattern_frequency(draw: float) -> float:
+    """Periods a metre of a pattern, log-uniform in 2.5 to 8, of a uniform number."""
+    return 2.5 * 3.2**draw
 
 
 class Material(NamedTuple):
@@ -230,4 +254,9 @@ NEW = Material(tuple(NEW_TEXTURES.values()))
 MATERIALS: tuple[Material, ...] = tuple(
     Material((texture,), ((hue - 0.025, hue + 0.025), (hue + 0.425, hue + 0.475)))
     for hue, texture in zip(np.linspace(0, 0.9, 10).tolist(), (TEXTURES | NEW_TEXTURES).values(), strict=True)
+)
+# The same where paints tell the kind of part.
+PATTERNED = Material(tuple(PATTERNS.values()), painted=True)
+PATTERNED_MATERIALS: tuple[Material, ...] = tuple(
+    Material((texture,), painted=True) for texture in (PATTERNS | NEW_TEXTURES).values()
 )

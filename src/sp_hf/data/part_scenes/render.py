@@ -27,7 +27,7 @@ from .posed_object import (
 )
 from .props import paint_occluder, paint_props
 from .raster import Material
-from .stage import BEHIND, paint_stage, veil
+from .stage import paint_stage
 
 
 class Rendering(NamedTuple):
@@ -67,6 +67,7 @@ def render(
     *,
     new_background: bool = False,
     silhouette: bool = False,
+    wall: Material | None = None,
 ) -> Rendering:
     """Draw one scene.
 
@@ -77,13 +78,14 @@ def render(
         level: what varies.
         new_background: draw from the held-out kinds.
         silhouette: a black object on white; labels as for the same scene without props and occluder.
+        wall: what a stage's wall is made of; the parts' material by default.
     """
     pose, camera = pose_object(centres, size, streams.pose, level)
     rng = streams.surroundings
     light, elevation, towards, indoors, strength = rng.random(5).tolist()
     light = 2 * light - 1
     if level.staged:
-        backdrop = paint_stage(camera, BEHIND * pose.z0, new_background, rng)
+        backdrop = paint_stage(camera, pose.z0, wall or material, new_background, rng)
     else:
         backdrop = _paint_surroundings(pose, camera, light, indoors < 0.4, new_background, rng)
         if not silhouette:
@@ -95,12 +97,10 @@ def render(
         sun = (light, 0.6 + elevation, (0.7 + abs(towards - 0.5)) * (1 if towards > 0.5 else -1))
         paint_shadow(backdrop, masks, pose, camera, sun, 0.3 + 0.3 * strength)
     segmentation = np.zeros((size, size), np.uint8)
-    paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks)
+    paint_object(backdrop, segmentation, masks, plane, (light, 0.6), material, streams.looks, level.staged)
     if silhouette:
         paint_silhouette(backdrop.image, masks)
-    elif level.staged:
-        veil(backdrop.image, streams.occluder)
-    else:
+    elif not level.staged:
         paint_occluder(backdrop, segmentation, camera, pose.z0, streams.occluder)
     image = np.clip(backdrop.image * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return Rendering(np.ascontiguousarray(image), segmentation, backdrop.depth, boxes)

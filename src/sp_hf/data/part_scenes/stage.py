@@ -1,9 +1,8 @@
-"""PartScenes' easy surroundings: a flat wall without perspective, seen through a veil of one colour.
+"""PartScenes' easy surroundings: a flat wall of the material that the parts are made of.
 
-The standard wall is mottled with noise of equal contrast at every octave (1/f), the same everywhere: neither a place on
-it nor the size of a view of it can be told from how it looks. Its mean and its contrast, in brightness and in colour,
-are about those of the painted parts (`paints`), so that an edge of the object does not tell either, on
-which side of it one looks: low-level cues of crops say little of where they are.
+The wall looks the same everywhere, and as bright and as contrasted as the parts: it carries one of their patterns at
+their scale, in the mean of their two tones (`paints`). So neither a place on it nor an edge of the object tells
+low-level cues of crops where they are. What stands out is the colour of each part.
 
 S image size in pixels.
 """
@@ -12,50 +11,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backgrounds import NEW_WALLS, Backdrop, Camera, colour, pixel_centres, wall_pattern
-from .raster import noise
+from .backgrounds import NEW_WALLS, Backdrop, Camera, pixel_centres, wall_pattern
+from .paints import MEAN
+from .raster import Material, mix, pattern_frequency
 
-OCTAVES = (4.0, 8.0, 16.0, 32.0, 64.0)  # noise cells along a side of the image
-MEAN, BRIGHTNESS, COLOUR = 0.38, 0.2, 0.36  # of the mottle: its mean, and the contrasts of an octave
-CLEAREST = (0.25, 1.0)  # what is left of the contrast under the veil, log-uniform
-VEIL = (0.1, 0.7)  # its channels
 BEHIND = 1.5  # times the object's distance: where the wall stands
 
 
-def veil(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw a veil of one colour over a planar picture [3, S, S], in place: less contrast, and a cast."""
-    clear = CLEAREST[0] * (CLEAREST[1] / CLEAREST[0]) ** rng.random()
-    shade = rng.uniform(*VEIL, (3, 1, 1)).astype(np.float32)
-    image += (1 - clear) * (shade - image)
-
-
-def paint_stage(camera: Camera, distance: float, new: bool, rng: np.random.Generator) -> Backdrop:
+def paint_stage(camera: Camera, distance: float, material: Material, new: bool, rng: np.random.Generator) -> Backdrop:
     """A wall across the line of sight.
 
     Args:
-        distance: of the wall, in metres.
-        new: a regular pattern in two shades, as the standard variant never has.
+        distance: of the object, in metres; the wall stands behind it, its pattern has the size of the object's.
+        material: one of its textures is the wall's.
+        new: a regular pattern as the standard variant never has.
     """
-    image = _pattern(camera, distance, rng) if new else _mottle(camera.size, rng)
-    depth = np.full((camera.size, camera.size), distance, np.float32)
-    return Backdrop(image, depth, distance)
-
-
-def _mottle(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Planar [3, S, S]: a layer of noise of its own in each channel and one that all share."""
-    centres = pixel_centres(size)
-    layers = np.zeros((4, size, size), np.float32)
-    for layer, shifts in zip(layers, (rng.random((4, len(OCTAVES), 2)) * 32).tolist(), strict=True):
-        for cells, (right, down) in zip(OCTAVES, shifts, strict=True):
-            layer += noise(centres * cells + right, centres[:, None] * cells + down) - 0.5
-    return MEAN + BRIGHTNESS * layers[3] + COLOUR * layers[:3]
-
-
-def _pattern(camera: Camera, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """Planar [3, S, S]."""
     centres = pixel_centres(camera.size)
-    up = camera.height - (centres[:, None] - camera.horizon) * np.full_like(centres, distance)  # [S, S] metres
-    kind = NEW_WALLS[int(rng.random() * len(NEW_WALLS))]
-    footprint = np.full_like(centres, distance / camera.size)
-    shade = 1 + 0.2 * wall_pattern(kind, rng, (centres - 0.5) * distance, up, footprint)
-    return (colour(rng, (0.1, 0.6), (0.3, 0.7))[:, None, None] * shade).astype(np.float32)
+    along, up = (centres[None] - 0.5) * distance, (0.5 - centres[:, None]) * distance  # [1, S], [S, 1] metres
+    pick, frequency, angle, right, high = rng.random(5).tolist()
+    footprint = distance / camera.size
+    if new:
+        kind = NEW_WALLS[int(pick * len(NEW_WALLS))]
+        every = np.zeros_like(along + up)
+        weight = 0.5 + 0.5 * wall_pattern(kind, rng, along + every, up + every, every[0] + footprint)
+    else:
+        texture = material.textures[int(pick * len(material.textures))]
+        weight = texture(along + 4 * right, up + 4 * high, pattern_frequency(frequency), 0.6 * angle - 0.3, footprint)
+    weight = np.broadcast_to(weight, (camera.size, camera.size))
+    depth = np.full((camera.size, camera.size), BEHIND * distance, np.float32)
+    return Backdrop(mix(MEAN[0], MEAN[1], weight), depth, BEHIND * distance)

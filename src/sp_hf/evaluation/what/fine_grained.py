@@ -1,7 +1,7 @@
 """Fine-grained classification: the linear probe, on finer labels or on a data set of such.
 
 The protocol is that of :mod:`.linear`, features and choice of hyperparameters included; what differs is whose labels.
-The figure that counts is mean per-class accuracy, as such classes have few and unequally many images (as for
+The metric that counts is mean per-class accuracy, as such classes have few and unequally many images (as for
 Oxford-IIIT Pets and FGVC-Aircraft in Kornblith et al. 2019, arXiv:1805.08974, appendix A).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import LabelError, accuracy_measures, majority_accuracy
+from ..accuracy import LabelError, accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.linear import fit_linear
 from ..source import DataSource
@@ -55,9 +55,10 @@ class FineGrained(Task):
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         source = self.source(data)
         train, validation = (data.features(model, sample) for sample in data.sides(source))
-        probe = fit_linear(train.embedding(), train.labels, seed=data.seed, refits=data.refits)
-        labelled = validation.labels >= 0
-        labels = validation.labels[labelled]
+        train_labels, of_validation = known(train.labels), known(validation.labels)
+        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits)
+        labelled = of_validation >= 0
+        labels = of_validation[labelled]
         asked = validation.embedding()[labelled]
         predicted, refitted = probe.predict(asked), [refit.predict(asked) for refit in probe.refits]
         details = {
@@ -67,6 +68,6 @@ class FineGrained(Task):
             "train_images": probe.train_images,
             "learning_rate": probe.learning_rate,
             "weight_decay": probe.weight_decay,
-            "majority_accuracy": majority_accuracy(train.labels, labels),
+            "majority_accuracy": majority_accuracy(train_labels, labels),
         }
         return TaskResult(accuracy_measures(predicted, labels, refitted), details)

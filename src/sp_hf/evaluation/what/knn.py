@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..accuracy import accuracy_measures, majority_accuracy
+from ..accuracy import accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.knn import NEIGHBOURS, TEMPERATURE, evaluate_knn
 from ..probes.refits import random_halves
@@ -39,11 +39,11 @@ class KNN(Task):
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train, validation = data.features(model, data.train), data.features(model, data.validation)
-        known = train.labels >= 0
-        features, classes = train.cls[known], train.labels[known]
+        of_train, asked = known(train.labels), known(validation.labels)
+        features, classes = train.cls[of_train >= 0], of_train[of_train >= 0]
 
         def classified(rows: Tensor | slice) -> tuple[Tensor, Tensor]:
-            sides = (features[rows], classes[rows], validation.cls, validation.labels)
+            sides = (features[rows], classes[rows], validation.cls, asked)
             return evaluate_knn(*sides, neighbours=self.neighbours, temperature=self.temperature)
 
         predicted, labels = classified(slice(None))
@@ -51,7 +51,7 @@ class KNN(Task):
         details = {
             "train_images": len(classes),
             "classes": len(torch.unique(labels)),
-            "majority_accuracy": majority_accuracy(train.labels, labels),
+            "majority_accuracy": majority_accuracy(of_train, labels),
         }
         refitted = [classified(half)[0] for half in halves]
         return TaskResult(accuracy_measures(predicted, labels, refitted), details)

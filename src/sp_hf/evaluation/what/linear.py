@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..accuracy import accuracy_measures, majority_accuracy
+from ..accuracy import accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
 from ..probes.linear import LinearProbe, fit_linear
 from ..task import Task, TaskResult
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
     """The linear probe of a model on the run's training images: trained once, shared by all tasks that classify."""
     train = data.features(model, data.train)
-    options = {"seed": data.seed, "refits": data.refits}
-    return data.memo(("linear probe", model), lambda: fit_linear(train.embedding(), train.labels, **options))
+    return data.memo(
+        ("linear probe", model),
+        lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed, refits=data.refits),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,14 @@ class Linear(Task):
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         probe = linear_probe(model, data)
         validation = data.features(model, data.validation)
-        labelled = validation.labels >= 0
+        train_labels, of_validation = known(data.features(model, data.train).labels), known(validation.labels)
+        labelled = of_validation >= 0
         asked = validation.embedding()[labelled]
         predicted, refitted = probe.predict(asked), [refit.predict(asked) for refit in probe.refits]
         chosen = {
             name: getattr(probe, name)
             for name in ("learning_rate", "weight_decay", "held_out_accuracy", "train_images")
         }
-        labels = validation.labels[labelled]
-        details = chosen | {"majority_accuracy": majority_accuracy(data.features(model, data.train).labels, labels)}
+        labels = of_validation[labelled]
+        details = chosen | {"majority_accuracy": majority_accuracy(train_labels, labels)}
         return TaskResult(accuracy_measures(predicted, labels, refitted), details)

@@ -68,7 +68,7 @@ class Jigsaw(evaluate.Metric):
             license="apache-2.0",
         )
 
-    def _compute(self, *, predictions, references) -> dict[str, float]:
+    def _compute(self, *, predictions: list, references: list) -> dict[str, float]:
         if not len(references):
             raise ValueError("there are no puzzles: give one prediction and reference, or more")
         tiles = len(references[0] or ())

@@ -67,7 +67,13 @@ class ShapeBias(evaluate.Metric):
                 raise ValueError(f"{name} is empty: give the labels of one image or more")
         return super()._infer_feature_from_batch(batch)
 
-    def _compute(self, *, predictions, shape_labels, texture_labels) -> dict:
+    def _compute(
+        self,
+        *,
+        predictions: list,
+        shape_labels: list,
+        texture_labels: list,
+    ) -> dict:
         predicted = _labels("predictions", predictions)
         shapes, textures = _labels("shape_labels", shape_labels), _labels("texture_labels", texture_labels)
         rows = [row for row in zip(predicted, shapes, textures, strict=True) if row[1] != row[2]]
@@ -79,15 +85,15 @@ class ShapeBias(evaluate.Metric):
         classes = sorted({shape for _, shape, _ in rows})
         return count_decisions(rows) | {
             "per_class": {
-                name: {key: figures[key] for key in ("shape_bias", "coverage", "images")}
+                name: {key: metrics[key] for key in ("shape_bias", "coverage", "images")}
                 for name in classes
-                for figures in [count_decisions([row for row in rows if row[1] == name])]
+                for metrics in [count_decisions([row for row in rows if row[1] == name])]
             }
         }
 
 
 def count_decisions(rows: list[tuple]) -> dict[str, float]:
-    """The figures of rows (predicted, shape, texture), one an image with a conflict."""
+    """The metrics of rows (predicted, shape, texture), one an image with a conflict."""
     shape = sum(predicted == label for predicted, label, _ in rows)
     texture = sum(predicted == label for predicted, _, label in rows)
     return {

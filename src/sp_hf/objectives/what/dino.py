@@ -139,6 +139,8 @@ class DINO(Objective):
     """Multi-crop self-distillation with a centred and sharpened EMA teacher."""
 
     config_class = DINOConfig
+    centre: Tensor  # [K]
+    teacher_temperature: Tensor
     kind = "what"
     title = "DINO"
     citation = """@inproceedings{caron2021emerging,

@@ -132,12 +132,12 @@ class MoCoV3(Objective):
             own = torch.stack([self.teacher_projector(cls) for cls in encodings["teacher"].cls.unbind(1)], dim=1)
         keys, start = concat_all_gather(own)  # [M, 2, E]
         positives = start + torch.arange(len(own), device=own.device)  # [B]
-        loss, hits = 0.0, []
+        losses, hits = [], []
         for query, key in zip(queries, reversed(keys.unbind(1)), strict=True):
             logits = similarities(query, key, self.config.temperature)  # [B, M]
-            loss = loss + contrastive_loss(logits, positives, self.config.temperature)
+            losses.append(contrastive_loss(logits, positives, self.config.temperature))
             hits.append(logits.detach().argmax(dim=-1) == positives)
-        return ObjectiveOutput(loss, {"accuracy": torch.cat(hits).float().mean()})
+        return ObjectiveOutput(losses[0] + losses[1], {"accuracy": torch.cat(hits).float().mean()})
 
     def prepare_encoder(self, encoder: Encoder) -> None:
         if self.config.freeze_patch_projection:

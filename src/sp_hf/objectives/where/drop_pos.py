@@ -74,12 +74,13 @@ class DropPosConfig(ObjectiveConfig):
     fixed_positions: bool = True
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
-        if isinstance(self.views, str):
+        views = as_view_spec(self.views, _default_views())
+        if isinstance(views, str):
             raise InputError(
-                f"drop_pos cannot share the views {self.views!r}: it has one output a patch and must know their size;"
+                f"drop_pos cannot share the views {views!r}: it has one output a patch and must know their size;"
                 " give it a view spec of its own."
             )
+        self.views = views
         check_fraction("visible_ratio", self.visible_ratio, closed=False)
         check_fraction("drop_ratio", self.drop_ratio, closed=False)
         self.sigma = pair("sigma", self.sigma)
@@ -128,6 +129,7 @@ class DropPos(Objective):
     """Positions of patches, from their content and from the few patches that kept theirs."""
 
     config_class = DropPosConfig
+    sigma: Tensor
     kind = "where"
     title = "DropPos"
     needs_token_control = True
@@ -140,7 +142,7 @@ class DropPos(Objective):
 
     def __init__(self, config: DropPosConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        rows, columns = encoder.patches_of(config.views.size)
+        rows, columns = encoder.patches_of(self.config.views.size)
         self.grid = (rows, columns)
         self.patches = rows * columns  # N
         self.visible = max(2, int(config.visible_ratio * self.patches))  # n

@@ -82,10 +82,11 @@ class PIRLConfig(ObjectiveConfig):
     jigsaw_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        self.views, self.tiles = as_view_spec(self.views, _default_image()), as_view_spec(self.tiles, _default_tiles())
-        if isinstance(self.tiles, str):
-            raise InputError(f"tiles is {self.tiles!r}; the head has a place for each tile, so give their spec")
-        check_at_least("tiles.count", self.tiles.count, 2)
+        self.views, tiles = as_view_spec(self.views, _default_image()), as_view_spec(self.tiles, _default_tiles())
+        if isinstance(tiles, str):
+            raise InputError(f"tiles is {tiles!r}; the head has a place for each tile, so give their spec")
+        self.tiles = tiles
+        check_at_least("tiles.count", tiles.count, 2)
         check_choice("memory", self.memory, ("auto", "bank", "queue"))
         if self.num_images is not None:
             check_at_least("num_images", self.num_images, 2)
@@ -138,9 +139,9 @@ class PIRL(Objective):
             raise InputError("memory is 'bank', but num_images is not given; say it, or take memory: queue")
         self.image_head = nn.Linear(encoder.hidden_size, width)
         self.tile_head = nn.Linear(encoder.hidden_size, width)
-        self.jigsaw_head = nn.Linear(config.tiles.count * width, width)
+        self.jigsaw_head = nn.Linear(self.config.tiles.count * width, width)
         self.memory: MemoryBank | Queue = (
-            MemoryBank(config.num_images, width, config.memory_momentum)
+            MemoryBank(self.config.num_images, width, config.memory_momentum)
             if config.has_bank
             else Queue(config.negatives, width)
         )
@@ -156,9 +157,10 @@ class PIRL(Objective):
         jigsaws = self.jigsaw(encodings["tiles"].cls, permutation(batch.keys, "pirl/order", self.config.tiles.count))
         mean = F.normalize(images.mean(dim=1), dim=-1).detach()  # [B, E]
         if isinstance(self.memory, MemoryBank):
+            ids = _ids(batch)
             negatives, same = self._negatives(batch)
-            own_of_jigsaw = own_of_image = self.memory.entries[batch.ids]
-            self.memory.add(batch.ids, mean)
+            own_of_jigsaw = own_of_image = self.memory.entries[ids]
+            self.memory.add(ids, mean)
         else:
             negatives, same = self.memory.entries, torch.zeros((), dtype=torch.bool, device=mean.device)
             own_of_jigsaw, own_of_image = mean, jigsaws.detach()
@@ -178,15 +180,19 @@ class PIRL(Objective):
 
     def _negatives(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Entries [M, E] for the whole batch of all processes, and which of them are an image's own, bool [B, M]."""
-        if batch.ids is None:
-            raise InputError("the images have no numbers (a stream?), which memory: bank needs; take memory: queue.")
         entries, wanted = self.memory.entries, self.config.negatives
         if len(entries) <= wanted:
             drawn = torch.arange(len(entries), device=entries.device)
         else:
             first, _ = concat_all_gather(batch.keys[:1])  # the same on every process
             drawn = (uniform(first[:1], "pirl/negatives", (wanted,))[0] * len(entries)).long()
-        return entries[drawn], drawn == batch.ids[:, None]
+        return entries[drawn], drawn == _ids(batch)[:, None]
 
     def after_optimizer_step(self) -> None:
         self.memory.step()
+
+
+def _ids(batch: Batch) -> Tensor:
+    if batch.ids is None:
+        raise InputError("the images have no numbers (a stream?), which memory: bank needs; take memory: queue.")
+    return batch.ids

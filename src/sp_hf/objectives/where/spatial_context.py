@@ -115,6 +115,7 @@ class SpatialContext(Objective):
     """Features of one view predicted from another's and their relation."""
 
     config_class = SpatialContextConfig
+    relation_std: Tensor  # [4]
     kind = "where"
     title = "Spatial Context Networks"
     citation = """@inproceedings{wu2017weakly,
@@ -128,7 +129,7 @@ class SpatialContext(Objective):
         super().__init__(config, encoder)
         self.head = ContextModule(encoder.hidden_size, config.head_width, config.head_depth)
         spec = config.views if isinstance(config.views, ViewSpec) else _default_views()
-        position, scale = relation_std(spec, config.units)
+        position, scale = relation_std(spec, self.config.units)
         self.register_buffer("relation_std", torch.tensor([position, position, scale, scale]))
 
     def view_specs(self) -> dict[str, ViewSpec | str]:
@@ -140,8 +141,8 @@ class SpatialContext(Objective):
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         views = batch.views["local"]
         check_view_count(views, "spatial_context")
-        relations = pair_relations(views.boxes, views.flips, self.config.units) / self.relation_std  # [B, P, 4]
-        _, second = ordered_pairs(views.boxes.shape[1], views.boxes.device)
+        relations = pair_relations(*views.drawn, self.config.units) / self.relation_std  # [B, P, 4]
+        _, second = ordered_pairs(views.pixels.shape[1], views.pixels.device)
         predictions = self.head(encodings["student"].cls, relations)  # [B, P, D]
         targets = encodings["teacher"].cls.detach()[:, second]  # [B, P, D]
         loss = context_loss(predictions, targets)

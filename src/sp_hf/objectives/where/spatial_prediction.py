@@ -128,6 +128,7 @@ class SpatialPrediction(Objective):
     """Relative position and scale of pairs of local views."""
 
     config_class = SpatialPredictionConfig
+    target_std: Tensor  # [4]
     kind = "where"
     title = "Spatial Prediction"
     teaches = (
@@ -151,11 +152,11 @@ class SpatialPrediction(Objective):
 
     @staticmethod
     def _std_of_views(config: SpatialPredictionConfig, encoder: Encoder) -> tuple[float, float]:
-        own = isinstance(config.views, ViewSpec)
+        own = config.views if isinstance(config.views, ViewSpec) else None
         patches = None
         if config.embedding == "patch":  # of shared views the grid is not known, and hardly matters
-            patches = encoder.patches_of(config.views.size) if own else (8, 8)
-        return relation_std(config.views if own else _default_views(), config.units, patches)
+            patches = (8, 8) if own is None else encoder.patches_of(own.size)
+        return relation_std(own or _default_views(), config.units, patches)
 
     def view_specs(self) -> dict[str, ViewSpec | str]:
         return {"local": self.config.views}
@@ -172,7 +173,7 @@ class SpatialPrediction(Objective):
         else:
             embeddings = encoding.cls if self.config.embedding == "cls" else encoding.patches.mean(dim=2)  # [B, V, D]
             outputs = self.head(embeddings)  # [B, P, 4 or 8], in standard deviations
-            relations = pair_relations(views.boxes, views.flips, self.config.units)  # [B, P, 4]
+            relations = pair_relations(*views.drawn, self.config.units)  # [B, P, 4]
         targets = relations / self.target_std
         predictions = outputs[..., :4]
         if self.config.loss == "laplace":
@@ -197,10 +198,11 @@ class SpatialPrediction(Objective):
         pairs = draw_patch_pairs(keys, "spatial_prediction/patches", count, patches, self.config.patch_pairs)
         tokens = encoding.patches.flatten(1, 2)  # [B, V N, D]
         outputs = self.head.of_pairs(pick(tokens, pairs.first), pick(tokens, pairs.second))
-        first, second = patches_seen(views.boxes, views.flips, encoding.grid, pairs)
-        whole = views.boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).expand_as(views.boxes)
-        in_views = patches_seen(whole, views.flips, encoding.grid, pairs)
-        places = torch.stack([boxes[..., :2] for boxes in in_views], dim=-1)
+        boxes, flips = views.drawn
+        first, second = patches_seen(boxes, flips, encoding.grid, pairs)
+        whole = boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).expand_as(boxes)
+        in_views = patches_seen(whole, flips, encoding.grid, pairs)
+        places = torch.stack([placed[..., :2] for placed in in_views], dim=-1)
         return outputs, relation(first, second, self.config.units), places
 
     def diagnose(self, history: LogHistory) -> list[Finding]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import datasets
@@ -75,7 +75,7 @@ class DenseSide(NamedTuple):
             AnnotationError: one of the wrong kind, or of other proportions than its image.
             ValueError: not one can be read.
         """
-        found: dict[int, T] = {}
+        values: dict[int, T] = {}
         rows = range(len(self.annotated.rows))
         for row in tqdm(rows, desc=f"{self.name} annotations", unit="image", disable=not progress, leave=False):
             cells = self.annotated.rows[row]
@@ -86,10 +86,10 @@ class DenseSide(NamedTuple):
                 logger.warning("skipped an unreadable image or annotation: %s", error)
                 continue
             _check_proportions(annotation.shape, (height, width), f"row {row} of {self.images.images.description}")
-            found[row] = summarise(annotation)
-        if not found:
+            values[row] = summarise(annotation)
+        if not values:
             raise InputError(f"{self.images.images.description}: not one annotation of {self.column!r} can be read")
-        return found
+        return values
 
 
 def _check_proportions(annotation: tuple[int, int], image: tuple[int, int], what: str) -> None:
@@ -267,7 +267,7 @@ def _holds_images(feature: object) -> bool:
     return isinstance(feature, datasets.Image) or encoded or getattr(feature, "dtype", "") in ("binary", "large_binary")
 
 
-def check_count(rows: Sequence[int] | dict[int, object], side: DenseSide, task: str) -> None:
+def check_count(rows: Sequence[int] | Mapping[int, object], side: DenseSide, task: str) -> None:
     """Raise ValueError if there are too few training images to hold some out."""
     if len(rows) < MIN_IMAGES:
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, hsv_to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
@@ -55,7 +57,7 @@ def thumbnail(images: ImageSample, row: int) -> np.ndarray:
 def palette(classes: int) -> np.ndarray:
     """One colour a class: [C, 3] in [0, 1]. The first, often the background, is dark."""
     if classes <= 20:
-        pairs = np.array(colormaps["tab20"].colors).reshape(10, 2, 3)  # hues, full and pale
+        pairs = np.array(colormaps["tab20"](range(20)))[:, :3].reshape(10, 2, 3)  # hues, full and pale
         order = [7, 0, 1, 2, 3, 4, 5, 6, 8, 9]  # grey first
         colours = np.concatenate([pairs[order, 0], pairs[order, 1]])
     else:  # golden-angle hues at several lightnesses stay apart longest
@@ -119,13 +121,13 @@ def draw_class_iou(path: Path, scores: Mapping[str, Mapping[str, float | None]])
         scores: by model, by class; ``None`` for classes that the validation annotations lack.
     """
     names = [name for name, value in next(iter(scores.values())).items() if value is not None]
-    best = {name: max(of_class[name] for of_class in scores.values()) for name in names}
+    best = {name: max(of_class[name] or 0.0 for of_class in scores.values()) for name in names}
     names.sort(key=lambda name: -best[name])
     figure = Figure(figsize=(max(5.0, 0.16 * len(names) * (len(scores) + 1) + 1.5), 2.8), layout="constrained")
     axes, width = figure.subplots(), 0.8 / len(scores)
     for index, (model, of_class) in enumerate(scores.items()):
         places = np.arange(len(names)) + (index - (len(scores) - 1) / 2) * width
-        axes.bar(places, [100 * of_class[name] for name in names], width, label=model)
+        axes.bar(places, [100 * (of_class[name] or 0.0) for name in names], width, label=model)
     axes.set_xticks(range(len(names)), names, fontsize=7, rotation=0 if len(names) <= 12 else 90)
     axes.set_ylabel("IoU %", fontsize=8)
     axes.tick_params(axis="y", labelsize=7)
@@ -152,15 +154,13 @@ def draw_maps(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
     save(figure, path)
 
 
-def _sheet(
-    panels: Mapping[str, Sequence[Panel]], titles: Sequence[str], legend: bool
-) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+def _sheet(panels: Mapping[str, Sequence[Panel]], titles: Sequence[str], legend: bool) -> tuple[Figure, np.ndarray]:
+    """An empty sheet, and its axes [rows, columns]."""
     first = next(iter(panels.values()))
     aspect = np.mean([panel.shape[0] / panel.shape[1] for panel in first])
     width, height = (_CELL, _CELL * aspect) if aspect < 1 else (_CELL / aspect, _CELL)
     size = (width * len(titles) + 0.4, (height + 0.05) * len(first) + (0.7 if legend else 0.35))
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01))
     axes = figure.subplots(len(first), len(titles), squeeze=False)
     for cell, title in zip(axes[0], titles, strict=True):
         cell.set_title(wrapped(title), fontsize=7)
@@ -173,7 +173,7 @@ def wrapped(title: str, width: int = 20) -> str:
     return textwrap.fill(title, width)
 
 
-def _show(axes: Axes, pixels: np.ndarray, shape: tuple[int, int], **style: object) -> object:
+def _show(axes: Axes, pixels: np.ndarray, shape: tuple[int, int], **style: Any) -> AxesImage:
     """Stretched to the proportions of the annotation."""
     axes.set_axis_off()
     height, width = shape
@@ -181,6 +181,6 @@ def _show(axes: Axes, pixels: np.ndarray, shape: tuple[int, int], **style: objec
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure without a window system."""
+    """Write a picture without a window system."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=130)

@@ -37,7 +37,7 @@ from ....optimisation.layer_decay import parameter_groups
 from ....views.keyed_random import sample_keys
 from ....views.sampler import ViewSampler
 from ....views.spec import ViewSpec
-from ...accuracy import accuracy_measures, check_labels, majority_accuracy
+from ...accuracy import accuracy_measures, check_labels, known, majority_accuracy
 from ...features import ProbeImages
 from ...model import EvaluatedModel, Role
 from ...task import Task, TaskResult, TaskSkipped, option
@@ -139,17 +139,17 @@ class Finetune(Task):
         stock_classifier(model.encoder, 2, data.seed)  # refuses before anything is decoded
         images = data.canvases(data.train, self.canvas_size)
         validation = data.pixels(model, data.validation)
-        classes = torch.unique(images.labels[images.labels >= 0])
-        asked = validation.labels >= 0
         check_labels(images.labels, validation.labels)  # of those that could be read
+        train_labels, validation_labels = known(images.labels), known(validation.labels)
+        classes, asked = torch.unique(train_labels[train_labels >= 0]), validation_labels >= 0
         classifier = stock_classifier(model.encoder, len(classes), data.seed)
-        index = torch.searchsorted(classes, images.labels).masked_fill(images.labels < 0, -1)
+        index = torch.searchsorted(classes, train_labels).masked_fill(train_labels < 0, -1)
         views = _TrainingViews(images, index, model.encoder, model.size, data.seed)
         loss = self._train(classifier, views, model, data)
         predicted = classes[predict(classifier, model, validation.pixels[asked], self.batch_size)]
-        labels = validation.labels[asked]
+        labels = validation_labels[asked]
         details = {
-            "majority_accuracy": majority_accuracy(images.labels, labels),
+            "majority_accuracy": majority_accuracy(train_labels, labels),
             "classifier": type(classifier).__name__,
             "train_images": len(views),
             "steps": self.epochs * -(-len(views) // self.batch_size),
@@ -215,11 +215,11 @@ def predict(classifier: PreTrainedModel, model: EvaluatedModel, pixels: Tensor, 
     """
     classifier.eval().to(model.device)
     inputs = model.encoder.size_kwargs(*pixels.shape[-2:])
-    found = [
+    classes = [
         classifier(model.encoder.normalise(batch.to(model.device).float() / 255), **inputs).logits.argmax(-1).cpu()
         for batch in pixels.split(batch_size)
     ]
-    return torch.cat(found)
+    return torch.cat(classes)
 
 
 @contextlib.contextmanager

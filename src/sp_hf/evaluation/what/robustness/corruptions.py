@@ -16,7 +16,7 @@ therefore harsher at small sizes.
 
 Deviations, none of which changes what a corruption is (each file says more): frost, fog and motion blur are
 procedural, in place of photographs of frost, of midpoint displacement and of ImageMagick; elastic and fog follow a
-ladder that grows with severity, which the published ones do not throughout. So figures compare models measured with
+ladder that grows with severity, which the published ones do not throughout. So metrics compare models measured with
 this code, and not with published ImageNet-C tables.
 
 Letters: n images, S pixels a side.
@@ -86,9 +86,9 @@ def corrupt(images: np.ndarray, name: str, severity: int, keys: int | Sequence[i
     images = np.asarray(images)
     single = images.ndim == 3
     batch = images[None] if single else images
-    keys = [keys] if isinstance(keys, numbers.Integral) else list(keys)
-    _check_images(batch, len(keys))
-    made = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, keys, strict=True)]
+    each = [int(keys)] if isinstance(keys, (int, numbers.Integral)) else list(keys)
+    _check_images(batch, len(each))
+    made = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, each, strict=True)]
     return made[0] if single else np.stack(made) if made else batch.copy()
 
 

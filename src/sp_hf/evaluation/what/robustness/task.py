@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from ....errors import InputError
 from ....views.keyed_random import sample_keys
-from ...accuracy import LabelError
+from ...accuracy import LabelError, known
 from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
@@ -70,8 +70,8 @@ def mean_corruption_error(errors: Tensor, baseline: Tensor) -> Measure | None:
 
 def relative_mean_corruption_error(errors: Errors, baseline: Errors) -> Measure | None:
     """The same of what corruption adds to the clean error; ``None`` where it adds too little to the baseline's."""
-    rises = [(e.corrupted - e.clean[:, None, None]).sum(-1) for e in (errors, baseline)]  # [n, C] each
-    return _ratio(*rises, least=_LEAST_RISE * errors.corrupted.shape[-1])
+    ours, theirs = ((e.corrupted - e.clean[:, None, None]).sum(-1) for e in (errors, baseline))  # [n, C] each
+    return _ratio(ours, theirs, least=_LEAST_RISE * errors.corrupted.shape[-1])
 
 
 def _ratio(numerators: Tensor, denominators: Tensor, least: float) -> Measure | None:
@@ -114,8 +114,8 @@ class Robustness(Task):
         data.check_labels()
         for elsewhere in self._elsewhere(data).values():
             self._counterparts(elsewhere, data)
-        if self.baseline not in (None, RANDOM, PIXELS):
-            self._open_baseline(data)
+        if self.baseline is not None and self.baseline not in (RANDOM, PIXELS):
+            self._open_baseline(self.baseline, data)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
@@ -124,8 +124,9 @@ class Robustness(Task):
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         baseline = self._baseline(model, data)
         errors, theirs = self._errors(model, data), self._errors(baseline, data)
-        classes = len(torch.unique(data.train.labels[data.train.labels >= 0]))
-        of_error = {"percent": True, "higher_is_better": False}
+        labels = known(data.train.labels)
+        classes = len(torch.unique(labels[labels >= 0]))
+        of_error: dict[str, Any] = {"percent": True, "higher_is_better": False}
         measures = {
             "clean_accuracy": Measure.of(1 - errors.clean, percent=True, chance=1 / classes),
             "unnormalised_mce": Measure.of(errors.corrupted.mean((1, 2)), chance=1 - 1 / classes, **of_error),
@@ -160,7 +161,7 @@ class Robustness(Task):
             )
             for name, r in results.items()
         }
-        examples = next(iter(reversed(results.values()))).artifacts["examples"]
+        examples = list(results.values())[-1].artifacts["examples"]
         path = folder / "robustness.png"
         draw_curves(path, curves, examples, sum(result.artifacts["control"] for result in results.values()))
         caption = f"Accuracy by corruption and severity (0: clean). Pictures: severity {_EXAMPLE_SEVERITY}."
@@ -173,39 +174,41 @@ class Robustness(Task):
         named = next((other for other in self.models if other.name == self.baseline), None)
         if named is not None:
             return named
-        opened = self._open_baseline(data)
+        opened = self._open_baseline(self.baseline, data)
         opened.encoder.to(model.device)
         return opened
 
-    def _open_baseline(self, data: EvaluationData) -> EvaluatedModel:
-        return data.memo(("robustness baseline", self.baseline), lambda: open_model(self.baseline, seed=data.seed))
+    def _open_baseline(self, name: str, data: EvaluationData) -> EvaluatedModel:
+        return data.memo(("robustness baseline", name), lambda: open_model(name, seed=data.seed))
 
     def _whole(self, model: EvaluatedModel, data: EvaluationData) -> WholeImages:
         """The labelled ones of the images that are corrupted."""
         whole = data.pixels(model, data.validation, self.images)
-        labelled = whole.labels >= 0
+        labels = known(whole.labels)
+        labelled = labels >= 0
         if not labelled.any():
             raise LabelError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
-        return WholeImages(whole.pixels[labelled], whole.labels[labelled], whole.rows[labelled])
+        return WholeImages(whole.pixels[labelled], labels[labelled], whole.rows[labelled])
 
     def _errors(self, model: EvaluatedModel, data: EvaluationData) -> Errors:
         return data.memo(("robustness errors", model, self.images), lambda: self._measure(model, data))
 
     def _measure(self, model: EvaluatedModel, data: EvaluationData) -> Errors:
         probe, whole = linear_probe(model, data), self._whole(model, data)
+        labels = known(whole.labels)
 
         def wrong(pixels: Tensor) -> Tensor:
-            return (_predict(model, probe, pixels, data.batch_size) != whole.labels).double()
+            return torch.ne(_predict(model, probe, pixels, data.batch_size), labels).double()
 
-        found = torch.empty(len(whole.labels), len(CORRUPTIONS), len(SEVERITIES), dtype=torch.float64)
-        total = found[0].numel()
+        errors = torch.empty(len(labels), len(CORRUPTIONS), len(SEVERITIES), dtype=torch.float64)
+        total = errors[0].numel()
         bar = tqdm(total=total, desc=f"{model.name}: corruptions", disable=not data.progress, leave=False)
         with bar, evaluating(model.encoder):
             for c, name in enumerate(CORRUPTIONS):
                 for level, severity in enumerate(SEVERITIES):
-                    found[:, c, level] = wrong(self._corrupted(model, data, whole, name, severity))
+                    errors[:, c, level] = wrong(self._corrupted(model, data, whole, name, severity))
                     bar.update()
-            return Errors(wrong(whole.pixels), found)
+            return Errors(wrong(whole.pixels), errors)
 
     def _corrupted(
         self, model: EvaluatedModel, data: EvaluationData, whole: WholeImages, name: str, severity: int
@@ -224,21 +227,20 @@ class Robustness(Task):
     def _examples(self, model: EvaluatedModel, data: EvaluationData) -> list[np.ndarray]:
         """One image in every corruption, for the picture: C of uint8 [S, S, 3]."""
         whole = self._whole(model, data)
-        one = WholeImages(whole.pixels[:1], whole.labels[:1], whole.rows[:1])
-        key = int(sample_keys(data.seed, 0, len(data.validation.rows))[one.rows[0]])
-        image = one.pixels[0].permute(1, 2, 0).numpy()
+        key = int(sample_keys(data.seed, 0, len(data.validation.rows))[whole.rows[0]])
+        image = whole.pixels[0].permute(1, 2, 0).numpy()
         return [corrupt(image, name, _EXAMPLE_SEVERITY, key) for name in CORRUPTIONS]
 
     # Elsewhere --------------------------------------------------------------------------------------------------------
     def _elsewhere(self, data: EvaluationData) -> dict[str, ImageSample]:
         """Samples of images from elsewhere, by name."""
-        found = {}
+        samples = {}
         if data.source.embedded:
             column = data.source.label_column
             for variant in PART_SCENES_VARIANTS:
                 if variant != variant_of_run(data.source):
                     source = variant_of(data.source, "validation", variant, self.ood_images, column)
-                    found[variant] = data.sample(source, "train")
+                    samples[variant] = data.sample(source, "train")
         for dataset in self.ood_dataset:
             source = DataSource(
                 validation_dataset=dataset,
@@ -247,8 +249,8 @@ class Robustness(Task):
                 max_images=min(self.ood_images, data.source.max_images or self.ood_images),
             )
             name = Path(dataset.partition("?")[0]).stem
-            found[name if name not in found else dataset] = data.sample(source, "validation")
-        return found
+            samples[name if name not in samples else dataset] = data.sample(source, "validation")
+        return samples
 
     def _counterparts(self, elsewhere: ImageSample, data: EvaluationData) -> Tensor:
         """The label of the training images that each label elsewhere stands for, -1 for none: int64 [A]."""
@@ -257,7 +259,8 @@ class Robustness(Task):
                 f"{elsewhere.images.description} has no labels; name their column: --robustness_ood_label_column"
             )
         train = data.train
-        ours = torch.unique(train.labels[train.labels >= 0])
+        labels = known(train.labels)
+        ours = torch.unique(labels[labels >= 0])
         theirs = torch.arange(int(elsewhere.labels.max()) + 1)
         if elsewhere.images.label_names is not None:
             theirs = torch.arange(len(elsewhere.images.label_names))
@@ -277,7 +280,8 @@ class Robustness(Task):
         for name, elsewhere in self._elsewhere(data).items():
             counterparts = self._counterparts(elsewhere, data)
             features = data.features(model, elsewhere)
-            labels = torch.where(features.labels >= 0, counterparts[features.labels.clamp(min=0)], -1)
+            theirs = known(features.labels)
+            labels = torch.where(theirs >= 0, counterparts[theirs.clamp(min=0)], -1)
             probe = linear_probe(model, data)
             shared = torch.isin(probe.classes, counterparts)  # [classes]
             logits = probe.logits(features.embedding()).masked_fill(~shared, -torch.inf)
@@ -290,12 +294,12 @@ class Robustness(Task):
 
 def _predict(model: EvaluatedModel, probe: LinearProbe, pixels: Tensor, batch_size: int) -> Tensor:
     """Labels int64 [n] of uint8 [n, 3, S, S]."""
-    found = []
+    classes = []
     for batch in pixels.split(batch_size):
         encoding = encode_pixels(model, batch)
         embedding = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
-        found.append(probe.predict(embedding))
-    return torch.cat(found)
+        classes.append(probe.predict(embedding))
+    return torch.cat(classes)
 
 
 def _by_corruption(measure: Measure | None) -> dict[str, Any]:

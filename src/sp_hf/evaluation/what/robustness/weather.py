@@ -109,9 +109,9 @@ def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndar
     texture = frost_texture(int(rng.integers(_FROST_TEXTURES)))
     top, left = rng.integers(0, _FROST_SIZE - PAPER_SIZE, 2)
     cut = texture[top : top + PAPER_SIZE, left : left + PAPER_SIZE]
-    cut = Image.fromarray((np.clip(cut, 0, 1) * 255).astype(np.uint8))
+    paper = Image.fromarray((np.clip(cut, 0, 1) * 255).astype(np.uint8))
     size = image.shape[0]
-    ice = np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
+    ice = np.asarray(paper.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
     return np.float32(of_image) * image + np.float32(of_frost) * ice
 
 

@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
@@ -68,8 +69,8 @@ def draw_sheet(path: Path, models: Mapping[str, Sequence[SolvedPuzzle]]) -> None
     """
     *_, shown = models.values()
     columns = len(models) + 2
-    figure = Figure(figsize=(1.5 * columns, 1.6 * len(shown) + 0.3), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    figure = Figure(figsize=(1.5 * columns, 1.6 * len(shown) + 0.3), layout=layout)
     panels = figure.subplots(len(shown), columns, squeeze=False)
     for axes, title in zip(panels[0], ("shuffled", *short_names(models, _LONGEST).values(), "true order"), strict=True):
         axes.set_title(title, fontsize=7)

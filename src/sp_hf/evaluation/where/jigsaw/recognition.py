@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...accuracy import known
 from ...features import ImageSample
 from ...measure import Measure, paired_difference
 from ...model import EvaluatedModel
@@ -107,10 +108,11 @@ def recognise(
         As :func:`recognition_measures`.
     """
     probe, intact = linear_probe(model, data), data.features(model, part)
-    kept = intact.labels >= 0
+    of_all = known(intact.labels)
+    kept = of_all >= 0
     for solution in solutions.values():
         kept &= torch.isin(intact.rows, solution.rows)
-    rows, labels = intact.rows[kept], intact.labels[kept]
+    rows, labels = intact.rows[kept], of_all[kept]
 
     def right(places: Tensor) -> Tensor:
         return probe.predict(filled_features(model, data, part, puzzle, rows, places)) == labels
