@@ -79,7 +79,7 @@ def part_scenes_canvases(count: int) -> Canvases:
     from sp_hf.data.part_scenes.dataset import render_scene
 
     def canvases(side: int) -> tuple[Tensor, Tensor]:
-        scenes = np.stack([render_scene(0, index, side).image for index in range(count)])
+        scenes = np.stack([render_scene(0, index, side, difficulty="hard").image for index in range(count)])
         return torch.from_numpy(scenes).permute(0, 3, 1, 2).contiguous(), torch.ones(count)
 
     return canvases

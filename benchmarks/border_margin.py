@@ -34,7 +34,7 @@ _BATCH = 100
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="part-scenes?num_images=1000&size=128")
+    parser.add_argument("--dataset", default="part-scenes?num_images=1000&size=128&difficulty=hard")
     parser.add_argument("--validation_dataset")
     parser.add_argument("--images", type=int, default=1000, help="of each side")
     parser.add_argument("--crop_size", type=int, default=48)

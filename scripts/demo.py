@@ -1,8 +1,8 @@
 """``make demo``: pretrain a small ViT on PartScenes with one framework, and with SP beside it; then ask what and where.
 
 Same data, budget, seed and views of the framework for both: the recipe is one, and its control leaves SP out. The two
-are trained side by side, each in a process of its own with half of the cores, and one after the other where there is a
-GPU or a single core. Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN (what),
+are trained side by side, each in a process of its own with half of the cores, or one after the other on a single core.
+Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN (what),
 R2 of relative position and of scale (where). The last sentence says what the numbers show, also where they do not.
 
     python scripts/demo.py                    # one seed, some minutes on two CPU cores
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     parser = FlagParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--images", type=int, default=1000, help="of each side, to evaluate with")
+    parser.add_argument("--images", type=int, default=500, help="of each side, to evaluate with")
     args, flags = parser.parse_known_args(argv)
     options = read_flags(flags)  # any other is one of sp-hf pretrain
     quieten_libraries()
@@ -88,7 +88,7 @@ def train_all(seed: int, folders: Mapping[str, Path], options: dict[str, Any]) -
     for name in folders.keys() - left.keys():
         print(f"{folders[name]} is finished; remove it to run it again.")
     cores = os.cpu_count() or 1
-    if len(left) < 2 or cores < 2 or torch.cuda.is_available():
+    if len(left) < 2 or cores < 2:
         for name, folder in left.items():
             train(name, seed, folder, options)
         return

@@ -256,10 +256,13 @@ def test_probes_that_disagree_in_sign_are_noted():
     disagreeing = {"r2_scale": Measure.of(torch.full((4,), -0.2))}, {"r2_scale": Measure.of(torch.full((4,), 0.3))}
     (note,) = disagreement("r2_scale", *disagreeing)
     assert "disagree in sign, ridge -0.200 and MLP 0.300" in note
+    nothing = {"r2_scale": Measure.of(torch.full((4,), 0.004))}
     assert not disagreement("r2_scale", disagreeing[0], disagreeing[0])
+    assert not disagreement("r2_scale", disagreeing[0], nothing)
     train, validation = (product_features(400, 2, seed) for seed in (0, 1))
     measures, details, _ = probe_relations(train, validation)
-    expected = [n for n in ("r2_position", "r2_scale") if measures[n].value * measures[f"{n}_mlp"].value < 0]
+    signs = {name: round(measure.value, 2) for name, measure in measures.items()}
+    expected = [name for name in ("r2_position", "r2_scale") if signs[name] * signs[f"{name}_mlp"] < 0]
     assert [note.split(":")[0] for note in details["notes"]] == expected
 
 

@@ -248,6 +248,9 @@ def reading_checkpoint(name: str, revision: str | None = None) -> Iterator[None]
         if ours is not None:
             raise ours from error
         raise CheckpointError(f"{name} cannot be read: {in_short(error)}") from error
+    except Exception as error:  # of the HTTP client; anything else is a defect
+        _raise_if_hub(error, "model", name, revision)
+        raise
 
 
 @contextlib.contextmanager

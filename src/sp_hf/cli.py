@@ -57,6 +57,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command: what went wrong is one sentence, and a traceback only of a defect, or with ``--traceback``."""
     argv, with_traceback = take_traceback(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     logging.getLogger("sp_hf").setLevel(logging.INFO if _speaks() else logging.WARNING)
     try:
         return command(argv)

@@ -8,7 +8,7 @@ from .access_tokens import keep_signatures_out_of_logs
 
 
 def quieten_libraries() -> None:
-    """No bar for each file written or loaded; the bars of a dataset's preparation only on a terminal; no signatures."""
+    """No bar for each file written or loaded, those of a dataset's preparation only on a terminal; no signatures."""
     import datasets
     import transformers
 

@@ -108,15 +108,20 @@ def test_what_the_hub_refuses(hub: LoopbackHub, tmp_path: Path) -> None:
     check(lines, hub.environment(home), here)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"), ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached")],
-    ids=["offline", "unreachable"],
-)
-def test_without_a_hub(settings: dict[str, str], said: str, hub: LoopbackHub, tmp_path: Path) -> None:
+def test_offline(hub: LoopbackHub, tmp_path: Path) -> None:
     home, here = folders(tmp_path)
-    lines = {f"{TRAIN} --encoder lab/broken": said, f"{TRAIN} --dataset lab/broken": said}
-    check(lines, {**hub.environment(home), **settings}, here)
+    said = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it"
+    lines = {f"{TRAIN} --encoder lab/broken": said, f"{TRAIN} --dataset lab/broken": said, "evaluate lab/broken": said}
+    check(lines, {**hub.environment(home), "HF_HUB_OFFLINE": "1"}, here)
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(
+        HubError, match="lab/any is not in the local cache, and .* cannot be reached: check the network"
+    ):
+        with reading_checkpoint("lab/any"):
+            HfApi(endpoint="http://127.0.0.1:9").model_info("lab/any")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ class DatasetLoadError(DataError):
     """A dataset, folder, split or option that is not there; names what was tried and what there is."""
 
 
+class NoSuchSplit(DatasetLoadError):
+    """A dataset that is there, and has no split of this name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """Where images come from.

@@ -52,10 +52,10 @@ def object_boxes(tokens: Tensor, grid: tuple[int, int], count: int = 1) -> Tenso
     distances = border_distances(tokens.detach().float(), grid)  # [B, N]
     excess = distances - distances.mean(dim=1, keepdim=True)
     stands_out = excess > distances.std(dim=1, correction=0, keepdim=True)
-    found = [
+    boxes_by_image = [
         _objects(m, e, count) for m, e in zip(*(x.cpu().unflatten(1, grid) for x in (stands_out, excess)), strict=True)
     ]
-    return around(torch.stack(found)).to(tokens.device)
+    return around(torch.stack(boxes_by_image)).to(tokens.device)
 
 
 def border_distances(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -72,7 +72,7 @@ def border_distances(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     on_border[1:-1, 1:-1] = False
     border = on_border.flatten().nonzero()[:, 0].to(tokens.device)
     distances = torch.cdist(tokens, tokens[:, border], compute_mode="donot_use_mm_for_euclid_dist")
-    distances[:, border, torch.arange(len(border))] = torch.inf
+    distances[:, border, torch.arange(len(border), device=border.device)] = torch.inf
     return distances.topk(NEIGHBOURS, dim=-1, largest=False).values.mean(dim=-1)
 
 

@@ -35,7 +35,7 @@ FREE = frozenset(
 OF_TRANSFORMERS = frozenset(
     """
     seed data_seed gradient_accumulation_steps
-    optim optim_args optim_target_modules adam_beta1 adam_beta2 adam_epsilon
+    optim_args optim_target_modules adam_beta1 adam_beta2 adam_epsilon
     bf16 fp16 tf32 fsdp full_determinism
     """.split()
 )

@@ -11,7 +11,7 @@ give falls (no countermeasures, crops of 48 px; ``python benchmarks/border_margi
 
     cut off                         0        2 %      5 %      8 %      12 %
     photographs (Caltech-101)       0.245    0.216    0.173    0.136    0.071
-    PartScenes, without frames      0.253    0.229    0.194    0.161    0.133
+    PartScenes, hard, no frames     0.253    0.229    0.194    0.161    0.133
 
 Both fall alike, as what fills their borders changes: frames tell little here. The margin of 2 % is a precaution against
 thin ones; a wider margin takes the task itself away, as it leaves less room for crops to differ in position.

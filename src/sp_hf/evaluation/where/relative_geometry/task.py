@@ -224,8 +224,8 @@ def ridge_relations(
 
 
 def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:
-    """A note where one probe finds something and the other less than nothing."""
+    """A note where one probe finds something and the other less than nothing, to two decimals."""
     ours, theirs = ridge[name].value, mlp[name].value
-    if ours * theirs >= 0:
+    if round(ours, 2) * round(theirs, 2) >= 0:
         return []
     return [f"{name}: the probes disagree in sign, ridge {ours:.3f} and MLP {theirs:.3f}: do not read it as knowledge"]
