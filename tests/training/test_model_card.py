@@ -91,7 +91,7 @@ def test_a_reader_finds_first_what_is_needed_first(card: Path) -> None:
     assert heads[:3] == ["Results", "How to use it", "Training data"]
     assert heads[3:] == ["Hyperparameters", "Training log", "Cost", "Limitations", "Citation"]
     front = (card / "README.md").read_text().split("---\n")[1]
-    assert len(front.splitlines()) < 45  # of two tasks
+    assert len(front.splitlines()) <= 50  # of two tasks, their data named twice
     assert "(40 images)" in loaded.text and "| images | 16 |" in loaded.text and "| seen | 16 images, " in loaded.text
 
 

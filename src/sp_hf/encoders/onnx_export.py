@@ -107,7 +107,7 @@ def _difference(model: nn.Module, graph: bytes, pixels: Tensor) -> float:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["last_hidden_state"], {"pixel_values": pixels.numpy()})
+    (exported,) = session.run(["last_hidden_state"], {"pixel_values": pixels.numpy()})
     with torch.no_grad():
         expected = model(pixels)
-    return float((torch.from_numpy(found) - expected).abs().max() / expected.std())
+    return float((torch.from_numpy(exported) - expected).abs().max() / expected.std())
