@@ -2,8 +2,9 @@
 
 Same data, budget, seed and views of the framework for both: the recipe is one, and its control leaves SP out. The two
 are trained side by side, each in a process of its own with half of the cores, or one after the other on a single core.
-Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN (what),
-R2 of relative position and of scale (where). The last sentence says what the numbers show, also where they do not.
+Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN of what the object is made of
+(what), R2 of relative position and of scale of two crops (where). The last sentence says what the numbers show, also
+where they do not.
 
     python scripts/demo.py                    # one seed, some minutes on two CPU cores
     python scripts/demo.py --seeds 0 1 2      # with the spread over seeds
@@ -47,6 +48,7 @@ METRICS = {  # title: task and metric
     "R2 of scale (where)": (RelativeGeometry.name, "r2_scale"),
 }
 PICTURE = "relative-geometry.png"
+LABEL = "texture"  # of the demo's scenes: what it is made of; the arrangement of the parts is that of another class
 
 
 def main(argv: list[str]) -> int:
@@ -129,10 +131,12 @@ def measure(
     seed: int, folders: Mapping[str, Path], output: Path, images: int, options: dict[str, Any]
 ) -> sp_hf.Results:
     """What and where the runs of a seed know, beside the controls."""
+    mine = options.get("dataset")
+    data = {"dataset": mine} if mine else {"dataset": read_recipe(RECIPE)["dataset"], "label_column": LABEL}
     return sp_hf.evaluate(
         dict(folders),
         tasks=TASKS,
-        dataset=options.get("dataset", read_recipe(RECIPE)["dataset"]),
+        **data,
         seed=seed,
         output_dir=output,
         max_images=images,
