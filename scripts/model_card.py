@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a finished run")
     parser.add_argument("repo", help="owner/name that the card is for")
-    parser.add_argument("folder", help="where to write README.md and figures/")
+    parser.add_argument("folder", help="where to write README.md and pictures/")
     parser.add_argument("--license", help="as the Hub names it (apache-2.0); default: the base model's")
     parser.add_argument("--evaluation", nargs="+", default=[], metavar="DIR", help="what sp-hf evaluate wrote")
     args = parser.parse_args(argv)

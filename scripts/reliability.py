@@ -27,7 +27,8 @@ class Faults:
         self.ran: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self.kinds = {item.nodeid: item.get_closest_marker("fault").args[0] for item in items}
+        marks = {item.nodeid: item.get_closest_marker("fault") for item in items}
+        self.kinds = {test: mark.args[0] for test, mark in marks.items() if mark is not None}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and not report.skipped:
@@ -38,7 +39,7 @@ class Faults:
     def table(self) -> str:
         """Markdown: a line a kind, and their sum."""
         rows = ["| fault | injected | survived | lost |", "|---|---|---|---|"]
-        ran = self.ran | self.failed
+        ran = (self.ran | self.failed) & self.kinds.keys()
         for kind in sorted(set(self.kinds.values())):
             rows.append(self._row(kind, {test for test in ran if self.kinds[test] == kind}))
         return "\n".join([*rows, self._row("**all**", ran)])
@@ -52,6 +53,8 @@ def main() -> int:
     faults = Faults()
     tests = [str(REPOSITORY / "tests" / room) for room in ("run", "training")]
     status = pytest.main(["-m", "fault", "-q", "--timeout", "3600", *tests], plugins=[faults])
+    if not faults.ran:
+        return int(status)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n{faults.table()}\n{END}{after}", encoding="utf-8")

@@ -16,11 +16,11 @@ from typing import Any
 from sp_hf.cli import run
 from sp_hf.flags import FlagParser
 from sp_hf.sweeps.answer import lead
-from sp_hf.sweeps.figures import Figures
+from sp_hf.sweeps.metrics import Metrics
 from sp_hf.sweeps.plan import Plan, read_plan
 from sp_hf.sweeps.plots import draw_pairs
 from sp_hf.sweeps.report import section
-from sp_hf.sweeps.tables import figures_table
+from sp_hf.sweeps.tables import metrics_table
 from sp_hf.whole_file import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -72,10 +72,10 @@ def take(runs: Path, plans: dict[str, Plan]) -> None:
             (NUMBERS / f"{name}.json").write_bytes(made.read_bytes())
 
 
-def paired(sweeps: list[tuple[Plan, dict[str, Any]]]) -> list[tuple[Plan, Figures]]:
+def paired(sweeps: list[tuple[Plan, dict[str, Any]]]) -> list[tuple[Plan, Metrics]]:
     """The sweeps that the answer is about, once they have all of their seeds."""
     return [
-        (plan, Figures(found))
+        (plan, Metrics(found))
         for plan, found in sweeps
         if plan.name in PAIRED and {evaluation["seed"] for evaluation in found["evaluations"]} == set(plan.seeds)
     ]
@@ -90,7 +90,7 @@ def page(sweeps: list[tuple[Plan, dict[str, Any]]]) -> str:
         if plan.name in PAIRED:
             seeds = seeds_of(found)
             lines += [f"**{plan.title}**, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}:", ""]
-            lines += [*figures_table(plan, Figures(found)), ""]
+            lines += [*metrics_table(plan, Metrics(found)), ""]
     lines += [(NUMBERS / "reading.md").read_text().strip(), ""]
     if sweeps:
         lines += ["## Details", "", "Differences with intervals, plots of every seed, cost, commands:", ""]

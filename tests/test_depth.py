@@ -1,4 +1,4 @@
-"""Depth: targets, the regression and the figures against independent references; encoders whose answer is known."""
+"""Depth: targets, the regression and the metrics against independent references; encoders whose answer is known."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def pairs(seed=0):
         yield truth * np.exp(0.3 * generator.standard_normal(pixels) + 0.2), truth
 
 
-def test_figures_are_those_of_scikit_learn_over_all_pixels():
+def test_metrics_are_those_of_scikit_learn_over_all_pixels():
     found = depth_measures(np.stack([depth_sums(p, d) for p, d in pairs()]))
     predicted, truth = (np.concatenate(column) for column in zip(*pairs(), strict=True))
     assert found["abs_rel"].value == pytest.approx(mean_absolute_percentage_error(truth, predicted))

@@ -114,7 +114,7 @@ def report(checkpoint, tmp_path_factory):
     return folder / "out", flags
 
 
-def test_the_report_has_every_model_figure_and_interval(report, checkpoint):
+def test_the_report_has_every_model_metric_and_interval(report, checkpoint):
     results = json.loads((report[0] / "results.json").read_text())
     name = str(checkpoint.parent)
     assert results["schema_version"] == 1 and results["seed"] == 0 and results["reference"] == name
@@ -128,8 +128,8 @@ def test_the_report_has_every_model_figure_and_interval(report, checkpoint):
     assert accuracy["chance"] == pytest.approx(1 / 3)
     for task in results["tasks"].values():
         for result in task["results"].values():
-            for figure in result["measures"].values():
-                assert figure["low"] <= figure["high"] and figure["n"] == 30
+            for metric in result["measures"].values():
+                assert metric["low"] <= metric["high"] and metric["n"] == 30
         assert set(task["differences"]) == set(task["results"]) - {name}
     text = (report[0] / "report.md").read_text()
     assert "| accuracy % (chance 33.3) | 100.0 [88.6, 100.0] |" in text  # 30 of 30, by Wilson
@@ -272,12 +272,12 @@ def test_features_that_are_not_finite_are_refused(data):
 class OnlyForSome(Task):
     name = "only-for-some"
     kind = "what"
-    headline = ("figure",)
+    headline = ("metric",)
 
     def run(self, model, data):
         if model.role == "pixels":
             raise TaskSkipped("pixels have no such thing")
-        return TaskResult({"figure": Measure.of(torch.ones(3))})
+        return TaskResult({"metric": Measure.of(torch.ones(3))})
 
 
 def test_a_model_to_which_a_task_does_not_apply_is_named_with_the_reason(data):

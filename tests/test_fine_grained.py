@@ -1,4 +1,4 @@
-"""Fine-grained classification: the linear probe's figures, on the labels that were asked for."""
+"""Fine-grained classification: the linear probe's metrics, on the labels that were asked for."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def model():
     return EvaluatedModel("mine", encoder.eval(), Preprocess.squash(16))
 
 
-def figures(result):
+def metrics(result):
     return {name: (measure.value, measure.n, measure.chance) for name, measure in result.measures.items()}
 
 
@@ -63,7 +63,7 @@ def run(task, model, source):
 def test_it_is_the_linear_probe_on_the_finer_column(source, model):
     found = run(FineGrained(label_column="kind"), model, source)
     expected = run(Linear(), model, dataclasses.replace(source, label_column="kind"))
-    assert figures(found) == figures(expected) != figures(run(Linear(), model, source))
+    assert metrics(found) == metrics(expected) != metrics(run(Linear(), model, source))
     assert found.details["classes"] == FINE and found.details["label_column"] == "kind"
     assert found.measures["accuracy"].chance == 1 / FINE
     assert found.measures["mean_per_class_accuracy"].value > 0.6

@@ -108,7 +108,7 @@ def test_head_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("name", WITHOUT_CLASS)
-def test_no_stock_class_no_figure(name):
+def test_no_stock_class_no_metric(name):
     with pytest.raises(TaskSkipped, match=f"no image classification class for model type '{name}'"):
         stock_classifier(Encoder(TINY[name].build()), 3, seed=0)
 

@@ -68,7 +68,7 @@ def test_which_measures_are_proportions():
     assert Measure.of(right, form="root").interval == "bootstrap"
 
 
-def test_figures_over_tiny_groups_warn():
+def test_metrics_over_tiny_groups_warn():
     labels = torch.arange(20)  # one image a class
     found = accuracy_measures(labels, labels)
     assert "20 of its 20 groups have fewer than 5 images" in found["mean_per_class_accuracy"].warning

@@ -318,7 +318,7 @@ def test_features_that_hold_the_box_solve_every_puzzle_and_recover_what_order_te
 
 
 def test_a_constant_encoder_gets_what_guessing_gets(tmp_path):
-    """Its answer is one and the same for all images, so its figures are those of their orders."""
+    """Its answer is one and the same for all images, so its metrics are those of their orders."""
     data = evaluation_data(tmp_path, train=12, validation=60)
     task = Jigsaw(images=0)
     result = run(task, Constant(), data)
@@ -451,6 +451,6 @@ def test_a_run_draws_its_sheets_and_a_second_one_reuses_its_features(tmp_path, c
     assert caplog.text.count("features of jigsaws are reused") == 3  # models and controls, each said once
     first, second = ({model: found["measures"] for model, found in result["results"].items()} for result in results)
     assert first == second
-    figures = dataclasses.fields(Jigsaw)
-    assert {field.name for field in figures} <= set(results[0]["settings"])
+    metrics = dataclasses.fields(Jigsaw)
+    assert {field.name for field in metrics} <= set(results[0]["settings"])
     assert results[0]["headline"][0] == "tile_accuracy_3x3_apart"

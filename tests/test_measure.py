@@ -1,4 +1,4 @@
-"""Figures as sums over images: by hand, and their intervals against what intervals promise."""
+"""Metrics as sums over images: by hand, and their intervals against what intervals promise."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_interval_holds_the_truth_as_often_as_it_says():
 
 
 def test_paired_differences_are_sharper_than_the_intervals_of_two_models():
-    """Two models that fail on the same hard images: their difference is known better than either figure."""
+    """Two models that fail on the same hard images: their difference is known better than either metric."""
     generator = torch.Generator().manual_seed(0)
     hard = torch.rand(500, generator=generator) < 0.5
     better = torch.rand(500, generator=generator) < 0.04
@@ -56,7 +56,7 @@ def test_the_global_generator_is_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_cannot_be_a_figure_is_refused():
+def test_what_cannot_be_a_metric_is_refused():
     with pytest.raises(ValueError, match="0 images"):
         Measure.of(torch.zeros(0))
     with pytest.raises(ValueError, match="nothing to divide by"):

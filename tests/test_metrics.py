@@ -132,10 +132,10 @@ def test_order_of_rows_does_not_matter(name):
     assert flat(backwards) == pytest.approx(flat(load(name).compute(**inputs)))
 
 
-def flat(figures, prefix=""):
-    """Nested figures as one level, for approx."""
+def flat(values, prefix=""):
+    """Nested values as one level, for approx."""
     items = {}
-    for key, value in figures.items():
+    for key, value in values.items():
         items |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return items
 
@@ -199,10 +199,8 @@ def test_relative_geometry_agrees_with_scikit_learn_and_our_geometry(units):
     first, second, _ = crop_pairs(200, noise=0)
     truth = relation(first, second, units)
     predicted = truth + 0.2 * torch.from_numpy(np.random.default_rng(1).normal(size=(200, 4)))
-    figures = load("relative_geometry").compute(
-        predictions=predicted, references=second, first_boxes=first, units=units
-    )
-    assert figures == pytest.approx(
+    values = load("relative_geometry").compute(predictions=predicted, references=second, first_boxes=first, units=units)
+    assert values == pytest.approx(
         {
             "r2_x": r2_score(truth[:, 0], predicted[:, 0]),
             "r2_y": r2_score(truth[:, 1], predicted[:, 1]),
@@ -231,8 +229,8 @@ def test_relative_geometry_by_hand():
     """One pair right; one whose second box is predicted half a box too far right and twice too wide."""
     first, second = [[0.5, 0.5, 0.2, 0.2]] * 2, [[0.5, 0.5, 0.2, 0.2], [0.7, 0.6, 0.4, 0.4]]
     predicted = [[0, 0, 0, 0], [0.4, 0.1, math.log(4), math.log(2)]]
-    figures = load("relative_geometry").compute(predictions=predicted, references=second, first_boxes=first)
-    assert figures == pytest.approx(
+    values = load("relative_geometry").compute(predictions=predicted, references=second, first_boxes=first)
+    assert values == pytest.approx(
         {
             "r2_x": 1 - 0.2**2 / (2 * 0.1**2),  # dx: 0 and 0.2, predicted 0 and 0.4
             "r2_y": 1.0,
@@ -254,30 +252,30 @@ def test_relative_geometry_by_hand():
 def test_jigsaw_agrees_with_scipy(n):
     predicted, truth = permutations(40, n, 0), permutations(40, n, 1)
     predicted[:5] = truth[:5]
-    figures = load("jigsaw").compute(predictions=predicted, references=truth)
-    assert figures["kendall_tau"] == pytest.approx(
+    values = load("jigsaw").compute(predictions=predicted, references=truth)
+    assert values["kendall_tau"] == pytest.approx(
         np.mean([kendalltau(a, b).statistic for a, b in zip(predicted, truth, strict=True)])
     )
-    assert figures["tile_accuracy"] == pytest.approx(np.mean(np.array(predicted) == np.array(truth)))
-    assert figures["exact_accuracy"] == sum(map(list.__eq__, predicted, truth)) / 40
+    assert values["tile_accuracy"] == pytest.approx(np.mean(np.array(predicted) == np.array(truth)))
+    assert values["exact_accuracy"] == sum(map(list.__eq__, predicted, truth)) / 40
 
 
 def test_jigsaw_by_hand():
     """Right; one neighbouring pair exchanged (1 of 6 pairs discordant); backwards, with no tile in place."""
-    figures = load("jigsaw").compute(
+    values = load("jigsaw").compute(
         predictions=[[2, 0, 3, 1], [0, 2, 1, 3], [3, 2, 1, 0]], references=[[2, 0, 3, 1], [0, 1, 2, 3], [0, 1, 2, 3]]
     )
-    assert figures["tile_accuracy"] == pytest.approx((4 + 2 + 0) / 12)
-    assert figures["exact_accuracy"] == pytest.approx(1 / 3)
-    assert figures["kendall_tau"] == pytest.approx((1 + 4 / 6 - 1) / 3)
+    assert values["tile_accuracy"] == pytest.approx((4 + 2 + 0) / 12)
+    assert values["exact_accuracy"] == pytest.approx(1 / 3)
+    assert values["kendall_tau"] == pytest.approx((1 + 4 / 6 - 1) / 3)
 
 
 @pytest.mark.parametrize("truth", [(0, 1, 2, 3), (2, 0, 3, 1)])
 def test_jigsaw_chance_is_the_mean_over_all_permutations(truth):
     everything = list(itertools.permutations(range(4)))
-    figures = load("jigsaw").compute(predictions=everything, references=[truth] * len(everything))
+    values = load("jigsaw").compute(predictions=everything, references=[truth] * len(everything))
     for name in ("tile_accuracy", "exact_accuracy", "kendall_tau"):
-        assert figures[name] == pytest.approx(figures[f"chance_{name}"], abs=1e-12)
+        assert values[name] == pytest.approx(values[f"chance_{name}"], abs=1e-12)
 
 
 def test_jigsaw_takes_arrays_and_tensors():
@@ -292,8 +290,8 @@ def test_jigsaw_takes_arrays_and_tensors():
 
 def test_shape_bias_by_hand():
     """Of five conflicts two go by shape, two by texture, one by neither; the dog with a dog's texture is none."""
-    figures = load("shape_bias").compute(**INPUTS["shape_bias"])
-    assert figures == {
+    values = load("shape_bias").compute(**INPUTS["shape_bias"])
+    assert values == {
         "shape_bias": 0.5,
         "coverage": 0.8,
         "shape_decisions": 2,
@@ -310,9 +308,9 @@ def test_shape_bias_of_numbers_is_that_of_names():
     names = sorted({label for column in INPUTS["shape_bias"].values() for label in column})
     numbers = {key: [names.index(label) for label in column] for key, column in INPUTS["shape_bias"].items()}
     expected = load("shape_bias").compute(**INPUTS["shape_bias"])
-    figures = load("shape_bias").compute(**numbers)
-    assert figures["per_class"] == {names.index(name): value for name, value in expected["per_class"].items()}
-    assert figures | {"per_class": None} == expected | {"per_class": None}
+    values = load("shape_bias").compute(**numbers)
+    assert values["per_class"] == {names.index(name): value for name, value in expected["per_class"].items()}
+    assert values | {"per_class": None} == expected | {"per_class": None}
 
 
 def test_shape_bias_exchanges_with_its_labels():
@@ -327,9 +325,9 @@ def test_shape_bias_exchanges_with_its_labels():
 
 
 def test_shape_bias_is_undefined_without_decisions():
-    figures = load("shape_bias").compute(predictions=[9, 1], shape_labels=[1, 1], texture_labels=[2, 1])
-    assert math.isnan(figures["shape_bias"]) and math.isnan(figures["per_class"][1]["shape_bias"])
-    assert figures["coverage"] == 0 and figures["images"] == 1
+    values = load("shape_bias").compute(predictions=[9, 1], shape_labels=[1, 1], texture_labels=[2, 1])
+    assert math.isnan(values["shape_bias"]) and math.isnan(values["per_class"][1]["shape_bias"])
+    assert values["coverage"] == 0 and values["images"] == 1
 
 
 # Mean corruption error
@@ -337,10 +335,10 @@ def test_shape_bias_is_undefined_without_decisions():
 
 def test_mean_corruption_error_by_hand():
     inputs = INPUTS["mean_corruption_error"]
-    figures = load("mean_corruption_error").compute(**inputs, clean_error=0.1, baseline_clean_error=0.3)
+    values = load("mean_corruption_error").compute(**inputs, clean_error=0.1, baseline_clean_error=0.3)
     fog, snow = 1.1 / 1.7, 1.5 / 2.4
     relative_fog, relative_snow = (1.1 - 0.3) / (1.7 - 0.9), (1.5 - 0.3) / (2.4 - 0.9)
-    assert flat(figures) == pytest.approx(
+    assert flat(values) == pytest.approx(
         {
             "mce": (fog + snow) / 2,
             "relative_mce": (relative_fog + relative_snow) / 2,
@@ -352,15 +350,15 @@ def test_mean_corruption_error_by_hand():
     )
     plain = load("mean_corruption_error").compute(**inputs)
     assert set(plain) == {"mce", "per_corruption"} and set(plain["per_corruption"]["fog"]) == {"ce"}
-    assert plain["mce"] == figures["mce"]
+    assert plain["mce"] == values["mce"]
 
 
 def test_mean_corruption_error_of_the_baseline_is_one():
     inputs = INPUTS["mean_corruption_error"]
-    figures = load("mean_corruption_error").compute(
+    values = load("mean_corruption_error").compute(
         **inputs | {"predictions": inputs["references"]}, clean_error=0.3, baseline_clean_error=0.3
     )
-    assert set(flat(figures).values()) == {1.0}
+    assert set(flat(values).values()) == {1.0}
 
 
 # Refusals

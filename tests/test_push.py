@@ -28,7 +28,7 @@ from sp_hf.training.hub_push import HubPush, set_aside
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 PRETRAINING = {"pretraining/config.json", "pretraining/model.safetensors"}
-RECORDS = {"recipe.yaml", "environment.json", "metrics.jsonl", "figures/views.png", "figures/curves.png"}
+RECORDS = {"recipe.yaml", "environment.json", "metrics.jsonl", "pictures/views.png", "pictures/curves.png"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_layout_on_the_hub(hub: LoopbackHub, run: Path, capsys: pytest.CaptureFi
         assert files[name] == (run / "encoder" / name).read_bytes(), name
     for name in PRETRAINING | {"recipe.yaml", "environment.json", "metrics.jsonl"}:
         assert files[name] == (run / name).read_bytes(), name
-    assert files["figures/views.png"] == (run / "views.png").read_bytes()
+    assert files["pictures/views.png"] == (run / "views.png").read_bytes()
     assert hub.store.repos["model", "lab/model"].private
     assert contents(run) == before
     said = capsys.readouterr().out

@@ -18,7 +18,7 @@ from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.probes.ridge import fit_ridge, ridge_path
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.where.relative_geometry import probe as relation_probe
-from sp_hf.evaluation.where.relative_geometry.measures import binned_figures, relation_measures
+from sp_hf.evaluation.where.relative_geometry.measures import binned_metrics, relation_measures
 from sp_hf.evaluation.where.relative_geometry.mlp import RelationMLP, reverse_of
 from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
 from sp_hf.evaluation.where.relative_geometry.protocol import RelativeGeometryProtocol
@@ -177,7 +177,7 @@ def test_closed_form_is_ridge_on_the_concatenated_pairs():
         np.testing.assert_allclose(predicted[:, target].numpy(), reference.predict(queries), atol=1e-7)
 
 
-def test_figures_are_those_of_scikit_learn():
+def test_metrics_are_those_of_scikit_learn():
     train, validation = random_features(50, 3, 10, 0), random_features(30, 3, 10, 1)
     measures, details, _ = probe_relations(train, validation, mlp=False)
     first, second = ordered_pairs(3)
@@ -186,15 +186,15 @@ def test_figures_are_those_of_scikit_learn():
     predicted = probe.predict(inputs[:, first], inputs[:, second]).flatten(0, 1)
     boxes = validation.boxes.double()
     truth = relation(boxes[:, first], boxes[:, second]).flatten(0, 1)
-    figures = {name: measure.value for name, measure in measures.items()}
-    assert figures["r2_x"] == pytest.approx(r2_score(truth[:, 0], predicted[:, 0]))
-    assert figures["r2_y"] == pytest.approx(r2_score(truth[:, 1], predicted[:, 1]))
-    assert figures["r2_position"] == pytest.approx(
+    metrics = {name: measure.value for name, measure in measures.items()}
+    assert metrics["r2_x"] == pytest.approx(r2_score(truth[:, 0], predicted[:, 0]))
+    assert metrics["r2_y"] == pytest.approx(r2_score(truth[:, 1], predicted[:, 1]))
+    assert metrics["r2_position"] == pytest.approx(
         r2_score(truth[:, :2], predicted[:, :2], multioutput="variance_weighted")
     )
-    assert figures["r2_scale"] == pytest.approx(r2_score(log_scale(truth), log_scale(predicted)))
-    assert figures["mae_y"] == pytest.approx(mean_absolute_error(truth[:, 1], predicted[:, 1]))
-    assert 0.2 < figures["r2_x"] < 0.95
+    assert metrics["r2_scale"] == pytest.approx(r2_score(log_scale(truth), log_scale(predicted)))
+    assert metrics["mae_y"] == pytest.approx(mean_absolute_error(truth[:, 1], predicted[:, 1]))
+    assert 0.2 < metrics["r2_x"] < 0.95
     assert details["penalties"] == probe.penalties.tolist()
 
 
@@ -203,7 +203,7 @@ def test_bins_are_those_of_pairs_picked_one_by_one():
     first, second = (boxes[:, side] for side in ordered_pairs(4))
     truth = relation(first, second)
     noise = 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    bins = binned_figures(first, second, truth + noise, seed=0)
+    bins = binned_metrics(first, second, truth + noise, seed=0)
     for quantity, count in (("distance", 4), ("overlap", 4)):
         assert len(bins[quantity]) == count and sum(found["pairs"] for found in bins[quantity]) == 30 * 12
         for found in bins[quantity]:
@@ -226,10 +226,10 @@ def test_bins_are_those_of_pairs_picked_one_by_one():
             assert found["r2_position"]["low"] <= r2 <= found["r2_position"]["high"]
 
 
-def test_a_bin_without_pairs_has_no_figures():
+def test_a_bin_without_pairs_has_no_metrics():
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.51, 0.51, 0.3, 0.3]]])
     first, second = (boxes.double()[:, side] for side in ordered_pairs(2))
-    near, *far = binned_figures(first, second, relation(first, second), seed=0)["distance"]
+    near, *far = binned_metrics(first, second, relation(first, second), seed=0)["distance"]
     assert near["pairs"] == 2 and near["r2_position"]["value"] == 1
     assert all(set(found) == {"low", "high", "pairs", "images"} for found in far)
 
@@ -256,10 +256,13 @@ def test_probes_that_disagree_in_sign_are_noted():
     disagreeing = {"r2_scale": Measure.of(torch.full((4,), -0.2))}, {"r2_scale": Measure.of(torch.full((4,), 0.3))}
     (note,) = disagreement("r2_scale", *disagreeing)
     assert "disagree in sign, ridge -0.200 and MLP 0.300" in note
+    nothing = {"r2_scale": Measure.of(torch.full((4,), 0.004))}
     assert not disagreement("r2_scale", disagreeing[0], disagreeing[0])
+    assert not disagreement("r2_scale", disagreeing[0], nothing)
     train, validation = (product_features(400, 2, seed) for seed in (0, 1))
     measures, details, _ = probe_relations(train, validation)
-    expected = [n for n in ("r2_position", "r2_scale") if measures[n].value * measures[f"{n}_mlp"].value < 0]
+    signs = {name: round(measure.value, 2) for name, measure in measures.items()}
+    expected = [name for name in ("r2_position", "r2_scale") if signs[name] * signs[f"{name}_mlp"] < 0]
     assert [note.split(":")[0] for note in details["notes"]] == expected
 
 

@@ -23,14 +23,14 @@ MODELS = {
 }
 
 
-def figure(value, *, percent=False, **more):
+def metric(value, *, percent=False, **more):
     told = {"n": 30, "percent": percent, "higher_is_better": True, "chance": 0.25 if percent else 0.0}
     return {"value": value, "low": value - 0.05, "high": value + 0.05, **told, **more}
 
 
 def task(kind, key, values, *, percent=False, headline=(), **more):
     results = {
-        model: {"measures": {key: figure(value, percent=percent, interval="bootstrap", refits=0, warning=None)},
+        model: {"measures": {key: metric(value, percent=percent, interval="bootstrap", refits=0, warning=None)},
                 "details": {}, "seconds": 0.0}
         for model, value in values.items()
     }  # fmt: skip
@@ -101,7 +101,7 @@ def test_rows_of_a_markdown_table_have_equally_many_cells(results):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_latex_has_the_figures_in_columns_and_nothing_unescaped(results):
+def test_latex_has_the_metrics_in_columns_and_nothing_unescaped(results):
     text = latex(results)
     tables = re.findall(r"\\begin\{tabular\}\{(l(r+))\}(.*?)\\end\{tabular\}", text, flags=re.S)
     assert len(tables) == 2  # what was left out has none
@@ -132,7 +132,7 @@ def test_csv_is_what_results_yield(results):
         assert (row["interval"], row["warning"]) == ("bootstrap", "")
 
 
-def test_dots_are_the_first_figures_of_both_kinds(results, tmp_path):
+def test_dots_are_the_first_metrics_of_both_kinds(results, tmp_path):
     points = what_where_points(results)
     assert list(points) == [("relative-geometry", "knn")]
     found = {model: (x["value"], y["value"]) for model, (x, y) in points["relative-geometry", "knn"].items()}

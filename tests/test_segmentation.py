@@ -112,7 +112,7 @@ def test_upsampling_is_torchs(shape, monkeypatch):
     assert len(pieces) > 1 or shape == (3, 2)
 
 
-# Figures
+# Metrics
 
 
 def test_miou_and_accuracy_are_those_of_scikit_learn():
@@ -287,12 +287,12 @@ def test_annotations_of_any_resolution_and_unreadable_images(tmp_path):
 
 def test_a_second_run_reads_the_cache_and_says_the_same(tmp_path):
     source = save(tmp_path / "data", {"train": scenes(12), "validation": scenes(12, seed=1)}, "segmentation")
-    figures = []
+    metrics = []
     for hits in (0, 2):
         cache = FeatureCache(tmp_path / "cache")
-        figures.append(Segmentation().run(model(), evaluation(source, cache)).measures["miou"].value)
+        metrics.append(Segmentation().run(model(), evaluation(source, cache)).measures["miou"].value)
         assert cache.hits == hits
-    assert figures[0] == figures[1]
+    assert metrics[0] == metrics[1]
 
 
 def test_part_scenes_needs_no_options():

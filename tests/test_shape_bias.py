@@ -1,4 +1,4 @@
-"""Shape bias: decisions and figures by hand, the shipped tables, the task on encoders that see one cue, refusals."""
+"""Shape bias: decisions and metrics by hand, the shipped tables, the task on encoders that see one cue, refusals."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_decisions_average_probabilities_over_the_classes_that_stand_for_one() -
     assert conflict_decisions(probabilities.log(), counterparts, 3).tolist() == [0, 2, 0]
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     """Six images: three decided by shape, one by texture, two by neither."""
     shape, texture = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 0, 2, 0, 1])
     decisions = torch.tensor([0, 0, 1, 2, 1, 0])

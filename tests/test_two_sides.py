@@ -19,9 +19,9 @@ from sp_hf.evaluation.model import EvaluatedModel, Preprocess
 from sp_hf.evaluation.report import markdown, terminal_table
 from sp_hf.evaluation.results_json import results_dict
 from sp_hf.evaluation.source import DataSource
-from sp_hf.evaluation.splits import held_out_rows
+from sp_hf.evaluation.splits import has_split, held_out_rows
 from sp_hf.evaluation.suite import run_suite
-from sp_hf.evaluation.tasks import build_tasks
+from sp_hf.evaluation.tasks import TASKS, build_tasks
 from sp_hf.evaluation.two_sides import describe_sides, duplicates, image_digests
 from sp_hf.evaluation.what.knn import KNN
 
@@ -143,6 +143,15 @@ def test_a_named_or_present_validation_split_is_taken(tmp_path):
     assert describe_sides(EvaluationData(named)).validation["duplicates"] == 10
 
 
+def test_a_dataset_that_cannot_be_loaded_is_not_taken_for_one_without_validation(tmp_path):
+    """As when the Hub does not answer: nothing is divided, the reason is told."""
+    folder = image_folder(tmp_path / "all", ["ant", "bee"], 2)
+    assert not has_split(folder, "validation") and has_split(folder, "train")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DatasetLoadError, match=r"cannot load the file .*broken.parquet"):
+        _ = EvaluationData(DataSource(str(tmp_path / "broken.parquet"))).validation
+
+
 def test_a_stream_cannot_be_divided():
     rows = datasets.Dataset.from_dict({"image": [picture("ant", i) for i in range(4)]}).to_iterable_dataset()
     data = EvaluationData(DataSource(sp_hf.data.given_images.GivenImages.of(rows), max_images=4))
@@ -194,6 +203,23 @@ def test_default_tasks_leave_out_what_labels_do_not_allow_and_say_so(labels, rea
         sp_hf.evaluate({"mine": "vit-micro-8"}, tasks=["knn"], **images, **small)
 
 
+def test_of_all_tasks_a_folder_without_labels_gets_those_that_need_none(tmp_path):
+    """From a bare folder: no labels, no validation split, no annotations."""
+    (tmp_path / "photos").mkdir()
+    for index in range(24):
+        picture("ant", index).resize((48, 48)).save(tmp_path / "photos" / f"{index}.png")
+    data = EvaluationData(DataSource(str(tmp_path / "photos")))
+    model = EvaluatedModel("mine", RawPixels(4).eval(), Preprocess.squash(32))
+    small = {"relative_geometry_crop_size": 16, "shortcut_audit_crop_size": 16, "jigsaw_grids": (2,)}
+    results = results_dict(run_suite([model], build_tasks(["all"], small), data, leave_out=True), [model], data)
+    measured = {name for name, task in results["tasks"].items() if task["results"]}
+    assert measured == {"relative-geometry", "shortcut-audit", "jigsaw", "patch-pca"}
+    assert all(task["left_out"] for name, task in results["tasks"].items() if name not in measured)
+    assert results["data"]["train"]["labelled"] == 0 and "classes" not in results["data"]["train"]
+    for text in (terminal_table(results), markdown(results)):
+        assert text.lower().count("left out: ") == len(TASKS) - 4
+
+
 def test_images_without_a_label_are_told_and_do_not_count(tmp_path):
     labels = [0, 1, 2] * 3 + [None] * 3
     paths = [parquet(tmp_path / f"{seed}.parquet", labels, seed) for seed in (0, 1)]
@@ -217,7 +243,7 @@ def test_of_part_scenes_no_more_are_drawn_than_asked_for():
     source = DataSource("part-scenes?size=32&seed=11", max_images=7)
     train, validation = (source.open(side) for side in ("train", "validation"))
     assert (len(train.dataset), len(validation.dataset)) == (7, 7)
-    assert train.description == "part-scenes?size=32&seed=11, split train"
+    assert train.description.startswith("part-scenes?size=32&seed=11") and "num_images" not in train.description
     rows = load_images("part-scenes?size=32&num_images=9&seed=11").dataset
     assert [row["image"] for row in train.dataset] == [row["image"] for row in rows.select(range(7))]
     few = DataSource("part-scenes?size=32&num_images=5&seed=11", max_images=7).open("train")

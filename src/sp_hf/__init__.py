@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from .api import push as push
     from .api import sweep as sweep
     from .data.datasets import load_images as load_images
+    from .data.object_boxes import with_object_boxes as with_object_boxes
     from .data.part_scenes.dataset import part_scenes as part_scenes
     from .encoders.configuration_sp_vit import SPViTConfig as SPViTConfig
     from .encoders.encoder import Encoder as Encoder
     from .encoders.encoder import Encoding as Encoding
     from .encoders.loading import resolve_encoder as resolve_encoder
     from .encoders.modeling_sp_vit import SPViTModel as SPViTModel
+    from .errors import SpHfError as SpHfError
     from .evaluation.tasks import register_task as register_task
     from .hub.push import PushResult as PushResult
     from .model.configuration import SPConfig as SPConfig
@@ -61,6 +63,7 @@ else:
         "SPForPreTraining": "model.modeling",
         "SPViTConfig": "encoders.configuration_sp_vit",
         "SPViTModel": "encoders.modeling_sp_vit",
+        "SpHfError": "errors",
         "SweepResult": "api",
         "ViewSampler": "views.sampler",
         "ViewSpec": "views.spec",
@@ -74,6 +77,7 @@ else:
         "register_task": "evaluation.tasks",
         "resolve_encoder": "encoders.loading",
         "sweep": "api",
+        "with_object_boxes": "data.object_boxes",
     }
 
     def __getattr__(name: str) -> Any:
@@ -101,6 +105,7 @@ __all__ = [
     "SPForPreTraining",
     "SPViTConfig",
     "SPViTModel",
+    "SpHfError",
     "SweepResult",
     "ViewSampler",
     "ViewSpec",
@@ -114,4 +119,5 @@ __all__ = [
     "register_task",
     "resolve_encoder",
     "sweep",
+    "with_object_boxes",
 ]

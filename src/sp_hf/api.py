@@ -77,10 +77,11 @@ def pretrain(
         ``stopped_by``.
 
     Raises:
-        ValueError: options that are unknown or do not fit together, a dataset without images (before any training).
-        TypeError: an object that is no encoder, objective or dataset of images.
-        FileExistsError: the run folder holds another run, and ``resume`` was not asked for.
-        FileNotFoundError: no such dataset, encoder, recipe or checkpoint.
+        SpHfError: whatever can be mended (:mod:`sp_hf.errors`), before any training where that can be known. It is
+            also a ValueError (options, recipe, dataset), TypeError (an object that is no encoder, objective or dataset
+            of images), FileNotFoundError (no such encoder or checkpoint), FileExistsError (the run folder is a file, or
+            holds another run and ``resume`` was not asked for), OSError (the Hub, the disk), ImportError (a tracker
+            that is not installed) or FloatingPointError (the loss is no longer finite).
 
     Example:
         >>> import sp_hf

@@ -123,6 +123,13 @@ def _of_hub(error: BaseException) -> HubError | None:
     return HubError(said) if said else None
 
 
+_GATED = "{} is gated: ask for access on its page at {}, then run `hf auth login`"
+_NOT_THERE = (
+    "{} is not on {}, or is private: check the spelling; if it is private, run `hf auth login` with a token that may"
+    " read it"
+)
+
+
 def explain_hub(error: BaseException, name: str, revision: str | None) -> str | None:
     """What the Hub, or the way to it, has against ``name``, in one sentence; ``None``: nothing.
 
@@ -138,26 +145,29 @@ def explain_hub(error: BaseException, name: str, revision: str | None) -> str | 
     for one in chain(error):
         if isinstance(one, hub.HFValidationError):
             return f"{name}: {in_short(one)}"
-        if isinstance(one, hub.OfflineModeIsEnabled) or (
-            isinstance(one, hub.LocalEntryNotFoundError) and constants.is_offline_mode()
-        ):
-            return f"{name} is not in the local cache, and HF_HUB_OFFLINE is set: unset it, or name a local folder"
         if isinstance(one, hub.GatedRepoError):
-            return f"{name} is gated: ask for access on its page at {hub_address}, then run `hf auth login`"
+            return _GATED.format(name, hub_address)
         if isinstance(one, hub.DisabledRepoError):
             return f"{name} has been disabled by {hub_address}"
         if isinstance(one, hub.RevisionNotFoundError):
             return f"{name} has no revision {revision!r}: name a branch, tag or commit of it"
         if isinstance(one, hub.RepositoryNotFoundError):
-            return (
-                f"{name} is not on {hub_address}, or is private: check the spelling; if it is private, run"
-                " `hf auth login` with a token that may read it"
-            )
+            return _NOT_THERE.format(name, hub_address)
         if isinstance(one, hub.HfHubHTTPError):
             return _explain_status(one, name, hub_address)
     if any(isinstance(one, _no_answer()) for one in chain(error)):
+        if constants.is_offline_mode():
+            return f"{name} is not in the local cache, and HF_HUB_OFFLINE is set: unset it, or name a local folder"
         return f"{name} is not in the local cache, and {hub_address} cannot be reached: check the network"
+    if _is_missing_dataset(error):
+        return (_GATED if "gated" in str(error) else _NOT_THERE).format(name, hub_address)
     return None
+
+
+def _is_missing_dataset(error: BaseException) -> bool:
+    """datasets says so without the Hub's own error as its cause."""
+    exceptions = sys.modules.get("datasets.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.DatasetNotFoundError)
 
 
 def _explain_status(error: Any, name: str, hub_address: str) -> str | None:
@@ -188,11 +198,11 @@ def check_folder(flag: str, path: str | os.PathLike[str]) -> None:
         FileError: it may not be written to.
     """
     path = Path(path)
-    there = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
-    if not there.is_dir():
-        raise FolderTakenError(f"{flag} {path}: {there} is a file; choose a folder")
-    if not os.access(there, os.W_OK):
-        raise FileError(f"{flag} {path}: {there} may not be written to; choose another folder")
+    nearest = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    if not nearest.is_dir():
+        raise FolderTakenError(f"{flag} {path}: {nearest} is a file; choose a folder")
+    if not os.access(nearest, os.W_OK):
+        raise FileError(f"{flag} {path}: {nearest} may not be written to; choose another folder")
 
 
 def open_device(name: str | torch.device | None) -> torch.device:
@@ -205,12 +215,12 @@ def open_device(name: str | torch.device | None) -> torch.device:
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend refuses in its own way
-        raise DeviceError(f"--device {name}: there is no such device here; there are: {', '.join(there)}") from error
+        raise DeviceError(f"--device {name}: there is no such device here; there are: {', '.join(devices)}") from error
     return device
 
 
@@ -238,6 +248,9 @@ def reading_checkpoint(name: str, revision: str | None = None) -> Iterator[None]
         if ours is not None:
             raise ours from error
         raise CheckpointError(f"{name} cannot be read: {in_short(error)}") from error
+    except Exception as error:  # of the HTTP client; anything else is a defect
+        _raise_if_hub(error, "model", name, revision)
+        raise
 
 
 @contextlib.contextmanager
@@ -284,6 +297,17 @@ def refusals_of(library: str) -> Iterator[None]:
 
 
 def _raise_if_hub(error: BaseException, kind: str, name: str, revision: str | None) -> None:
+    from huggingface_hub.errors import HfHubHTTPError
+
     said = None if os.path.exists(name) else explain_hub(error, f"{kind} {name}", revision)
-    if said:
-        raise HubError(f"{said}; nor is there a folder {os.path.abspath(name)}") from error
+    if said is None:
+        return
+    seen = any(isinstance(one, HfHubHTTPError) and not _is_missing(one) for one in chain(error))
+    raise HubError(said if seen else f"{said}; nor is there a folder {os.path.abspath(name)}") from error
+
+
+def _is_missing(error: BaseException) -> bool:
+    """Whether the Hub knows no such repository; one that is gated is of the same class."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    return isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError)

@@ -57,6 +57,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command: what went wrong is one sentence, and a traceback only of a defect, or with ``--traceback``."""
     argv, with_traceback = take_traceback(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     logging.getLogger("sp_hf").setLevel(logging.INFO if _speaks() else logging.WARNING)
     try:
         return command(argv)
@@ -164,11 +165,12 @@ def export_command(argv: list[str]) -> int:
     parser.add_argument("run", help="run folder, or one checkpoint of it")
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")
+    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx too, checked against torch")
     args = parser.parse_args(argv)
     quieten_libraries()
     from .run.export import export
 
-    source = export(args.run, args.directory, teacher=args.teacher)
+    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx)
     print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
     return 0
 

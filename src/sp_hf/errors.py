@@ -25,7 +25,16 @@ from __future__ import annotations
 
 
 class SpHfError(Exception):
-    """Something that the person who called can mend. ``exit_code`` is what the command line then ends with."""
+    """Something that the person who called can mend. ``exit_code`` is what the command line then ends with.
+
+    Example:
+        >>> import sp_hf
+        >>> try:
+        ...     sp_hf.pretrain(learning_rate=float("nan"))
+        ... except sp_hf.SpHfError as error:  # or ValueError, which it is, too
+        ...     print(error)
+        --learning_rate is nan; it must be a finite number, above 0
+    """
 
     exit_code = 1
 

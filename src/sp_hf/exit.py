@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 
+from .access_tokens import without_queries
 from .boundary import as_ours
 from .errors import sentence
 
@@ -32,9 +33,9 @@ def report(error: Exception, with_traceback: bool = False) -> int:
     """Tell what went wrong, on standard error; returns the exit status."""
     ours = as_ours(error)
     if ours is None or with_traceback:
-        traceback.print_exception(error)
+        print(without_queries("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     if ours is None:
         print("sp-hf: this is a defect of sp-hf; please report it with the lines above.", file=sys.stderr)
         return DEFECT
-    print(f"sp-hf: error: {sentence(ours)}", file=sys.stderr)
+    print(f"sp-hf: error: {without_queries(sentence(ours))}", file=sys.stderr)
     return ours.exit_code

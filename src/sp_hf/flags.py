@@ -72,10 +72,10 @@ class FlagParser(argparse.ArgumentParser):
         Raises:
             UsageError: an unknown flag, a missing argument, or a value of the wrong type.
         """
-        found, unknown = self.parse_known_args(args, namespace)
+        values, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(unknown_flag(unknown[0], self._option_string_actions))
-        return found
+        return values
 
     def error(self, message: str) -> NoReturn:
         """One sentence in place of two hundred lines of usage."""

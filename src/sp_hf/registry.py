@@ -132,14 +132,14 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
 
     def _offered(self) -> dict[str, list[metadata.EntryPoint]]:
         """The installed packages' entry points by name."""
-        found: dict[str, list[metadata.EntryPoint]] = {}
+        points: dict[str, list[metadata.EntryPoint]] = {}
         for point in metadata.entry_points(group=self.group):
             if point.name in self.own:
                 offer = f"the installed package {_package(point)} offers {self.noun} {point.name!r}"
                 self._warn(point.name, f"{offer}, a name of sp-hf's own; it is not used until it has another.")
             else:
-                found.setdefault(point.name, []).append(point)
-        return found
+                points.setdefault(point.name, []).append(point)
+        return points
 
     def _load(self, name: str) -> None:
         points = self._offered()[name]

@@ -73,7 +73,9 @@ def _damaged_run(here: Path, encoder: PreTrainedConfig) -> None:
     from sp_hf.model.configuration import SPConfig
     from sp_hf.model.modeling import SPForPreTraining
 
-    SPForPreTraining(SPConfig(encoder, RECIPE["objectives"])).save_pretrained(here / "cut-run")
+    model = SPForPreTraining(SPConfig(encoder, RECIPE["objectives"]))
+    for folder in ("run", "cut-run"):
+        model.save_pretrained(here / folder)
     weights = here / "cut-run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
 

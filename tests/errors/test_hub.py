@@ -12,6 +12,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, close_session, constants
 from loopback_hub import LoopbackHub
 
+from sp_hf.boundary import reading_checkpoint
+from sp_hf.errors import HubError
+
 from .conftest import Outcome
 
 PROGRAM = """
@@ -24,7 +27,7 @@ for line in json.load(sys.stdin):
     print("OUTCOME", json.dumps([status, told.getvalue()]))
 """
 TRAIN = "pretrain --objectives spatial_prediction --use_cpu --output_dir out"
-SHORTLY = "--dataloader_num_workers 0"
+FEW = "--dataset part-scenes?size=32&num_images=16"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def hub() -> Iterator[LoopbackHub]:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setenv("no_proxy", "127.0.0.1")
         api = HfApi(endpoint=hub.url, token=hub.add_user("ann", orgs={"lab": "write"}))
-        for name in ("broken", "no-weights", "gated", "busy", "forbidden"):
+        for name in ("broken", "no-weights", "gated", "forbidden"):
             api.create_repo(f"lab/{name}")
             api.create_repo(f"lab/{name}", repo_type="dataset")
         api.create_repo("lab/private", private=True)
@@ -48,7 +51,6 @@ def hub() -> Iterator[LoopbackHub]:
         for name, status, headers in (
             ("gated", 403, {"X-Error-Code": "GatedRepo"}),
             ("forbidden", 403, {}),
-            ("busy", 429, {}),
         ):
             hub.faults.answer(f"lab/{name}", status, headers=headers, times=1000)
         yield hub
@@ -92,27 +94,40 @@ def test_what_the_hub_refuses(hub: LoopbackHub, tmp_path: Path) -> None:
     lines = {
         f"{TRAIN} --encoder lab/mistyped": f"lab/mistyped is not on {hub.url}, or is private: {spelling}",
         f"{TRAIN} --encoder lab/private": f"lab/private is not on {hub.url}, or is private: {spelling}",
-        f"{TRAIN} --encoder lab/gated": "lab/gated is gated: ask for access",
+        f"{TRAIN} --encoder lab/gated": "lab/gated is gated: ask for access on its page",
         f"{TRAIN} --encoder lab/forbidden": "lab/forbidden",
-        f"{TRAIN} --encoder lab/busy": "(429)",
-        f"{TRAIN} --encoder lab/broken": "lab/broken: its safetensors file is truncated or damaged",
+        f"{TRAIN} --encoder lab/broken {FEW}": "lab/broken: its safetensors file is truncated or damaged",
         f"{TRAIN} --encoder lab/broken --encoder_revision v9": "lab/broken has no revision 'v9'",
-        f"{TRAIN} --encoder lab/no-weights": "lab/no-weights has no safetensors weights",
-        f"{TRAIN} --dataset lab/mistyped {SHORTLY}": "Hub dataset lab/mistyped",
-        f"{TRAIN} --dataset lab/gated {SHORTLY}": "is gated: ask for access",
-        f"{TRAIN} --dataset lab/broken --dataset_revision v9 {SHORTLY}": "lab/broken at v9",
+        f"{TRAIN} --encoder lab/no-weights {FEW}": "lab/no-weights has no safetensors weights",
+        f"{TRAIN} --dataset lab/mistyped": f"lab/mistyped: it is not on {hub.url}, or is private: {spelling}",
+        f"{TRAIN} --dataset lab/gated": "Hub dataset lab/gated: it is gated: ask for access on its page",
+        f"{TRAIN} --dataset lab/broken --dataset_revision v9": "lab/broken at v9: it has no revision 'v9'",
         "evaluate lab/mistyped": f"lab/mistyped is not on {hub.url}, or is private: {spelling}",
         "evaluate lab/gated": "lab/gated is gated",
     }
     check(lines, hub.environment(home), here)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"), ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached")],
-    ids=["offline", "unreachable"],
-)
-def test_without_a_hub(settings: dict[str, str], said: str, hub: LoopbackHub, tmp_path: Path) -> None:
+def test_offline(hub: LoopbackHub, tmp_path: Path) -> None:
     home, here = folders(tmp_path)
-    lines = {f"{TRAIN} --encoder lab/broken": said, f"{TRAIN} --dataset lab/broken {SHORTLY}": said}
-    check(lines, {**hub.environment(home), **settings}, here)
+    said = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it"
+    lines = {f"{TRAIN} --encoder lab/broken": said, f"{TRAIN} --dataset lab/broken": said, "evaluate lab/broken": said}
+    check(lines, {**hub.environment(home), "HF_HUB_OFFLINE": "1"}, here)
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(
+        HubError, match="lab/any is not in the local cache, and .* cannot be reached: check the network"
+    ):
+        with reading_checkpoint("lab/any"):
+            HfApi(endpoint="http://127.0.0.1:9").model_info("lab/any")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "hf auth login"), (429, "too many requests"), (500, r"an error \(500\)")]
+)
+def test_other_answers_of_the_hub(status: int, said: str, hub: LoopbackHub) -> None:
+    hub.faults.answer("lab/elsewhere", status)
+    with pytest.raises(HubError, match=f"^model lab/elsewhere: .*{said}"), reading_checkpoint("lab/elsewhere"):
+        HfApi(endpoint=hub.url).model_info("lab/elsewhere")

@@ -20,7 +20,7 @@ import sp_hf
 from sp_hf.cards.model_card import write_card
 from sp_hf.cli import main
 from sp_hf.errors import PluginError
-from sp_hf.objectives import OBJECTIVES, ObjectiveConfig, build_objective
+from sp_hf.objectives import OBJECTIVES, ObjectiveConfig, build_objective, parse_entry
 from sp_hf.run.folder import RunFolder
 from tests.objectives.harness import Step, TinyEncoder, check_autocast, make_batch
 
@@ -195,4 +195,4 @@ def test_one_of_a_script_trains_as_an_instance_by_its_class_or_name(simclr, tmp_
 def test_its_options_are_checked_as_any_others(simclr):
     assert issubclass(simclr.SimCLRConfig, ObjectiveConfig)
     with pytest.raises(ValueError, match="objective 'simclr' has no option 'temprature'.*did you mean 'temperature'"):
-        build_objective({"name": "simclr", "temprature": 1}, TinyEncoder())
+        parse_entry({"name": "simclr", "temprature": 1})

@@ -99,6 +99,12 @@ def test_a_damaged_checkpoint_is_kept_under_another_name(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "damaged-checkpoint-10"]
 
 
+@pytest.mark.fault("killed while a checkpoint is written or replaced")
+def test_a_checkpoint_that_was_about_to_be_replaced_is_found(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4).rename(tmp_path / ".incomplete-replaced-checkpoint-4")
+    assert find_start("auto", tmp_path).checkpoint == tmp_path / "checkpoint-4"
+
+
 def test_auto_starts_where_there_is_nothing(tmp_path: Path) -> None:
     assert find_start("auto", tmp_path / "new").checkpoint is None
     with pytest.raises(FileNotFoundError, match="nothing to resume.*--resume auto starts where there is none"):

@@ -37,22 +37,22 @@ def jigsaw(client: Client, path: str, model: str, grid: int = 2, seed: int = 0):
 
 
 def test_jigsaw(client, choices):
-    board, solved, truth, report, figures, _ = jigsaw(client, PHOTO, choices[0], 3, 5)
-    assert figures["tiles"] == 9 and sorted(figures["cells"]) == sorted(figures["predicted"]) == list(range(9))
-    right = sum(cell == found for cell, found in zip(figures["cells"], figures["predicted"], strict=True))
-    assert figures["right"] == board["model"] == right
-    assert all(0 <= confidence <= 1 for confidence in figures["confidence"])
-    assert set(figures["classifier"]) == {"whole", "shuffled", "put back"}
+    board, solved, truth, report, metrics, _ = jigsaw(client, PHOTO, choices[0], 3, 5)
+    assert metrics["tiles"] == 9 and sorted(metrics["cells"]) == sorted(metrics["predicted"]) == list(range(9))
+    right = sum(cell == found for cell, found in zip(metrics["cells"], metrics["predicted"], strict=True))
+    assert metrics["right"] == board["model"] == right
+    assert all(0 <= confidence <= 1 for confidence in metrics["confidence"])
+    assert set(metrics["classifier"]) == {"whole", "shuffled", "put back"}
     assert f"{right} of 9 tiles right" in report
     assert Image.open(solved).size == Image.open(truth).size == (480, 480)
     again = jigsaw(client, PHOTO, choices[0], 3, 5)[4]
-    assert again == figures
-    assert jigsaw(client, PHOTO, choices[0], 3, 6)[4]["cells"] != figures["cells"]
+    assert again == metrics
+    assert jigsaw(client, PHOTO, choices[0], 3, 6)[4]["cells"] != metrics["cells"]
 
 
 def test_a_visitor_solves_the_puzzle(client, choices):
-    board, *_, figures, _ = jigsaw(client, PHOTO, choices[0], 2, 1)
-    solution = [figures["cells"].index(cell) for cell in range(4)]
+    board, *_, metrics, _ = jigsaw(client, PHOTO, choices[0], 2, 1)
+    solution = [metrics["cells"].index(cell) for cell in range(4)]
     board, verdict = client.predict(board | {"placed": solution}, api_name="/check_jigsaw")
     assert board["right"] == [True] * 4 and "All right! You 4" in verdict
     wrong = [solution[1], solution[0], *solution[2:]]
@@ -72,30 +72,30 @@ def test_boards_that_the_page_did_not_send(client, board):
 
 
 def test_where(client, choices):
-    drawn, crops, report, figures = client.predict(handle_file(PHOTO), choices[0], *BOXES, api_name="/where")
+    drawn, crops, report, metrics = client.predict(handle_file(PHOTO), choices[0], *BOXES, api_name="/where")
     assert Image.open(drawn).size == (480, 480) and Image.open(crops).size[0] > 2 * Image.open(crops).size[1]
-    assert 0 <= figures["iou"] <= 1 and len(figures["predicted"]) == 4 and set(figures["error"]) == {"x", "y", "scale"}
+    assert 0 <= metrics["iou"] <= 1 and len(metrics["predicted"]) == 4 and set(metrics["error"]) == {"x", "y", "scale"}
     assert "The model is" in report
     swapped = client.predict(handle_file(PHOTO), choices[0], *BOXES[::-1], api_name="/where")[3]
     for axis in ("x", "y"):  # the probe is antisymmetric, and so is its error
-        assert swapped["error"][axis] == pytest.approx(-figures["error"][axis], abs=1e-3)
+        assert swapped["error"][axis] == pytest.approx(-metrics["error"][axis], abs=1e-3)
     with pytest.raises(AppError, match="second box reaches out of the image"):
         client.predict(handle_file(PHOTO), choices[0], BOXES[0], "90, 90, 40, 40", api_name="/where")
 
 
 def test_patches(client, choices):
-    similarity, components, _, figures = client.predict(handle_file(PHOTO), choices[1], 99, 1, api_name="/patches")
-    assert figures["grid"] == [4, 4] and figures["chosen"] == [0, 3] and figures["similarity"][0][3] == 1
+    similarity, components, _, metrics = client.predict(handle_file(PHOTO), choices[1], 99, 1, api_name="/patches")
+    assert metrics["grid"] == [4, 4] and metrics["chosen"] == [0, 3] and metrics["similarity"][0][3] == 1
     assert Image.open(similarity).size == Image.open(components).size == (480, 480)
 
 
 @pytest.mark.parametrize("question", ["Jigsaw", "Where", "Similarity", "Components"])
 def test_compare(client, choices, question):
     arguments = (handle_file(PHOTO), *choices, question, 2, 0, *BOXES, 50, 50)
-    first, report, second, other, figures = client.predict(*arguments, api_name="/compare")
+    first, report, second, other, metrics = client.predict(*arguments, api_name="/compare")
     assert "Tiny ViT" in report and "Tiny DINOv2" in other
     assert Image.open(first).size == Image.open(second).size == (480, 480)
-    assert [figures[which]["model"] for which in ("first", "second")] == choices
+    assert [metrics[which]["model"] for which in ("first", "second")] == choices
 
 
 @pytest.mark.parametrize("kind", REFUSED)

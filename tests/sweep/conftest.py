@@ -54,14 +54,14 @@ def evaluation(seed: int, position: dict[str, float], accuracy: dict[str, float]
         facts = {"percent": percent, "higher_is_better": True, "chance": chance}
         return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 50, **facts}
 
-    def task(kind: str, figure: str, values: dict[str, float], percent: bool, chance: float) -> dict[str, Any]:
+    def task(kind: str, metric: str, values: dict[str, float], percent: bool, chance: float) -> dict[str, Any]:
         reference = values["A"]
         return {
             "kind": kind,
             "settings": {},
-            "results": {name: {figure: measure(value, percent, chance)} for name, value in values.items()},
+            "results": {name: {metric: measure(value, percent, chance)} for name, value in values.items()},
             "differences": {
-                name: {figure: {"value": v - reference, "low": v - reference - half, "high": v - reference + half}}
+                name: {metric: {"value": v - reference, "low": v - reference - half, "high": v - reference + half}}
                 for name, v in values.items()
                 if name != "A"
             },

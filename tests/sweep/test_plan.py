@@ -78,8 +78,8 @@ def test_only_keeps_what_is_needed(write_sweep):
         ({"evaluations": [["A", "A + SP"], ["A", "A, then SP"]]}, "start with the same run"),
         ({"expect": {"knn/error": "higher"}}, "expect names knn/error"),
         ({"expect": {"knn/accuracy": "lower"}}, "knn/accuracy must be 'higher' or"),
-        ({"measures": {"accuracy": "kNN"}, "expect": None}, "'accuracy' is not a task/figure"),
-        ({"figures": [{"title": "views", "runs": {"2": "B"}}]}, "no run is called 'B'"),
+        ({"measures": {"accuracy": "kNN"}, "expect": None}, "'accuracy' is not a task/metric"),
+        ({"plots": [{"title": "views", "runs": {"2": "B"}}]}, "no run is called 'B'"),
     ],
 )
 def test_what_is_refused(write_sweep, changes, message):

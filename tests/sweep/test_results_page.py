@@ -1,4 +1,4 @@
-"""docs/results.md is what scripts/results.py makes of the committed numbers: nobody typed a figure."""
+"""docs/results.md is what scripts/results.py makes of the committed numbers: nobody typed a metric."""
 
 from __future__ import annotations
 

@@ -242,13 +242,11 @@ def test_a_process_finds_its_arguments_and_its_recipe(write_sweep, layout):
 
 
 def test_a_run_that_was_interrupted_goes_on(write_sweep, layout, monkeypatch):
-    """The process itself looks whether there is a checkpoint."""
+    """The run itself looks what is left to do."""
     job = plan_jobs(read_plan(write_sweep()), layout, {})[0]
     job.write()
     asked = []
     monkeypatch.setattr(job_module, "run_pretraining", lambda *args: asked.append(args[2]))
     job_module.run_job(job.file)
-    (job.folder / "checkpoint-3").mkdir(parents=True)
-    job_module.run_job(job.file)
-    assert [args.resume_from_checkpoint for args in asked] == [None, str(job.folder / "checkpoint-3")]
+    assert [args.resume for args in asked] == ["auto"]
     assert {args.seed for args in asked} == {0} and {args.output_dir for args in asked} == {str(job.folder)}

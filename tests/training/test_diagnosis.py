@@ -77,7 +77,7 @@ def test_nothing_is_expected_too_early(step: int, total: int, warmup: int, settl
     assert LogHistory([{"step": step}], total, warmup).settled is settled
 
 
-def test_recent_is_the_last_quarter_of_a_figures_own_lines() -> None:
+def test_recent_is_the_last_quarter_of_a_metrics_own_lines() -> None:
     lines = [{"step": 10 * i, "x/a": float(i)} for i in range(1, 9)] + [{"step": 81, "b": 1.0}]
     told = LogHistory(lines, 100, 0)
     assert told.within("x").recent("a") == Recent(7.5, 70) and told.recent("b") == Recent(1.0, 81)

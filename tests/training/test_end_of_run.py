@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -194,6 +195,19 @@ def test_a_finished_run_is_made_longer_when_asked(whole: Path, tmp_path: Path) -
     assert history(run)[:6] == history(whole / "run")[:6]
     assert max(record["step"] for record in history(run)) == 7
     assert RunFolder(run).former(run / "recipe.yaml", 6).read_bytes() == (whole / "run" / "recipe.yaml").read_bytes()
+
+
+def test_the_steps_of_epochs_are_known_before_they_are_trained(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Else a run that is done would go on."""
+    options = {"max_steps": -1, "num_train_epochs": 0.6, "gradient_accumulation_steps": 2, "save_strategy": "epoch"}
+    recipe = write_recipe(tmp_path, tiny_encoder, **options, dataset="part-scenes?size=32&num_images=20")
+    assert pretrain(recipe, tmp_path / "run") == 0
+    record = json.loads((tmp_path / "run" / "finished.json").read_text())
+    assert record["step"] == record["contract"]["steps"] == 2  # of 20 images: 5 batches, 3 steps an epoch
+    assert pretrain(recipe, tmp_path / "run", "--resume", "auto") == 0
+    assert "already done" in capsys.readouterr().out
 
 
 def test_both_names_of_resume_must_agree(tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture) -> None:

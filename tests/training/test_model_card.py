@@ -68,8 +68,8 @@ def test_metadata_is_what_the_hub_reads(card: Path, run: Path) -> None:
     )
     for result in results:
         task = result.metric_name.split(":")[0]
-        figure = measured[task]["results"]["SP"]["measures"][result.metric_type]
-        assert result.metric_value == pytest.approx(figure["value"], abs=1e-4)
+        metric = measured[task]["results"]["SP"]["measures"][result.metric_type]
+        assert result.metric_value == pytest.approx(metric["value"], abs=1e-4)
 
 
 def test_table_has_the_controls_and_intervals(card: Path) -> None:
@@ -121,8 +121,8 @@ def test_nothing_in_it_points_at_what_is_not_there(card: Path) -> None:
 
 
 def test_every_picture_is_there(card: Path) -> None:
-    pictures = re.findall(r"!\[[^\]]*\]\((figures/[^)]+)\)", (card / "README.md").read_text())
-    assert {"figures/curves.png", "figures/views.png"} <= set(pictures)
+    pictures = re.findall(r"!\[[^\]]*\]\((pictures/[^)]+)\)", (card / "README.md").read_text())
+    assert {"pictures/curves.png", "pictures/views.png"} <= set(pictures)
     for picture in pictures:
         assert min(Image.open(card / picture).size) > 50
 

@@ -31,7 +31,7 @@ def launch(recipe: Path, output: Path, *flags: str, script: Path = REPO / "scrip
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(script)]
     command += ["--recipe", str(recipe), "--output_dir", str(output), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

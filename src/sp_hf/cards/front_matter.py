@@ -15,8 +15,8 @@ from ..errors import InputError
 
 def split_card(text: str) -> tuple[str, str]:
     """The YAML of a card, "" if it has none, and what comes after its second ``---``."""
-    found = REGEX_YAML_BLOCK.search(text)
-    return (found.group(2), text[found.end() :]) if found else ("", text)
+    block = REGEX_YAML_BLOCK.search(text)
+    return (block.group(2), text[block.end() :]) if block else ("", text)
 
 
 def read_front_matter(text: str) -> dict[str, Any]:
@@ -57,14 +57,14 @@ def _replace(block: str, name: str, written: str) -> str:
     """The lines of a field of the YAML replaced by others."""
     lines = block.rstrip("\n").split("\n") if block.strip() else []
     root = yaml.compose(block, Loader=yaml.SafeLoader)
-    found = [
+    matches = [
         (key.start_mark.line, value.end_mark.line, value.end_mark.column)
         for key, value in (root.value if root is not None else [])
         if key.value == name
     ]
-    if not found:
+    if not matches:
         return "\n".join([*lines, written])
-    start, end, column = found[0]
+    start, end, column = matches[0]
     end += column > 0
     while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1  # the next field's comment

@@ -34,14 +34,14 @@ def differing(record: RunRecord) -> list[tuple[str, Any, Any]]:
     Options of objectives are called ``dino.global_views.size``; what has no default (an image size, say, that the
     preset decides) counts as asked for.
     """
-    found = []
+    differences = []
     for name, entry in record.objectives.items():
         kind, _ = parse_entry(entry)
         defaults = dict(_flat(to_entry(name, kind.config_class())))
-        found += _differences(dict(_flat(entry)), defaults, f"{name}.")
-    told = {key: value for key, value in record.recipe.items() if key not in (*_PRIVATE, *_SAID_ELSEWHERE)}
-    told = {key: value for key, value in told.items() if not key.startswith(_DOES_NOT_TEACH)}
-    return found + _differences(told, _run_defaults())
+        differences += _differences(dict(_flat(entry)), defaults, f"{name}.")
+    options = {key: value for key, value in record.recipe.items() if key not in (*_PRIVATE, *_SAID_ELSEWHERE)}
+    options = {key: value for key, value in options.items() if not key.startswith(_DOES_NOT_TEACH)}
+    return differences + _differences(options, _run_defaults())
 
 
 def hyperparameters(record: RunRecord) -> str:
@@ -62,13 +62,15 @@ def _origin(entry: Mapping[str, Any]) -> str:
     return f"weight {entry.get('weight', 1.0):g}{package}"
 
 
-def _differences(told: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found = []
-    for name, value in told.items():
+def _differences(
+    recipe: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    differences = []
+    for name, value in recipe.items():
         default = defaults.get(name, _ABSENT)
         if not _same(value, default) and (value or default is not _ABSENT):
-            found.append((prefix + name, value, None if default is _ABSENT else default))
-    return found
+            differences.append((prefix + name, value, None if default is _ABSENT else default))
+    return differences
 
 
 def _same(value: Any, default: Any) -> bool:

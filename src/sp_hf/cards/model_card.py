@@ -34,7 +34,7 @@ from .snippets import STOCK_PACKAGES, Snippet, run_all, snippets_for
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture that goes with the card, in ``figures/``."""
+    """A picture that goes with the card, in ``pictures/``."""
 
     source: Path
     name: str
@@ -52,7 +52,7 @@ def write_card(
     run_snippets: bool = True,
     before: str = "",
 ) -> ModelCard:
-    """Write ``README.md`` and ``figures/`` for a run.
+    """Write ``README.md`` and ``pictures/`` for a run.
 
     Args:
         run: folder of a finished run.
@@ -112,8 +112,8 @@ def write_card(
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [picture, _picture(record.folder.views), _picture(record.folder.curves)]
     for shown in (shown for shown in pictures if shown is not None):
-        (folder / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(shown.source, folder / "figures" / shown.name)
+        (folder / "pictures").mkdir(exist_ok=True)
+        shutil.copyfile(shown.source, folder / "pictures" / shown.name)
     (folder / "README.md").write_bytes(text.encode("utf-8"))
     return ModelCard(text, ignore_metadata_errors=True)
 
@@ -158,11 +158,11 @@ def _picture(path: Path, caption: str = "") -> Picture | None:
 
 
 def _pictures_of_results(results: list[dict[str, Any]]) -> list[Picture]:
-    found = []
+    pictures = []
     for result in results:
         for task in result["tasks"].values():
-            found += [Picture(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
-    unique = {picture.name: picture for picture in found if picture.source.is_file()}
+            pictures += [Picture(result["folder"] / p["path"], p["path"], p["caption"]) for p in task["pictures"]]
+    unique = {picture.name: picture for picture in pictures if picture.source.is_file()}
     return list(unique.values())
 
 

@@ -55,10 +55,10 @@ class DatasetName:
         """From a description of :class:`~sp_hf.data.datasets.LoadedImages`."""
         words, _, last = description.rpartition(", split ")
         words, split = (words, last) if words else (description, None)
-        if found := _HUB.fullmatch(words):
-            return cls(split=split, **found.groupdict())
-        if found := _LOCAL.fullmatch(words):  # no path of the author's, and no signature of a URL
-            path = found["path"].partition("?")[0] if "://" in found["path"] else found["path"]
+        if match := _HUB.fullmatch(words):
+            return cls(split=split, **match.groupdict())
+        if match := _LOCAL.fullmatch(words):  # no path of the author's, and no signature of a URL
+            path = match["path"].partition("?")[0] if "://" in match["path"] else match["path"]
             return cls(path.rstrip("/").rsplit("/", 1)[-1], split=split)
         name, _, options = words.partition("?")
         return cls(name, options or None, split)
@@ -169,11 +169,11 @@ def _renewed_metrics(
 
 def _group_of(head: dict[str, Any], groups: list[Any]) -> list[Any]:
     """The metrics of the group with this task and data set, which is made at the end if need be."""
-    found = next((group for group in groups if _metrics(group) and _head(group) == head), None)
-    if found is None:
-        found = {**head, "metrics": []}
-        groups.append(found)
-    return found["metrics"]
+    group_there = next((group for group in groups if _metrics(group) and _head(group) == head), None)
+    if group_there is None:
+        group_there = {**head, "metrics": []}
+        groups.append(group_there)
+    return group_there["metrics"]
 
 
 def _metrics(group: Any) -> list[Any]:

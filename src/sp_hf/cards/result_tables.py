@@ -50,8 +50,8 @@ def results_section(results: Iterable[Mapping[str, Any]], title: str, before: st
         title: of the model that they are about.
         before: a card whose section these results are to join.
     """
-    found = _SECTION.search(before)
-    blocks = _read_blocks(found.group(1)) if found else []
+    section = _SECTION.search(before)
+    blocks = _read_blocks(section.group(1)) if section else []
     for result in results:
         for block in _blocks_of(result, title):
             _join(block, blocks)
@@ -153,8 +153,8 @@ def _one_line(text: str) -> str:
 def _read_blocks(section: str) -> list[Block]:
     """What :meth:`Block.markdown` wrote."""
     blocks = []
-    for found in _BLOCK.finditer(section + "\n"):
-        head, _, *body = [[c.strip() for c in _CELLS.split(line)[1:-1]] for line in found["table"].strip().split("\n")]
+    for block in _BLOCK.finditer(section + "\n"):
+        head, _, *body = [[c.strip() for c in _CELLS.split(line)[1:-1]] for line in block["table"].strip().split("\n")]
         rows = {line[0]: {m: cell for m, cell in zip(head[1:], line[1:], strict=False) if cell} for line in body}
-        blocks.append(Block(found["data"], found["caption"], rows))
+        blocks.append(Block(block["data"], block["caption"], rows))
     return blocks

@@ -33,7 +33,7 @@ def read_results(paths: Iterable[str | os.PathLike[str]], encoder: str | os.Path
     Raises:
         ResultsError: a file of another schema, or none of its models has this encoder's weights.
     """
-    found, identity = [], None
+    documents, identity = [], None
     for path in map(Path, paths):
         file = path / "results.json" if path.is_dir() else path
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -46,5 +46,5 @@ def read_results(paths: Iterable[str | os.PathLike[str]], encoder: str | os.Path
             raise ResultsError(
                 f"{file} is about {named}, not about the weights in {encoder}; run sp-hf evaluate on it first"
             )
-        found.append(results | {"this": this, "folder": file.parent})
-    return found
+        documents.append(results | {"this": this, "folder": file.parent})
+    return documents

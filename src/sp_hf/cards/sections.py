@@ -37,14 +37,16 @@ def dataset_link(record: RunRecord) -> str:
 
 def data(record: RunRecord) -> str:
     """The training images: how many there are, and how many were seen."""
-    told, done = record.recipe, record.summary_line
-    split = told.get("dataset_split") or "train"
+    recipe, done = record.recipe, record.summary_line
+    split = recipe.get("dataset_split") or "train"
     images = record.environment.get("images")
     facts = {
         "dataset": f"{dataset_link(record)}, split {split}",
         "images": f"{images:,}" if images else "",
         "seen": f"{record.steps * _batch(record):,} images" + (f", {done['epoch']:.4g} epochs" if done else ""),
-        "size": f"squashed onto {told['canvas_size']} px squares before views are cut" if "canvas_size" in told else "",
+        "size": f"squashed onto {recipe['canvas_size']} px squares before views are cut"
+        if "canvas_size" in recipe
+        else "",
         "labels": "used" if record.uses_labels else "not used",
     }
     return _facts(facts)
@@ -100,9 +102,9 @@ def _duration(seconds: float) -> str:
 
 def _batch(record: RunRecord) -> int:
     """Images a step, of all processes."""
-    told = record.recipe
-    each = told.get("per_device_train_batch_size", PretrainingArguments.per_device_train_batch_size)
-    return each * record.environment.get("processes", 1) * told.get("gradient_accumulation_steps", 1)
+    recipe = record.recipe
+    each = recipe.get("per_device_train_batch_size", PretrainingArguments.per_device_train_batch_size)
+    return each * record.environment.get("processes", 1) * recipe.get("gradient_accumulation_steps", 1)
 
 
 def _facts(facts: dict[str, str]) -> str:

@@ -105,8 +105,8 @@ class CanvasDataset(Dataset):
         for step in range(min(len(self), MAX_REPLACEMENTS + 1)):
             row = (index + step) % len(self)
             try:
-                found = self.images.dataset[row]
-                sample = read_canvas(found, self.images, self.canvas_size, self.max_pixels, self.box_columns)
+                fields = self.images.dataset[row]
+                sample = read_canvas(fields, self.images, self.canvas_size, self.max_pixels, self.box_columns)
             except UnreadableImage as error:
                 skipped.append(f"row {row} of {self.images.description}: {error}")
             else:

@@ -36,11 +36,11 @@ def find_image_column(features: datasets.Features, wanted: str | None = None) ->
                 f"the columns are: {describe_columns(features)}"
             )
         return wanted
-    found = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    found = found or [name for name, feature in features.items() if _is_image_struct(feature)]
-    if len(found) == 1:
-        return found[0]
-    problem = f"several image columns ({', '.join(found)})" if found else "no column of type Image"
+    candidates = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    candidates = candidates or [name for name, feature in features.items() if _is_image_struct(feature)]
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = f"several image columns ({', '.join(candidates)})" if candidates else "no column of type Image"
     raise ColumnError(f"{problem}; choose one with image_column; the columns are: {describe_columns(features)}")
 
 
@@ -60,9 +60,9 @@ def find_label_column(features: datasets.Features, wanted: str | None = None) ->
                 f"numbers (see datasets' class_encode_column); the columns are: {describe_columns(features)}"
             )
         return wanted
-    found = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    if len(found) == 1:
-        return found[0]
+    candidates = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if len(candidates) == 1:
+        return candidates[0]
     return next((name for name in _LABEL_NAMES if name in features and _is_label(features[name])), None)
 
 

@@ -27,15 +27,17 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import datasets
+import pyarrow
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from ..boundary import explain_hub, reading_images
+from ..access_tokens import without_queries
+from ..boundary import chain, explain_hub, reading_images
 from ..given import GIVEN, was_given
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
 from .image_rows import ImageRows
-from .sources import DatasetLoadError, Source, locate, reject_hub_options
+from .sources import DatasetLoadError, NoSuchSplit, Source, locate, reject_hub_options
 
 EMBEDDED = "part-scenes"
 _STREAM_SHARDS = 64  # of a dataset on disk that is read as a stream
@@ -187,13 +189,14 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
                 splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, tarfile.TarError) as error:
         said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
-        message = f"cannot load the {source.description}: {said or _in_short(error)}{source.if_missing}"
-        raise DatasetLoadError(message) from error
+        is_damaged = any(isinstance(one, (tarfile.TarError, EOFError, pyarrow.ArrowInvalid)) for one in chain(error))
+        advice = "; a file of it may be damaged: copy or download it again" if is_damaged else source.if_missing
+        raise DatasetLoadError(f"cannot load the {source.description}: {said or _in_short(error)}{advice}") from error
     if is_slice:
         return splits, str(split)
     chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")
     if chosen not in splits:
-        raise DatasetLoadError(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
+        raise NoSuchSplit(f"the {source.description} has no split {chosen!r}; its splits: {', '.join(splits)}")
     return splits[chosen], chosen
 
 
@@ -213,6 +216,7 @@ def _in_short(error: BaseException) -> str:
     text = str(error)
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
+    text = without_queries(text)
     return text if len(text) <= 1000 else f"{text[:700]} [...] {text[-300:]}"
 
 

@@ -13,7 +13,7 @@ import torch.utils.data
 from ..errors import InputTypeError
 from ..given import GIVEN
 from .image_rows import ImageRows
-from .sources import DatasetLoadError
+from .sources import DatasetLoadError, NoSuchSplit
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ class GivenImages:
         """
         chosen = split or (next(iter(self.splits)) if len(self.splits) == 1 else "train")
         if chosen not in self.splits:
-            there = ", ".join(name for name in self.splits if name) or "none: it is given whole"
-            raise DatasetLoadError(f"the {self.description} has no split {chosen!r}; its splits: {there}")
+            names = ", ".join(name for name in self.splits if name) or "none: it is given whole"
+            raise NoSuchSplit(f"the {self.description} has no split {chosen!r}; its splits: {names}")
         rows = self.splits[chosen]
         if not streaming or isinstance(rows, datasets.IterableDataset):
             return rows, chosen

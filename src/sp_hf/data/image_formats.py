@@ -58,31 +58,31 @@ def image_suffixes() -> frozenset[str]:
 
 def count_files(folder: Path) -> FolderCount:
     """Look at every name in a folder; opens nothing."""
-    readable, found = image_suffixes(), FolderCount(Counter(), Counter(), set())
+    readable, count = image_suffixes(), FolderCount(Counter(), Counter(), set())
     for place, _, names in os.walk(folder):
         for name in names:
             suffix = os.path.splitext(name.lower())[1]
             if name.lower() in _NEVER_MEANT or name.startswith("."):
                 continue
             if not os.path.exists(os.path.join(place, name)):
-                found.unused["broken links"] += 1
+                count.unused["broken links"] += 1
                 continue
-            found.suffixes.add(".tar.gz" if name.lower().endswith(".tar.gz") else suffix)
+            count.suffixes.add(".tar.gz" if name.lower().endswith(".tar.gz") else suffix)
             if suffix in readable:
-                found.images[suffix] += 1
+                count.images[suffix] += 1
             elif suffix not in _OURSELVES:
-                found.unused[suffix or "without a suffix"] += 1
-    return found
+                count.unused[suffix or "without a suffix"] += 1
+    return count
 
 
-def tell(folder: Path, found: FolderCount) -> None:
+def tell(folder: Path, count: FolderCount) -> None:
     """Log what is read of a folder of images, and warn of what is not."""
-    logger.info("%s: %d images (%s)", folder, found.images.total(), _listed(found.images))
-    if not found.unused:
+    logger.info("%s: %d images (%s)", folder, count.images.total(), _listed(count.images))
+    if not count.unused:
         return
-    install = sorted({_PLUGINS[suffix][1] for suffix in found.unused if suffix in _PLUGINS})
+    install = sorted({_PLUGINS[suffix][1] for suffix in count.unused if suffix in _PLUGINS})
     hint = f"; to read them: pip install {' '.join(install)}" if install else ""
-    logger.warning("%s: %d files are NOT used (%s)%s", folder, found.unused.total(), _listed(found.unused), hint)
+    logger.warning("%s: %d files are NOT used (%s)%s", folder, count.unused.total(), _listed(count.unused), hint)
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import torch
 
-from ..encoders.object_boxes import THRESHOLD, object_boxes
+from ..encoders.object_boxes import object_boxes
 from ..errors import DataError, InputTypeError
 from .canvas import UnreadableImage, make_canvas
 
@@ -31,7 +31,6 @@ def with_object_boxes(
     image_column: str = "image",
     size: int | None = None,
     count: int = 1,
-    threshold: float = THRESHOLD,
     batch_size: int = 32,
 ) -> datasets.Dataset:
     """The dataset and its boxes; kept in the cache of ``datasets``, for these rows, weights and options.
@@ -43,19 +42,18 @@ def with_object_boxes(
             or the image cannot be read.
         image_column: the one with the images.
         size: side in px that whole images are squashed to; ``None``: the encoder's own.
-        count, threshold: see :func:`~sp_hf.encoders.object_boxes.object_boxes`.
+        count: of boxes an image, at most.
         batch_size: images a forward.
 
     Raises:
         TypeError: another kind of dataset.
         DataError: no such column of images, or one of the new name.
-        ValueError: a size that the patch size does not divide.
+        ValueError: a size that the patch size does not divide, or of fewer than 3 patches a side.
 
     Example:
         >>> import sp_hf
-        >>> from sp_hf.data.object_boxes import with_object_boxes
         >>> scenes = sp_hf.part_scenes("train", size=32, num_images=4)
-        >>> boxed = with_object_boxes(scenes, sp_hf.resolve_encoder("vit-micro-8", image_size=32))
+        >>> boxed = sp_hf.with_object_boxes(scenes, sp_hf.resolve_encoder("vit-micro-8", image_size=32))
         >>> len(boxed), "object_boxes" in boxed.column_names
         (4, True)
     """
@@ -66,7 +64,7 @@ def with_object_boxes(
             f"the dataset has the columns {dataset.column_names}; name the one with images as image_column (it is"
             f" {image_column!r}) and a new one as column (it is {column!r})"
         )
-    proposer = _Proposer(encoder, size or encoder.dimensions.image_size[0], column, image_column, count, threshold)
+    proposer = _Proposer(encoder, size or encoder.dimensions.image_size[0], column, image_column, count)
     rows = dataset.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False))
     was_training = encoder.training
     encoder.eval()
@@ -94,21 +92,20 @@ class _Proposer:
     column: str
     image_column: str
     count: int
-    threshold: float
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         values = batch[self.image_column]
         canvases = {index: canvas for index, value in enumerate(values) if (canvas := self._canvas(value)) is not None}
-        found: list[list[list[float]]] = [[] for _ in values]
+        boxes_by_image: list[list[list[float]]] = [[] for _ in values]
         if canvases:
             device = self.encoder.patch_projection().weight.device
             pixels = torch.from_numpy(np.stack(list(canvases.values()))).to(device) / 255  # [B, 3, S, S]
             encoding = self.encoder(pixels)
-            boxes = object_boxes(encoding.patches, encoding.grid, self.count, self.threshold).cpu()
+            boxes = object_boxes(encoding.patches, encoding.grid, self.count).cpu()
             for index, own in zip(canvases, boxes, strict=True):
-                found[index] = own[own[:, 2] > 0].tolist()
-        return {self.column: found}
+                boxes_by_image[index] = own[own[:, 2] > 0].tolist()
+        return {self.column: boxes_by_image}
 
     def _canvas(self, value: Any) -> np.ndarray | None:
         try:
@@ -118,7 +115,7 @@ class _Proposer:
 
     def fingerprint(self, dataset: datasets.Dataset) -> str:
         """Differs where the boxes may: by rows, weights or options."""
-        options = (self.side, self.column, self.image_column, self.count, self.threshold)
+        options = (self.side, self.column, self.image_column, self.count)
         text = f"{dataset._fingerprint} {options} {_digest(self.encoder)}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..access_tokens import without_queries
 from ..errors import DataError
 from .image_formats import count_files, tell
 
@@ -37,6 +38,10 @@ _SPLIT_OF_FOLDER = {
 
 class DatasetLoadError(DataError):
     """A dataset, folder, split or option that is not there; names what was tried and what there is."""
+
+
+class NoSuchSplit(DatasetLoadError):
+    """A dataset that is there, and has no split of this name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,8 @@ def locate(dataset: str, config: str | None = None, revision: str | None = None)
     """
     path = Path(dataset).expanduser()
     if "://" in dataset:
-        source = Source(f"URL {dataset}", {"path": _builder_of(dataset), "data_files": dataset})
+        address = without_queries(dataset)
+        source = Source(f"URL {address}", {"path": _builder_of(address), "data_files": dataset})
     elif path.is_dir():
         source = _locate_folder(path.resolve())
     elif path.is_file():
@@ -93,12 +99,12 @@ def _locate_folder(folder: Path) -> Source:
     description = f"folder {folder}"
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         return Source(description, {"path": str(folder)}, saved_to_disk=True)
-    found = count_files(folder)
-    if found.images:
-        tell(folder, found)
+    files = count_files(folder)
+    if files.images:
+        tell(folder, files)
         # Splits are named explicitly: left to itself, datasets takes a class folder "train-station" for a split.
         return Source(description, {"path": "imagefolder", "data_files": _split_folders(folder)})
-    builders = sorted({_BUILDERS[suffix] for suffix in found.suffixes if suffix in _BUILDERS})
+    builders = sorted({_BUILDERS[suffix] for suffix in files.suffixes if suffix in _BUILDERS})
     if len(builders) == 1:
         return Source(description, {"path": builders[0], "data_dir": str(folder)})
     holds = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"

@@ -70,11 +70,11 @@ class BlockReader:
             ValueError: the reader has no rows.
         """
         while True:
-            found = row > 0
+            has_rows = row > 0
             for block in self._blocks_of_epoch(epoch, row, stream):
-                found = True
+                has_rows = True
                 yield block
-            if not found:
+            if not has_rows:
                 raise InputError(
                     f"the stream has no rows for reader {self._reader}: it has fewer rows than there are readers "
                     "(ranks x DataLoader workers); use fewer workers"

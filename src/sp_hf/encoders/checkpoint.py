@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, ImageProcessingMixin, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import logging as transformers_logging
 
@@ -52,13 +53,16 @@ def load_verified(
     name = str(name_or_path)
     config = read_config(name, revision)
     facts = facts_of(config)
+    # Weights of the very commit that the configuration is of; of "main" without safetensors, transformers would ask a
+    # service to open a pull request with converted ones, and load that.
+    commit = commit_of(name, revision)
     try:
         with reading_checkpoint(name, revision), quiet_transformers():
             loader: Any = model_class_of(config)  # whose from_pretrained returns two things, when asked for the second
             model, report = loader.from_pretrained(
                 name,
                 config=config,
-                revision=revision,
+                revision=commit,
                 use_safetensors=True,
                 output_loading_info=True,
                 dtype=torch.float32,
@@ -93,6 +97,15 @@ def read_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     with reading_checkpoint(name, revision):
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     return vision_config(config)
+
+
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The commit that ``revision`` of a Hub repository stands for; of a folder ``revision`` itself."""
+    if Path(name).expanduser().exists():
+        return revision
+    with reading_checkpoint(name, revision):
+        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent  # .../snapshots/<commit>
+    return folder.name if folder.parent.name == "snapshots" else revision
 
 
 def weights_digest(folder: str | Path) -> str | None:

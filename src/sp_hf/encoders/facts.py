@@ -276,7 +276,7 @@ def model_class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def find(module: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
     """The submodule or parameter at a dotted path, ``None`` where the model was built without it."""
-    found: Any = module
+    part: Any = module
     for name in path.split("."):
-        found = getattr(found, name, None)
-    return found
+        part = getattr(part, name, None)
+    return part

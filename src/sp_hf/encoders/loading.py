@@ -15,15 +15,16 @@ import logging
 import os
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
+from safetensors import safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..boundary import reading_checkpoint
 from ..errors import InputError, NotFoundError
 from ..given import GIVEN, was_given
-from .checkpoint import read_config
+from .checkpoint import commit_of, read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
+from .facts import facts_of
 from .given import encoder_of
 from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation
 from .presets import PRESETS, SIZES, build_preset
@@ -72,10 +73,7 @@ def resolve_encoder(
                 raise InputError(f"{option}={value!r} means nothing for a {type(name).__name__}; leave it out")
         return encoder_of(name, token_control=token_control)
     name = os.fspath(name)
-    if was_given(name):
-        raise InputError(
-            f"the encoder was an object that Python code had ({name.removeprefix(GIVEN)}): name one with --encoder"
-        )
+    _check_not_given(name)
     if name in PRESETS:
         return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
@@ -93,17 +91,36 @@ def resolve_encoder(
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
 
 
+def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> None:
+    """Refuse a name that stands for no encoder, without its weights: quick, where reading images may take minutes.
+
+    Raises:
+        InputError, NotFoundError, CheckpointError, HubError: as :func:`resolve_encoder`.
+    """
+    if not isinstance(name, (str, os.PathLike)) or os.fspath(name) in PRESETS:
+        return
+    name = os.fspath(name)
+    _check_not_given(name)
+    path = Path(name).expanduser()
+    if path.suffix == ".json" or path.is_dir():
+        facts_of(_read_config(path))
+        for file in path.glob("*.safetensors"):
+            with reading_checkpoint(name), safe_open(file, framework="pt"):  # its header, and that its length fits
+                pass
+        return
+    _check_hub_id(name)
+    facts_of(read_config(name, revision))
+
+
 def loaded_commit(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> str | None:
     """The commit that ``revision`` of a Hub repository stood for when it was loaded: a branch may move on.
 
     Returns:
         The commit, by the local cache; ``revision`` itself for anything that is not on the Hub.
     """
-    if not isinstance(name, (str, os.PathLike)) or name in PRESETS or Path(name).expanduser().exists():
+    if not isinstance(name, (str, os.PathLike)) or name in PRESETS:
         return revision
-    with reading_checkpoint(str(name), revision):
-        folder = Path(hf_hub_download(str(name), "config.json", revision=revision)).parent  # .../snapshots/<commit>
-    return folder.name if folder.parent.name == "snapshots" else revision
+    return commit_of(os.fspath(name), revision)
 
 
 def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | None) -> Encoder:
@@ -123,10 +140,17 @@ def _has_weights(folder: Path) -> bool:
 def _read_config(path: Path) -> PreTrainedConfig:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
-        inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
+        inside = [str(config_file.parent) for config_file in sorted(path.glob("*/config.json"))]
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
         raise NotFoundError(f"no configuration at {file}{hint}")
     return read_config(str(file))
+
+
+def _check_not_given(name: str) -> None:
+    if was_given(name):
+        raise InputError(
+            f"the encoder was an object that Python code had ({name.removeprefix(GIVEN)}): name one with --encoder"
+        )
 
 
 def _check_hub_id(name: str) -> None:

@@ -65,10 +65,10 @@ class FeatureCache:
             return dict(compute(None))
         parts = {**parts, "format": FORMAT, "versions": _versions()}
         entry = self.directory / _digest(parts)
-        found = _read_or_discard(entry)
-        if found is not None:
+        arrays = _read_or_discard(entry)
+        if arrays is not None:
             self.hits += 1
-            return found
+            return arrays
         self.misses += 1
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".partial", dir=self.directory))
@@ -121,9 +121,9 @@ def _read(entry: Path) -> dict[str, np.ndarray]:
     try:
         sizes = json.loads((entry / _META).read_text(encoding="utf-8"))["files"]
         for name, size in sizes.items():
-            found = (entry / name).stat().st_size
-            if found != size:
-                raise _DamagedEntry(f"{name} has {found} of {size} bytes")
+            on_disk = (entry / name).stat().st_size
+            if on_disk != size:
+                raise _DamagedEntry(f"{name} has {on_disk} of {size} bytes")
         return {Path(name).stem: np.load(entry / name, mmap_mode="r", allow_pickle=False) for name in sorted(sizes)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedEntry(f"{type(error).__name__}: {error}") from error

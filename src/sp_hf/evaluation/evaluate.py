@@ -95,9 +95,10 @@ def evaluate(
         task_options: ``<task>_<option>``, such as ``knn_k=10``: the flags of ``sp-hf evaluate``.
 
     Raises:
-        ValueError: data, options or models with which a task cannot work; nothing has been computed then.
-        TypeError: an unknown option, or an object that is no model or dataset of images.
-        FileNotFoundError: no such model.
+        SpHfError: whatever can be mended (:mod:`sp_hf.errors`). It is also a ValueError (data, options or models with
+            which a task cannot work; nothing has been computed then), TypeError (an unknown option, or an object that
+            is no model or dataset of images), FileNotFoundError (no such model), FileExistsError (``output_dir`` is a
+            file), OSError (the Hub) or RuntimeError (no such device).
 
     Example:
         >>> import sp_hf
@@ -168,10 +169,10 @@ def measure(
             write_report(results(done), folder)
 
     reports = run_suite(models, options.tasks, data, leave_out=options.leave_out, after=save)
-    found = Results(results(reports), reports)
+    outcome = Results(results(reports), reports)
     if folder is not None:
-        write_report(found.data, folder)  # with what was left out
-    return found
+        write_report(outcome.data, folder)  # with what was left out
+    return outcome
 
 
 def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list[EvaluatedModel]:

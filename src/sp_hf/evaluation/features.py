@@ -235,9 +235,9 @@ def extract_features(
                         views.boxes.cpu(),
                     )
                 )
-    features = {view_set: Features(*map(torch.cat, zip(*found, strict=True))) for view_set, found in parts.items()}
-    for view_set, found in features.items():
-        _check_finite(found, f"{name} on {images.description}, views {view_set!r}")
+    features = {view_set: Features(*map(torch.cat, zip(*batches, strict=True))) for view_set, batches in parts.items()}
+    for view_set, batches in features.items():
+        _check_finite(batches, f"{name} on {images.description}, views {view_set!r}")
     return features
 
 

@@ -1,17 +1,17 @@
-"""A figure of a report, kept as its sums over images, so that it has an interval and can be compared in pairs.
+"""A metric of a report, kept as its sums over images, so that it has an interval and can be compared in pairs.
 
-Nearly every figure is a ratio of sums over images, or the mean of such ratios over groups: an accuracy is correct /
+Nearly every metric is a ratio of sums over images, or the mean of such ratios over groups: an accuracy is correct /
 asked, mean per-class accuracy the mean of that over classes, mIoU the mean of intersection / union over classes, mean
 corruption error the mean of errors / baseline's errors over corruptions, an R2 is 1 - residual / total, an RMSE the
 root of squared error / pixels.
 
-Two things make a figure uncertain, and intervals (95 %) hold both:
+Two things make a metric uncertain, and intervals (95 %) hold both:
 
 - **which images were asked**: percentiles of the bootstrap over images (Efron 1979, "Bootstrap methods: another look at
   the jackknife"), never over crops, pairs or pixels, which are not independent. A plain proportion, such as accuracy,
   has Wilson's interval in its place (:mod:`sp_hf.evaluation.proportion`), as the bootstrap fails for rare events.
 - **which images the probe was fitted to**, where the probe is cheap: it is fitted again to random halves of them
-  (:mod:`sp_hf.evaluation.probes.refits`), and the spread of the figures is added, with Student's t for their number.
+  (:mod:`sp_hf.evaluation.probes.refits`), and the spread of the metrics is added, with Student's t for their number.
 
 Letters: n images, G groups, R resamples, F refits.
 """
@@ -40,7 +40,7 @@ Form = Literal["mean", "complement", "root"]
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval."""
+    """A metric and its 95 % interval."""
 
     value: float
     low: float
@@ -52,7 +52,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measure:
-    """One figure as its sums over images.
+    """One metric as its sums over images.
 
     Args:
         numerators, denominators: [n, G] (or [n], one group), one row an image. Kept in float64 on the CPU.
@@ -60,7 +60,7 @@ class Measure:
         percent: shown times 100.
         higher_is_better: which way is good.
         chance: what guessing gets, where that is known.
-        refits: this figure of probes that were fitted to random halves of the training images, the same halves for
+        refits: this metric of probes that were fitted to random halves of the training images, the same halves for
             every model; empty where the probe was not fitted again.
 
     Raises:
@@ -125,7 +125,7 @@ class Measure:
         return f"{tiny} of its {groups} groups have fewer than {TINY_GROUP} images: its interval is too narrow"
 
     def estimate(self, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-        """The figure with its 95 % interval; ``seed`` is the resampling's, the global generator is left alone."""
+        """The metric with its 95 % interval; ``seed`` is the resampling's, the global generator is left alone."""
         if self.is_proportion:
             asked, right = int(self.denominators.sum()), int(self.numerators.sum())
             return Estimate(self.value, *wilson_interval(right, asked, _refit_error(self.refits)))
@@ -134,16 +134,16 @@ class Measure:
     def _resampled(self, seed: int, resamples: int) -> Tensor:
         """float64 [R]. Equal seeds and n give equal resamples, so that two models are resampled in pairs."""
         generator = torch.Generator().manual_seed(seed)
-        figures = []
+        metrics = []
         for start in range(0, resamples, _CHUNK):
             rows = torch.randint(self.n, (min(_CHUNK, resamples - start), self.n), generator=generator)  # [r, n]
             counts = torch.zeros(rows.shape, dtype=torch.float64)
             counts.scatter_add_(1, rows, torch.ones_like(counts))  # how often each image was drawn
-            figures.append(self._combine(counts @ self.numerators, counts @ self.denominators))
-        return torch.cat(figures)
+            metrics.append(self._combine(counts @ self.numerators, counts @ self.denominators))
+        return torch.cat(metrics)
 
     def _combine(self, numerators: Tensor, denominators: Tensor) -> Tensor:
-        """Sums [..., G] to figures [...]; groups without a denominator are left out."""
+        """Sums [..., G] to metrics [...]; groups without a denominator are left out."""
         ratios = torch.where(denominators > 0, numerators / denominators, torch.nan)
         mean = ratios.nanmean(-1)
         if self.form == "complement":
@@ -173,9 +173,9 @@ def paired_difference(a: Measure, b: Measure, seed: int = 0, resamples: int = RE
 
 
 def with_refits(measures: Mapping[str, Measure], refitted: Sequence[Mapping[str, Measure]]) -> dict[str, Measure]:
-    """Figures with those of refitted probes, by the same names."""
+    """Metrics with those of refitted probes, by the same names."""
     return {
-        name: dataclasses.replace(measure, refits=tuple(found[name].value for found in refitted))
+        name: dataclasses.replace(measure, refits=tuple(of_refit[name].value for of_refit in refitted))
         for name, measure in measures.items()
     }
 
@@ -189,7 +189,7 @@ def _refit_error(refits: Sequence[float]) -> float:
 
 
 def _estimate(value: float, resampled: Tensor, refits: Sequence[float] = (), seed: int = 0) -> Estimate:
-    """From resampled figures [R], to which the refits' spread is added."""
+    """From resampled metrics [R], to which the refits' spread is added."""
     if len(refits) > 1 and np.std(refits) > 0:
         drawn = np.random.default_rng(seed).standard_t(len(refits) - 1, len(resampled))
         resampled = resampled + float(np.std(refits, ddof=1)) * torch.from_numpy(drawn)

@@ -18,7 +18,7 @@ from .where.relative_geometry.task import RelativeGeometry
 def online_probe(
     encoder: Encoder, source: DataSource, sizes: Sequence[int], batch_size: int
 ) -> Callable[[], dict[str, float]]:
-    """A function that probes the encoder as it is then and returns flat figures.
+    """A function that probes the encoder as it is then and returns flat metrics.
 
     kNN is left out where the labels do not allow it.
 
@@ -43,13 +43,13 @@ def online_probe(
 
     def probe() -> dict[str, float]:
         model = EvaluatedModel("encoder", encoder, preprocess)
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         with evaluating(encoder):
             for task in tasks:
                 measures = task.run(model, data).measures
                 named = {"knn_accuracy": measures["accuracy"]} if task.name == KNN.name else measures
-                figures |= {name: measure.value for name, measure in named.items()}
+                metrics |= {name: measure.value for name, measure in named.items()}
         data.forget(model)
-        return figures
+        return metrics
 
     return probe

@@ -69,6 +69,8 @@ class EvaluationOptions:
         given = {renamed_option(name, RENAMED): value for name, value in options.items()}
         _check_known(given)
         data = {name: _dataset(name, given[name]) for name in _DATA if given.get(name) is not None}
+        if data.get("max_images", 1) < 0:
+            raise InputError(f"max_images is {data['max_images']}; it must be at least 1, or 0 for all")
         if data.get("max_images") == 0:
             del data["max_images"]
         wanted = [tasks] if isinstance(tasks, (str, Task)) else list(DEFAULT_TASKS if tasks is None else tasks)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..markdown import table
 from ..whole_file import write_whole
-from .figures import measured_headline, show, title_of
+from .metric_text import measured_headline, show, title_of
 from .report_csv import csv_text
 from .report_latex import latex
 from .short_names import names_in_tables
@@ -22,7 +22,7 @@ PICTURE = "what_against_where.png"
 
 
 def terminal_table(results: Mapping[str, Any]) -> str:
-    """One block a task, what and where: a row a model, the headline figures with their 95 % intervals."""
+    """One block a task, what and where: a row a model, the headline metrics with their 95 % intervals."""
     lines: list[str] = []
     names = names_in_tables(results)
     for kind in ("where", "what"):
@@ -47,7 +47,7 @@ def intervals_in_words(results: Mapping[str, Any]) -> str:
     refitted = [
         name
         for name, task in results["tasks"].items()
-        if any(figure.get("refits") for r in task["results"].values() for figure in r["measures"].values())
+        if any(metric.get("refits") for r in task["results"].values() for metric in r["measures"].values())
     ]
     covered = f"; those of {', '.join(refitted)} also cover the choice of training images" if refitted else ""
     return f"Brackets: 95 % intervals over images (Wilson's of proportions, else by the bootstrap){covered}."
@@ -89,17 +89,17 @@ def resolutions(results: Mapping[str, Any]) -> list[str]:
     """A sentence for every task on the resolution at which it measured, by models where theirs differ."""
     lines, names = [], names_in_tables(results)
     for name, task in results["tasks"].items():
-        found: dict[str, list[str]] = {}
+        models_by_size: dict[str, list[str]] = {}
         for model, result in task["results"].items():
             if "measured_at" in result["details"]:
-                found.setdefault(result["details"]["measured_at"], []).append(names[model])
-        for text, models in found.items():
-            lines.append(f"{name}: {text}" + (f" ({', '.join(models)})" if len(found) > 1 else "") + ".")
+                models_by_size.setdefault(result["details"]["measured_at"], []).append(names[model])
+        for text, models in models_by_size.items():
+            lines.append(f"{name}: {text}" + (f" ({', '.join(models)})" if len(models_by_size) > 1 else "") + ".")
     return lines
 
 
-def _cell(figure: Mapping[str, Any] | None) -> str:
-    return "-" if figure is None else show(figure)
+def _cell(metric: Mapping[str, Any] | None) -> str:
+    return "-" if metric is None else show(metric)
 
 
 def write_report(results: Mapping[str, Any], folder: str | Path) -> None:
@@ -114,7 +114,7 @@ def write_report(results: Mapping[str, Any], folder: str | Path) -> None:
 
 
 def markdown(results: Mapping[str, Any], picture: str | None = None) -> str:
-    """The report: an overview, then for each task all figures, differences and pictures.
+    """The report: an overview, then for each task all metrics, differences and pictures.
 
     Args:
         results: what ``results.json`` holds.
@@ -139,7 +139,7 @@ def markdown(results: Mapping[str, Any], picture: str | None = None) -> str:
         *_overview(results, names),
     ]
     if picture is not None:
-        caption = "What against where: the first figure of each task, with 95 % intervals"
+        caption = "What against where: the first metric of each task, with 95 % intervals"
         lines += ["", f"![{caption}]({picture})", "", f"*{caption}*"]
     for kind in ("where", "what"):
         for name, task in results["tasks"].items():
@@ -170,7 +170,7 @@ def balance(results: Mapping[str, Any]) -> list[str]:
 
 
 def _overview(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """One row a model, the first headline figure of every task."""
+    """One row a model, the first headline metric of every task."""
     tasks = sorted(results["tasks"].items(), key=lambda item: item[1]["kind"] == "what")
     tasks = [(name, task, measured_headline(task)[0]) for name, task in tasks if measured_headline(task)]
     if not tasks:
@@ -179,8 +179,8 @@ def _overview(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]
     for model in results["models"]:
         cells = []
         for _, task, key in tasks:
-            figure = task["results"].get(model["name"], {}).get("measures", {}).get(key)
-            cells.append("" if figure is None else show(figure, interval=False))
+            metric = task["results"].get(model["name"], {}).get("measures", {}).get(key)
+            cells.append("" if metric is None else show(metric, interval=False))
         rows.append([names[model["name"]], *cells])
     return table(rows)
 
@@ -192,9 +192,9 @@ def _full_table(task: Mapping[str, Any], reference: str, names: Mapping[str, str
     models = list(task["results"])
     rows = [["", *(names[model] for model in models), "n"]]
     for key in keys:
-        figures = [task["results"][model]["measures"].get(key) for model in models]
-        n = next(figure["n"] for figure in figures if figure is not None)
-        rows.append([title_of(key, task), *map(_cell, figures), str(n)])
+        metrics = [task["results"][model]["measures"].get(key) for model in models]
+        n = next(metric["n"] for metric in metrics if metric is not None)
+        rows.append([title_of(key, task), *map(_cell, metrics), str(n)])
     lines = table(rows)
     compared = [model for model in task["differences"] if task["differences"][model]]
     if compared:
@@ -202,9 +202,9 @@ def _full_table(task: Mapping[str, Any], reference: str, names: Mapping[str, str
         for key in keys:
             row = []
             for model in compared:
-                found = task["differences"][model].get(key)
+                difference = task["differences"][model].get(key)
                 percent = task["results"][model]["measures"].get(key, {}).get("percent", False)
-                row.append("" if found is None else show(found, signed=True, percent=percent))
+                row.append("" if difference is None else show(difference, signed=True, percent=percent))
             rows.append([key.replace("_", " "), *row])
         lines += ["", f"Minus {names[reference]}, paired:", "", *table(rows)]
     lines += [f"\n{names[model]}: left out ({reason})" for model, reason in task["skipped"].items()]

@@ -11,9 +11,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-_FIGURE = ("value", "low", "high", "n", "percent", "higher_is_better", "chance", "interval", "refits", "warning")
+_METRIC = ("value", "low", "high", "n", "percent", "higher_is_better", "chance", "interval", "refits", "warning")
 _DIFFERENCE = {"difference": "value", "difference_low": "low", "difference_high": "high"}
-COLUMNS = ("kind", "task", "name", "model", "role", *_FIGURE, *_DIFFERENCE)
+COLUMNS = ("kind", "task", "name", "model", "role", *_METRIC, *_DIFFERENCE)
 
 
 def csv_text(results: Mapping[str, Any]) -> str:
@@ -22,12 +22,12 @@ def csv_text(results: Mapping[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for task, found in results["tasks"].items():
-        for model, result in found["results"].items():
-            for name, figure in result["measures"].items():
-                row = {"kind": found["kind"], "task": task, "name": name, "model": model, "role": roles[model]}
-                difference = found["differences"].get(model, {}).get(name, {})
-                row |= {key: figure.get(key) for key in _FIGURE}
+    for task, of_task in results["tasks"].items():
+        for model, result in of_task["results"].items():
+            for name, metric in result["measures"].items():
+                row = {"kind": of_task["kind"], "task": task, "name": name, "model": model, "role": roles[model]}
+                difference = of_task["differences"].get(model, {}).get(name, {})
+                row |= {key: metric.get(key) for key in _METRIC}
                 row |= {column: difference.get(key) for column, key in _DIFFERENCE.items()}
                 writer.writerow(row)
     return file.getvalue()

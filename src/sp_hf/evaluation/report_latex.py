@@ -1,4 +1,4 @@
-"""An evaluation as LaTeX: a table a task, its headline figures with 95 % intervals, for ``\\input`` into a paper.
+"""An evaluation as LaTeX: a table a task, its headline metrics with 95 % intervals, for ``\\input`` into a paper.
 
 Needs the package ``booktabs``. Letters and signs that LaTeX reads as commands are escaped.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .figures import measured_headline, show, title_of
+from .metric_text import measured_headline, show, title_of
 from .short_names import names_in_tables
 
 _ESCAPED = {
@@ -42,8 +42,8 @@ def _rows(task: Mapping[str, Any], names: Mapping[str, str]) -> list[list[str]]:
     keys = measured_headline(task)
     rows = [["", *(title_of(key, task) for key in keys)]]
     for model, result in task["results"].items():
-        figures = [result["measures"].get(key) for key in keys]
-        rows.append([names[model], *("--" if figure is None else show(figure) for figure in figures)])
+        metrics = [result["measures"].get(key) for key in keys]
+        rows.append([names[model], *("--" if metric is None else show(metric) for metric in metrics)])
     return rows
 
 

@@ -140,8 +140,8 @@ class Results:
                 differences = task["differences"].get(model, {})
                 for key, measure in result["measures"].items():
                     difference = Estimate(**differences[key]) if key in differences else None
-                    told = {field: value for field, value in measure.items() if field in _FIELDS}
-                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **told)
+                    fields = {field: value for field, value in measure.items() if field in _FIELDS}
+                    yield Metric(name, task["kind"], key, model, roles[model], difference=difference, **fields)
 
     def metric(self, task: str, name: str, model: str) -> Metric:
         """One metric of one model, such as ``metric("knn", "accuracy", "DINO + SP")``.
@@ -150,14 +150,14 @@ class Results:
             KeyError: it was not measured; names what was.
         """
         _check_is_one_of(task, self.tasks, "task")
-        found = [metric for metric in self if metric.task == task]
+        candidates = [metric for metric in self if metric.task == task]
         skipped = self.data["tasks"][task]["skipped"]
         if model in skipped:
             raise UnknownNameError(f"{model!r} has no result of {task}: {skipped[model]}")
-        _check_is_one_of(model, [metric.model for metric in found], f"model with a result of {task}")
-        found = [metric for metric in found if metric.model == model]
-        _check_is_one_of(name, [metric.name for metric in found], f"metric of {task}")
-        return next(metric for metric in found if metric.name == name)
+        _check_is_one_of(model, [metric.model for metric in candidates], f"model with a result of {task}")
+        candidates = [metric for metric in candidates if metric.model == model]
+        _check_is_one_of(name, [metric.name for metric in candidates], f"metric of {task}")
+        return next(metric for metric in candidates if metric.name == name)
 
     def difference(self, task: str, name: str, model: str) -> Estimate:
         """``model`` minus :attr:`reference`, paired over images.

@@ -3,7 +3,7 @@
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), command, seed, environment {package: version}
-    options     what decides the figures, resolved: {tasks: {task: settings}, data, seed, size}
+    options     what decides the metrics, resolved: {tasks: {task: settings}, data, seed, size}
     data        {train: {description, images, labelled, classes: {count, rarest, commonest} (images; with labels)},
                  validation: {as train, duplicates (images that train has, too), majority_accuracy (with labels)}}
     notes       [sentences on what may mislead]
@@ -101,13 +101,13 @@ def _task_dict(report: TaskReport, reference: str, seed: int) -> dict[str, Any]:
 
 def _notes(report: TaskReport) -> list[str]:
     """What results say may mislead, with the models that it is about where they differ."""
-    found: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for model, result in report.results.items():
         warnings = [f"{key}: {measure.warning}" for key, measure in result.measures.items() if measure.warning]
         for note in (*result.details.get("notes", ()), *warnings):
-            found.setdefault(f"{report.task.name}: {note}", []).append(model)
+            notes.setdefault(f"{report.task.name}: {note}", []).append(model)
     everyone = len(report.results)
-    return [note if len(models) == everyone else f"{note} ({', '.join(models)})" for note, models in found.items()]
+    return [note if len(models) == everyone else f"{note} ({', '.join(models)})" for note, models in notes.items()]
 
 
 def _measure_dict(measure: Measure, seed: int) -> dict[str, Any]:
@@ -139,6 +139,6 @@ def _differences(report: TaskReport, reference: str, seed: int) -> dict[str, Any
         for key, measure in result.measures.items():
             other = against.measures.get(key)
             if other is not None and other.n == measure.n:
-                found = paired_difference(measure, other, seed)
-                differences[name][key] = {"value": found.value, "low": found.low, "high": found.high}
+                difference = paired_difference(measure, other, seed)
+                differences[name][key] = {"value": difference.value, "low": difference.low, "high": difference.high}
     return differences

@@ -15,7 +15,7 @@ import torch
 from ..data.columns import ColumnError
 from ..data.datasets import LoadedImages, is_embedded, load_images
 from ..data.given_images import GivenImages
-from ..data.sources import DatasetLoadError
+from ..data.sources import DatasetLoadError, NoSuchSplit
 from .features import labels_of
 from .probes.hold_out import first_share, hold_out_of_each_class
 
@@ -34,12 +34,16 @@ def validation_split(dataset: str | GivenImages, **options: Any) -> str | None:
 
 
 def has_split(dataset: str | GivenImages, name: str, **options: Any) -> bool:
-    """Whether there is a split of this name (and a dataset); arguments as for :func:`validation_split`."""
+    """Whether a dataset has a split of this name; arguments as for :func:`validation_split`.
+
+    Raises:
+        DatasetLoadError: the dataset itself cannot be loaded.
+    """
     try:
         load_images(dataset, split=name, **options)
     except ColumnError:  # it is there; which column holds its images is another question
         return True
-    except DatasetLoadError:
+    except NoSuchSplit:
         return False
     return True
 

@@ -36,8 +36,8 @@ class TaskResult:
     """What one model got in one task.
 
     Args:
-        measures: figures by name.
-        details: what else the report keeps, as JSON can hold it: chosen hyperparameters, figures by class, ...
+        measures: metrics by name.
+        details: what else the report keeps, as JSON can hold it: chosen hyperparameters, metrics by class, ...
         artifacts: what pictures are drawn from; not saved.
     """
 

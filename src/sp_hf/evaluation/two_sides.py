@@ -1,4 +1,4 @@
-"""What is to be known of the two sides before a figure is believed: duplicates, labels, balance, how they were divided.
+"""What is to be known of the two sides before a metric is believed: duplicates, labels, balance, how they were divided.
 
 A validation image that is on the training side, too, is recognised by memory; a class that most images have is guessed;
 what has no label is not asked. All of it stands in the report, and what may mislead is said in a note, too.
@@ -61,29 +61,29 @@ def _describe(data: EvaluationData) -> TwoSides:
     if shared.any():
         share = f"{int(shared.sum())} of the {len(shared)} validation images ({100 * shared.mean():.1f} %)"
         notes.append(f"{share} are on the training side, too, byte for byte: a probe may know them by heart")
-    for name, found in zip(("training", "validation"), facts, strict=True):
-        notes += _label_notes(name, found)
-    if all(found["labelled"] for found in facts):
+    for name, of_side in zip(("training", "validation"), facts, strict=True):
+        notes += _label_notes(name, of_side)
+    if all(of_side["labelled"] for of_side in facts):
         facts[1]["majority_accuracy"] = majority_accuracy(known(train.labels), known(validation.labels))
     return TwoSides(facts[0], facts[1], tuple(notes))
 
 
 def _facts(sample: ImageSample) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": sample.images.description, "images": len(sample.rows), "labelled": 0}
+    facts: dict[str, Any] = {"description": sample.images.description, "images": len(sample.rows), "labelled": 0}
     if sample.labels is not None and (sample.labels >= 0).any():
         counts = torch.unique(sample.labels[sample.labels >= 0], return_counts=True)[1]
-        found["labelled"] = int(counts.sum())
-        found["classes"] = {"count": len(counts), "rarest": int(counts.min()), "commonest": int(counts.max())}
-    return found
+        facts["labelled"] = int(counts.sum())
+        facts["classes"] = {"count": len(counts), "rarest": int(counts.min()), "commonest": int(counts.max())}
+    return facts
 
 
-def _label_notes(side: str, found: dict[str, Any]) -> list[str]:
-    if not found["labelled"]:
+def _label_notes(side: str, facts: dict[str, Any]) -> list[str]:
+    if not facts["labelled"]:
         return []
-    notes, classes = [], found["classes"]
-    if found["labelled"] < found["images"]:
-        missing = found["images"] - found["labelled"]
-        notes.append(f"{missing} of the {found['images']} {side} images have no label and are left out of recognition")
+    notes, classes = [], facts["classes"]
+    if facts["labelled"] < facts["images"]:
+        missing = facts["images"] - facts["labelled"]
+        notes.append(f"{missing} of the {facts['images']} {side} images have no label and are left out of recognition")
     if classes["commonest"] >= _IMBALANCE * classes["rarest"]:
         notes.append(
             f"{side} classes are of very different sizes, {classes['rarest']} to {classes['commonest']} images: read"
@@ -99,13 +99,13 @@ def image_digests(data: EvaluationData, sample: ImageSample) -> np.ndarray:
     def compute(_: Path | None) -> dict[str, np.ndarray]:
         column = sample.images.image_column
         rows = sample.rows if isinstance(sample.rows, list) else sample.rows.select_columns([column])
-        found = np.zeros(len(rows), np.uint64)
+        digests = np.zeros(len(rows), np.uint64)
         for index, row in enumerate(tqdm(rows, desc="looking for duplicates", disable=not data.progress, leave=False)):
             try:
-                found[index] = image_digest(row[column])
+                digests[index] = image_digest(row[column])
             except UnreadableImage:
                 continue  # named when it is decoded
-        return {"digests": found}
+        return {"digests": digests}
 
     return np.asarray(data.cache.get(parts, compute)["digests"])
 

@@ -1,4 +1,4 @@
-"""The picture of what against where: every model a dot, by its first figure of a where-task and of each what-task."""
+"""The picture of what against where: every model a dot, by its first metric of a where-task and of each what-task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .figures import measured_headline, title_of
+from .metric_text import measured_headline, title_of
 from .short_names import names_in_tables
 
 _COLUMNS = 3
@@ -20,24 +20,24 @@ _MARKERS = "osD^vP*X"
 
 
 def what_where_points(results: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, tuple[dict, dict]]]:
-    """The figures of every model, by panel.
+    """The metrics of every model, by panel.
 
     Returns:
-        ``{(where-task, what-task): {model: (where, what)}}``, of the first where-task that has figures and all such
-        what-tasks; each figure is a measure of ``results.json``. Without one of either kind: empty.
+        ``{(where-task, what-task): {model: (where, what)}}``, of the first where-task that has metrics and all such
+        what-tasks; each metric is a measure of ``results.json``. Without one of either kind: empty.
     """
     tasks = {kind: [n for n, t in results["tasks"].items() if t["kind"] == kind and measured_headline(t)]
              for kind in ("where", "what")}  # fmt: skip
     panels: dict[tuple[str, str], dict[str, tuple[dict, dict]]] = {}
     for where in tasks["where"][:1]:
         for what in tasks["what"]:
-            x, y = (_first_figures(results["tasks"][name]) for name in (where, what))
+            x, y = (_first_metrics(results["tasks"][name]) for name in (where, what))
             panels[where, what] = {model: (x[model], y[model]) for model in x if model in y}
     return {panel: points for panel, points in panels.items() if points}
 
 
-def _first_figures(task: Mapping[str, Any]) -> dict[str, dict]:
-    """The figure that stands for the task, of every model that has it."""
+def _first_metrics(task: Mapping[str, Any]) -> dict[str, dict]:
+    """The metric that stands for the task, of every model that has it."""
     key = measured_headline(task)[0]
     return {model: r["measures"][key] for model, r in task["results"].items() if key in r["measures"]}
 
@@ -79,9 +79,9 @@ def _styles(results: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _draw_dot(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], name: str, colour: str, marker: str) -> None:
     places, spans = [], []
-    for figure in (x, y):
-        scale = 100 if figure["percent"] else 1
-        value, low, high = (figure[key] * scale for key in ("value", "low", "high"))
+    for metric in (x, y):
+        scale = 100 if metric["percent"] else 1
+        value, low, high = (metric[key] * scale for key in ("value", "low", "high"))
         places.append(value)
         spans.append([[max(0.0, value - low)], [max(0.0, high - value)]])
     right, up = places

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _WEIGHTS = "model.safetensors"
 
 
-def card_of(there: Destination) -> str:
+def card_of(target: Destination) -> str:
     """Its text; "" where there is none.
 
     Raises:
@@ -30,40 +30,41 @@ def card_of(there: Destination) -> str:
     def load() -> str:
         with tempfile.TemporaryDirectory() as cache:  # as it is now, and once
             try:
-                file = there.api.hf_hub_download(there.repo, "README.md", revision=there.revision, cache_dir=cache)
+                file = target.api.hf_hub_download(target.repo, "README.md", revision=target.revision, cache_dir=cache)
             except EntryNotFoundError:
                 return ""
             return Path(file).read_bytes().decode("utf-8", errors="replace")
 
-    return there.attempt(load, f"reading the card of {there.repo}")
+    return target.attempt(load, f"reading the card of {target.repo}")
 
 
-def card_of_same_weights(there: Destination, files: Mapping[str, Path]) -> str:
+def card_of_same_weights(target: Destination, files: Mapping[str, Path]) -> str:
     """Its text, if it can be read and the weights there are those that are to be pushed; else "".
 
     Args:
-        there: where to.
+        target: where to.
         files: {path on the Hub: local file}.
 
     Raises:
         PushError: the Hub does not answer.
     """
-    if not _has_same_weights(there, files[_WEIGHTS]):
+    if not _has_same_weights(target, files[_WEIGHTS]):
         return ""
-    text = card_of(there)
+    text = card_of(target)
     try:
         merge_model_index(read_front_matter(text).get("model-index"), [], "")
     except InputError as error:
-        logger.warning("results in the card of %s are not kept: %s", there.repo, error)
+        logger.warning("results in the card of %s are not kept: %s", target.repo, error)
         return ""
     return text
 
 
-def _has_same_weights(there: Destination, weights: Path) -> bool:
-    found = there.attempt(
-        lambda: there.api.get_paths_info(there.repo, [_WEIGHTS], revision=there.revision), f"looking at {there.repo}"
+def _has_same_weights(target: Destination, weights: Path) -> bool:
+    infos = target.attempt(
+        lambda: target.api.get_paths_info(target.repo, [_WEIGHTS], revision=target.revision),
+        f"looking at {target.repo}",
     )
-    if not found or found[0].lfs is None:
+    if not infos or infos[0].lfs is None:
         return False
     with weights.open("rb") as stream:
-        return found[0].lfs.sha256 == sha_fileobj(stream).hex()
+        return infos[0].lfs.sha256 == sha_fileobj(stream).hex()

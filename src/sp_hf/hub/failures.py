@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session, parse_ratelimit_headers
 
+from ..access_tokens import keep_signatures_out_of_logs, without_queries
 from ..errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def with_retries(step: Callable[[], T], what: str) -> T:
     Raises:
         Exception: the step's own, once it cannot pass or has failed too often.
     """
+    keep_signatures_out_of_logs()
     for attempt, pause in enumerate((*WAITS, None), start=1):
         _bound_silence()
         try:
@@ -147,7 +149,7 @@ def explain(error: Exception, repo: str, endpoint: str) -> str | None:
             f"{endpoint} has no model {repo}, or it is private to others (404): check the name; without --create-pr"
             " it is created."
         )
-    said = f" It said: {' '.join((http.server_message or str(error)).split())}"
+    said = f" It said: {without_queries(' '.join((http.server_message or str(error)).split()))}"
     sentences = {
         401: f"{endpoint} does not accept your token (401): run `hf auth login` with one that may write, from"
         f" {endpoint}/settings/tokens.",
@@ -173,4 +175,5 @@ def _in_short(error: Exception) -> str:
     if http is not None:
         return f"HTTP status {http.response.status_code}"
     innermost = list(_chain(error))[-1]
-    return f"{type(innermost).__name__}: {innermost}" if str(innermost) else type(innermost).__name__
+    text = without_queries(str(innermost))
+    return f"{type(innermost).__name__}: {text}" if text else type(innermost).__name__

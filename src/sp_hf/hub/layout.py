@@ -5,8 +5,9 @@
     config.json  model.safetensors  preprocessor_config.json    the stock encoder: AutoModel.from_pretrained("org/name")
     README.md                                                   the model card
     recipe.yaml  environment.json  metrics.jsonl                how it was trained
+    recipe.until-step-N.yaml                                    until it was resumed with other options, if it was
     diagnosis.json                                              and what was amiss, if anything was
-    figures/*.png                                               views, curves
+    pictures/*.png                                              views, curves
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
 
@@ -44,9 +45,10 @@ def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool
     source = export(run, workspace, teacher=teacher)
     files = {path.name: path for path in sorted(workspace.iterdir()) if path.is_file()}
     folder = RunFolder.of(source)
-    kept = (folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis)
+    kept = [folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis]
+    kept += [path for path in folder.former_records() if path.suffix != ".png"]
     files |= {path.name: path for path in kept if path.is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
+    files |= {f"pictures/{path.name}": path for path in sorted(folder.path.glob("*.png"))}
     weights = sorted([*source.glob("model*.safetensors"), *source.glob("model*.safetensors.index.json")])
     files |= {f"{PRETRAINING}/{path.name}": path for path in [source / "config.json", *weights]}
     return files
@@ -96,7 +98,10 @@ def refuse_secrets(files: dict[str, Path], token: str | None) -> None:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if holds_token(text, token):
-            raise PushError(f"{path} holds an access token of the Hub: take it out (and revoke it), then push again.")
+            raise PushError(
+                f"{path} holds an access token of the Hub, or a signed address: take it out (and revoke it), then push"
+                " again."
+            )
 
 
 def describe_files(files: dict[str, Path]) -> str:

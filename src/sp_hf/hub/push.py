@@ -114,36 +114,36 @@ def connect(
     anyone = Destination(api, repo, "", revision, create_pr)
     anyone.attempt(lambda: validate_repo_id(repo), "checking the name")
     user = anyone.attempt(lambda: api.whoami(), "logging in")["name"]
-    there = Destination(api, repo if "/" in repo else f"{user}/{repo}", user, revision, create_pr)
+    target = Destination(api, repo if "/" in repo else f"{user}/{repo}", user, revision, create_pr)
     if not create_pr:
-        there.attempt(lambda: api.create_repo(there.repo, private=private, exist_ok=True), f"creating {there.repo}")
-    info = there.attempt(lambda: api.model_info(there.repo), f"looking for {there.repo}")
+        target.attempt(lambda: api.create_repo(target.repo, private=private, exist_ok=True), f"creating {target.repo}")
+    info = target.attempt(lambda: api.model_info(target.repo), f"looking for {target.repo}")
     if private and not info.private:
         raise PushError(
-            f"{there.repo} exists and is public: --private is for a repository that is made. Make it private at"
-            f" {there.api.endpoint}/{there.repo}/settings, or choose another name."
+            f"{target.repo} exists and is public: --private is for a repository that is made. Make it private at"
+            f" {target.api.endpoint}/{target.repo}/settings, or choose another name."
         )
     if not create_pr:
-        _prepare_revision(there)
-    return there
+        _prepare_revision(target)
+    return target
 
 
-def _prepare_revision(there: Destination) -> None:
+def _prepare_revision(target: Destination) -> None:
     """The branch is there and may be written to; of a pull request, only that it is there: its author may, too."""
-    api, revision = there.api, there.revision or "main"
+    api, revision = target.api, target.revision or "main"
     is_branch = not revision.startswith("refs/")
     if is_branch and revision != "main":
-        there.attempt(
-            lambda: api.create_branch(there.repo, branch=revision, exist_ok=True), f"creating the branch {revision}"
+        target.attempt(
+            lambda: api.create_branch(target.repo, branch=revision, exist_ok=True), f"creating the branch {revision}"
         )
-    there.attempt(lambda: _head(there), f"looking for {revision}")
+    target.attempt(lambda: _head(target), f"looking for {revision}")
     if is_branch:
-        there.attempt(lambda: api.auth_check(there.repo, write=True), "asking for write permission")
+        target.attempt(lambda: api.auth_check(target.repo, write=True), "asking for write permission")
 
 
 def push(
     files: dict[str, Path],
-    there: Destination,
+    target: Destination,
     message: str,
     progress: Callable[[str], None] = lambda line: None,
 ) -> PushResult:
@@ -151,42 +151,42 @@ def push(
 
     Args:
         files: {path on the Hub: local file}.
-        there: see :func:`connect`.
+        target: see :func:`connect`.
         message: of the commit, or title of the pull request.
         progress: is told a line for each part that is up.
 
     Raises:
         PushError: it failed for good. What was uploaded stays there for the next attempt.
     """
-    token = there.api.token
+    token = target.api.token
     refuse_secrets(files, token if isinstance(token, str) else get_token())
-    before = there.attempt(lambda: _head(there), f"looking at {there.repo}")
-    requests = there.attempt(lambda: _own_pull_requests(there), "listing pull requests") if there.create_pr else {}
+    before = target.attempt(lambda: _head(target), f"looking at {target.repo}")
+    requests = target.attempt(lambda: _own_pull_requests(target), "listing pull requests") if target.create_pr else {}
     ready: list[CommitOperationAdd] = []
     for part in _parts(files):
         names = ", ".join(part)
-        ready += there.attempt(functools.partial(_upload, there, part), f"uploading {names}")
+        ready += target.attempt(functools.partial(_upload, target, part), f"uploading {names}")
         progress(f"  {len(ready)} of {len(files)} files uploaded: {names}")
 
     def commit() -> PushResult:
         """May be repeated where it was done and only the answer was lost: files that are there make no commit."""
-        additions = ready[:] or _upload(there, files)
+        additions = ready[:] or _upload(target, files)
         ready.clear()
-        opened = _own_pull_requests(there) if there.create_pr else {}
+        opened = _own_pull_requests(target) if target.create_pr else {}
         mine = [num for num, title in opened.items() if num not in requests and title == message]
         if mine:
-            url = f"{there.api.endpoint}/{there.repo}/discussions/{mine[0]}"
-            return PushResult(url, "", True, tuple(files), there.repo)
-        done = there.api.create_commit(
-            there.repo,
+            url = f"{target.api.endpoint}/{target.repo}/discussions/{mine[0]}"
+            return PushResult(url, "", True, tuple(files), target.repo)
+        done = target.api.create_commit(
+            target.repo,
             additions,
             commit_message=message,
-            revision=there.revision,
-            create_pr=there.create_pr,
+            revision=target.revision,
+            create_pr=target.create_pr,
         )
-        return PushResult(done.pr_url or there.url, done.oid, done.oid != before, tuple(files), there.repo)
+        return PushResult(done.pr_url or target.url, done.oid, done.oid != before, tuple(files), target.repo)
 
-    return there.attempt(commit, f"the commit to {there.repo}")
+    return target.attempt(commit, f"the commit to {target.repo}")
 
 
 def _parts(files: dict[str, Path]) -> list[dict[str, Path]]:
@@ -196,22 +196,22 @@ def _parts(files: dict[str, Path]) -> list[dict[str, Path]]:
     return ([small] if small else []) + [{name: files[name]} for name in files if name in large]
 
 
-def _upload(there: Destination, files: dict[str, Path]) -> list[CommitOperationAdd]:
+def _upload(target: Destination, files: dict[str, Path]) -> list[CommitOperationAdd]:
     """Files to the Hub's storage, but for those it has, and the small ones that travel with the commit."""
     additions = [CommitOperationAdd(name, path) for name, path in files.items()]
-    there.api.preupload_lfs_files(
-        there.repo, additions, revision=there.revision, create_pr=there.create_pr, free_memory=False
+    target.api.preupload_lfs_files(
+        target.repo, additions, revision=target.revision, create_pr=target.create_pr, free_memory=False
     )
     return additions
 
 
-def _head(there: Destination) -> str | None:
-    return there.api.model_info(there.repo, revision=there.revision).sha
+def _head(target: Destination) -> str | None:
+    return target.api.model_info(target.repo, revision=target.revision).sha
 
 
-def _own_pull_requests(there: Destination) -> dict[int, str]:
+def _own_pull_requests(target: Destination) -> dict[int, str]:
     """{number: title} of the user's own that are open."""
-    found = there.api.get_repo_discussions(
-        there.repo, author=there.user, discussion_type="pull_request", discussion_status="open"
+    discussions = target.api.get_repo_discussions(
+        target.repo, author=target.user, discussion_type="pull_request", discussion_status="open"
     )
-    return {discussion.num: discussion.title for discussion in found}
+    return {discussion.num: discussion.title for discussion in discussions}

@@ -38,18 +38,18 @@ def push_results(output: str | os.PathLike[str], repo: str, *, create_pr: bool |
         PushError: see :func:`~sp_hf.hub.push.connect`.
         ResultsError: the results are not about the weights in that repository.
     """
-    there = destination(repo, create_pr)
-    results = read_results([output], there.repo)
+    target = destination(repo, create_pr)
+    results = read_results([output], target.repo)
     try:
-        merged = merge(card_of(there), results, there.repo.rsplit("/", 1)[-1])
+        merged = merge(card_of(target), results, target.repo.rsplit("/", 1)[-1])
     except InputError as error:
         raise PushError(
-            f"the card of {there.repo} cannot be merged with: {error}. Repair it, then push again"
+            f"the card of {target.repo} cannot be merged with: {error}. Repair it, then push again"
         ) from error
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         file = Path(folder) / "README.md"
         file.write_bytes(merged.encode("utf-8"))
-        return push({"README.md": file}, there, f"Evaluation of what and where on {_data(results)}")
+        return push({"README.md": file}, target, f"Evaluation of what and where on {_data(results)}")
 
 
 def destination(repo: str, create_pr: bool | None = None) -> Destination:

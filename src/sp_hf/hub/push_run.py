@@ -64,7 +64,7 @@ def push(
         PushError: not logged in, not allowed, or it failed for good; what was uploaded stays for the next attempt.
         FileNotFoundError: no checkpoint there.
         ResultsError: an evaluation is about other weights.
-        ValueError: ``teacher`` of a run without one.
+        ValueError: ``teacher`` of a run without one, or weights that are damaged.
 
     Example:
         >>> import sp_hf
@@ -79,26 +79,26 @@ def push(
     """
     several = evaluations if isinstance(evaluations, (list, tuple)) else [evaluations]
     find_weights(run)
-    there = None if dry_run else connect(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
+    target = None if dry_run else connect(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         workspace = RunFolder(Path(folder)).encoder
         files = files_to_push(run, workspace, teacher=teacher)
         if card:
             say("Making the model card" + (", its snippets are run ..." if run_snippets else " ..."))
-            measured = [_folder_of(found, Path(folder) / f"results-{i}") for i, found in enumerate(several)]
+            measured = [_folder_of(evaluation, Path(folder) / f"results-{i}") for i, evaluation in enumerate(several)]
             options: dict[str, Any] = {"license": license, "evaluations": measured, "run_snippets": run_snippets}
-            before = "" if there is None else card_of_same_weights(there, files)
+            before = "" if target is None else card_of_same_weights(target, files)
             files = with_card(files, run, workspace, repo_id, **options, before=before)
-        say(f"{os.fspath(run)} -> {there.url if there else repo_id}")
+        say(f"{os.fspath(run)} -> {target.url if target else repo_id}")
         say(describe_files(files))
-        if there is None:
+        if target is None:
             return PushResult("", "", False, tuple(files))
-        return _upload(files, there, run, message, say, command)
+        return _upload(files, target, run, message, say, command)
 
 
 def _upload(
     files: dict[str, Path],
-    there: Destination,
+    target: Destination,
     run: str | os.PathLike[str],
     message: str | None,
     say: Callable[[str], None],
@@ -106,12 +106,12 @@ def _upload(
 ) -> PushResult:
     message = message or f"{Path(run).resolve().name}: encoder and pretraining state"
     try:
-        return upload(files, there, message, progress=say)
+        return upload(files, target, message, progress=say)
     except PushError as error:
         again = f"go on with: {command}" if command else "push it again to go on"
         raise PushError(f"{error} The run is untouched, and what is uploaded stays; {again}") from error
 
 
-def _folder_of(found: str | os.PathLike[str] | Results, folder: Path) -> Path:
+def _folder_of(evaluation: str | os.PathLike[str] | Results, folder: Path) -> Path:
     """Where the results lie; those in memory are written there first."""
-    return Path(found) if isinstance(found, (str, os.PathLike)) else found.save(folder)
+    return Path(evaluation) if isinstance(evaluation, (str, os.PathLike)) else evaluation.save(folder)

@@ -173,11 +173,11 @@ class SPForPreTraining(PreTrainedModel):
     @torch.no_grad()
     def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
         """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
-        found: dict[str, Tensor] = {}
+        proposed: dict[str, Tensor] = {}
         for objective in self.objectives.values():
             if objective.proposes:
-                found |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
-        return found
+                proposed |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+        return proposed
 
     # Teacher and schedules ---------------------------------------------------------------------------------------
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 # SP's own R2 of position passes 0.07 at 75 steps where an encoder learns and stays at 0.001 at 300 where it does not
 # (vit-micro-8, batch 32): before that many steps nothing is told apart.
 LEAST_STEPS = 300
-# Under a short schedule the learning rate is still near its peak and figures still move after 300 steps.
+# Under a short schedule the learning rate is still near its peak and metrics still move after 300 steps.
 LEAST_SHARE = 1 / 3
 # Long runs are told while there is time: what has not moved in so many steps after the warm-up is not slow but stuck.
 MOST_STEPS = 5000
-# A figure is judged by its mean over the last quarter of its log lines: one batch's figure is noisy.
+# A metric is judged by its mean over the last quarter of its log lines: one batch's metric is noisy.
 RECENT_SHARE = 1 / 4
 
 
@@ -40,7 +40,7 @@ class Finding:
 
 
 class Recent(NamedTuple):
-    """Mean of a figure over its last log lines, the first of them at step ``since``."""
+    """Mean of a metric over its last log lines, the first of them at step ``since``."""
 
     mean: float
     since: int
@@ -80,12 +80,12 @@ class LogHistory:
         return self.step >= max(LEAST_STEPS, self.warmup_steps, min(self.total_steps * LEAST_SHARE, MOST_STEPS))
 
     def points(self, name: str, after: int = -1) -> list[tuple[int, float]]:
-        """(step, value) of a figure, of the lines that hold it and come after a step."""
+        """(step, value) of a metric, of the lines that hold it and come after a step."""
         name = self.prefix + name
         return [(line["step"], line[name]) for line in self.lines if name in line and line["step"] > after]
 
     def recent(self, name: str) -> Recent | None:
-        """A figure over the last quarter of its lines, one line at least; ``None`` if it was never logged."""
+        """A metric over the last quarter of its lines, one line at least; ``None`` if it was never logged."""
         points = self.points(name)
         if not points:
             return None

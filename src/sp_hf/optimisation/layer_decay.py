@@ -32,7 +32,7 @@ def layer_ids(names: Iterable[str]) -> dict[str, int]:
         Without blocks all are 0.
     """
     names = list(names)
-    blocks = {name: found.group() for name in names if (found := _BLOCK.match(name))}
+    blocks = {name: match.group() for name in names if (match := _BLOCK.match(name))}
     number = {block: index for index, block in enumerate(dict.fromkeys(blocks.values()), start=1)}
     ids, begun = {}, False
     for name in names:

@@ -66,13 +66,18 @@ def publish(staged: Path, final: Path) -> None:
     _fsync(final.parent)
 
 
-def remove_leftovers(run: str | Path) -> None:
-    """Delete what killed processes left half-written, and put back what one was about to replace."""
+def put_back_replaced(run: str | Path) -> None:
+    """Put back what a process was about to replace when it was killed: it is the only whole one."""
     for path in RunFolder(Path(run)).leftovers():
         replaced = path.with_name(path.name.removeprefix(REPLACED_PREFIX))
         if path.name.startswith(REPLACED_PREFIX) and not replaced.exists():
             path.rename(replaced)
-        elif path.is_dir():
+
+
+def remove_leftovers(run: str | Path) -> None:
+    """Delete what killed processes left half-written; after :func:`put_back_replaced`."""
+    for path in RunFolder(Path(run)).leftovers():
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ FREE = frozenset(
 OF_TRANSFORMERS = frozenset(
     """
     seed data_seed gradient_accumulation_steps
-    optim optim_args optim_target_modules adam_beta1 adam_beta2 adam_epsilon
+    optim_args optim_target_modules adam_beta1 adam_beta2 adam_epsilon
     bf16 fp16 tf32 fsdp full_determinism
     """.split()
 )
@@ -88,15 +88,15 @@ def check_contract(recorded: Mapping[str, Any] | None, now: Mapping[str, Any], w
     if recorded is None:
         logger.warning("%s does not say which options it was written with: they are not checked.", where)
         return []
-    found = differences(recorded, now)
-    if found and not allow:
+    changes = differences(recorded, now)
+    if changes and not allow:
         raise InputError(
-            f"{where} was written with other options than this run asks for: {'; '.join(found)}. Resume with those in"
+            f"{where} was written with other options than this run asks for: {'; '.join(changes)}. Resume with those in"
             " the run's recipe.yaml, choose a new --output_dir, or, if the change is meant, add --allow_changes."
         )
-    for change in found:
+    for change in changes:
         logger.warning("changed from here on (--allow_changes): %s", change)
-    return found
+    return changes
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from ..boundary import reading_checkpoint
+from ..boundary import check_folder, reading_checkpoint
+from ..encoders.onnx_export import check_packages, export_onnx
 from ..errors import InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -45,20 +46,25 @@ def _model_type(folder: Path) -> str | None:
         return json.loads(file.read_text(encoding="utf-8")).get("model_type")
 
 
-def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, teacher: bool = False) -> Path:
+def export(
+    run: str | os.PathLike[str], directory: str | os.PathLike[str], *, teacher: bool = False, onnx: bool = False
+) -> Path:
     """Write the encoder of a run as its stock class, with its image processor.
 
     Args:
         run: run folder, or one checkpoint of it.
         directory: where to write.
         teacher: the EMA teacher's weights instead of the student's.
+        onnx: write ``onnx/model.onnx`` too, checked against torch (:mod:`sp_hf.encoders.onnx_export`).
 
     Returns:
         The folder the weights were read from.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: ``teacher`` asked for, but the run has none.
+        FileExistsError: ``directory`` is a file.
+        ValueError: ``teacher`` asked for, but the run has none; its weights are damaged.
+        PackageError, RunError: see :func:`~sp_hf.encoders.onnx_export.export_onnx`.
 
     Example:
         >>> import sp_hf
@@ -72,9 +78,14 @@ def export(run: str | os.PathLike[str], directory: str | os.PathLike[str], *, te
         >>> type(AutoModel.from_pretrained("mine")).__name__
         'ViTModel'
     """
+    if onnx:
+        check_packages()
     source = find_weights(run)
+    check_folder("directory", directory)
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
         raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
     (model.teacher if teacher else model.encoder).save_stock(directory)
+    if onnx:
+        export_onnx(directory)
     return source

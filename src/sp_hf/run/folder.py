@@ -109,8 +109,8 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """The whole ones, oldest first."""
-        there = [(int(m[1]), p) for p in self.path.glob("*") if (m := _CHECKPOINT.match(p.name)) and p.is_dir()]
-        return [path for _, path in sorted(there)]
+        numbered = [(int(m[1]), p) for p in self.path.glob("*") if (m := _CHECKPOINT.match(p.name)) and p.is_dir()]
+        return [path for _, path in sorted(numbered)]
 
     @staticmethod
     def step_of(checkpoint: Path) -> int:

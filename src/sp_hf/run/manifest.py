@@ -27,16 +27,16 @@ def describe_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any
 
 def differing_files(root: Path, described: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is no longer as :func:`describe_files` found it, a phrase a file; nothing: all is whole."""
-    found = []
+    problems = []
     for name, was in described.items():
         file = root / name
         if not file.is_file():
-            found.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif file.stat().st_size != was["bytes"]:
-            found.append(f"{name} has {file.stat().st_size} bytes, not {was['bytes']}")
+            problems.append(f"{name} has {file.stat().st_size} bytes, not {was['bytes']}")
         elif sha256(file) != was["sha256"]:
-            found.append(f"{name} has other bytes than were written")
-    return found
+            problems.append(f"{name} has other bytes than were written")
+    return problems
 
 
 def write_manifest(folder: Path) -> None:

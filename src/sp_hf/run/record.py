@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..access_tokens import without_queries
 from ..encoders.presets import PRESETS
 from ..errors import NotFoundError
 from ..objectives import Objective, parse_entry
@@ -99,7 +100,7 @@ class RunRecord:
         """The dataset as others would name it: of local files only the name, never the path."""
         name = str(self.recipe.get("dataset", "part-scenes"))
         is_local = name.startswith((".", "~", "/")) or Path(name.partition("*")[0]).exists() or name.count("/") > 1
-        return Path(name.rstrip("/*")).name if is_local and "://" not in name else name
+        return Path(name.rstrip("/*")).name if is_local and "://" not in name else without_queries(name)
 
     @property
     def hub_dataset(self) -> str | None:

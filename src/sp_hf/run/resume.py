@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError, FolderTakenError, NotFoundError
 from .arguments import ModelArguments, PretrainingArguments
-from .checkpoints import set_aside
+from .checkpoints import put_back_replaced, set_aside
 from .contract import check_contract, read_contract
 from .finished import read_finished
 from .folder import MANIFEST, RunFolder
@@ -54,7 +54,7 @@ class Start:
 
 
 def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Start:
-    """What ``--resume`` means in this run folder; changes nothing.
+    """What ``--resume`` means in this run folder; changes nothing, but puts back what was about to be replaced.
 
     Args:
         resume: ``auto``, ``last``, a checkpoint's path, or nothing.
@@ -67,6 +67,7 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
         CheckpointError: no checkpoint is whole, or not the one that was named; says what is wrong with each.
     """
     folder = RunFolder(Path(run))
+    put_back_replaced(run)
     checkpoints = folder.checkpoints()
     if resume in _NO:
         if checkpoints or folder.finished:
@@ -87,27 +88,27 @@ def find_start(resume: str | None, run: str | Path, trust: bool = False) -> Star
 
 
 def _newest(checkpoints: list[Path], trust: bool) -> Start:
-    found: dict[Path, Any] = {}
+    damage: dict[Path, Any] = {}
     for path in reversed(checkpoints):
         problems = _problems(path, trust)
         if not problems:
-            for damaged, what in found.items():
+            for damaged, what in damage.items():
                 logger.warning("%s is damaged: %s. Going on from %s.", damaged, "; ".join(what), path.name)
-            return Start(path, tuple(found))
-        found[path] = problems
-    listed = "; ".join(f"{path.name}: {', '.join(problems)}" for path, problems in found.items())
+            return Start(path, tuple(damage))
+        damage[path] = problems
+    listed = "; ".join(f"{path.name}: {', '.join(problems)}" for path, problems in damage.items())
     raise CheckpointError(
         f"no checkpoint of {checkpoints[0].parent} is whole ({listed}). Choose another --output_dir to start afresh."
-        + _about_manifests(found)
+        + _about_manifests(damage)
     )
 
 
 def _named(path: Path, trust: bool) -> Path:
     if not (path / _STATE).is_file():
-        there = [folder.name for folder in RunFolder(path.parent).checkpoints()]
+        names = [folder.name for folder in RunFolder(path.parent).checkpoints()]
         raise NotFoundError(
             f"{path} is no checkpoint (it has no {_STATE})."
-            + (f" There are: {', '.join(there)} in {path.parent}." if there else "")
+            + (f" There are: {', '.join(names)} in {path.parent}." if names else "")
         )
     problems = _problems(path, trust)
     if problems:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .controls import told
+from .controls import shows_mistakes
 
 try:
     from spaces import GPU  # Hugging Face's package; on their machines
@@ -34,7 +34,7 @@ def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
     @GPU(duration=60)
-    @told
+    @shows_mistakes
     def elsewhere(*args: Any) -> Any:
         return function(*args, logger.info)
 

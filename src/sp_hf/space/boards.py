@@ -56,8 +56,8 @@ def board_value(value: Any, field: str, length: int | None = None) -> list[float
     Raises:
         ValueError: it is not there, or not numbers.
     """
-    found: Any = value.get(field) if isinstance(value, Mapping) else None
-    numbers = found if isinstance(found, list) else [found]
+    content: Any = value.get(field) if isinstance(value, Mapping) else None
+    numbers = content if isinstance(content, list) else [content]
     if not all(isinstance(number, int | float) for number in numbers) or length not in (None, len(numbers)):
         raise InputError(f"The board's {field} is not what this page sends; reload it.")
     return [float(number) for number in numbers]

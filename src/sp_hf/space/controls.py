@@ -25,6 +25,23 @@ COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 F = TypeVar("F", bound=Callable)
 
 
+class Page(gr.Blocks):
+    """Blocks that answer a request in another form than the page's with a sentence, where Gradio says nothing."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Gradio's; of what is in a request nothing else has been looked at before."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:  # components raise anything over what is not theirs
+            raise gr.Error(
+                f"This is not what this page sends: {block_fn.api_name or 'it'} takes"
+                f" {', '.join(str(box.label) for box in block_fn.inputs)}; see the API page.",
+                print_exception=False,
+            ) from error
+
+
 class Shared(NamedTuple):
     """Components above the tabs."""
 
@@ -32,7 +49,7 @@ class Shared(NamedTuple):
     model: gr.Dropdown
 
 
-def told(function: F) -> F:
+def shows_mistakes(function: F) -> F:
     """Tell the visitor what is wrong with what they gave; anything else is a defect, and is logged."""
 
     @functools.wraps(function)
@@ -93,7 +110,7 @@ def uploaded_path(path: str | None) -> str | None:
 
 def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: str) -> gr.Dropdown:
     """A choice of models, which also takes what a visitor types."""
-    return gr.Dropdown(
+    box = gr.Dropdown(
         models,
         value=value,
         label=label,
@@ -102,6 +119,14 @@ def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: st
         filterable=True,
         info="or type a Hub id: owner/name",
     )
+    box.preprocess = _model_name  # type: ignore[method-assign]  # no other hook for what is posted
+    return box
+
+
+def _model_name(payload: Any) -> str:
+    if not isinstance(payload, str):
+        raise gr.Error("Name a model: one of the list, or owner/name of the Hub.", print_exception=False)
+    return payload
 
 
 def report_box(elem_id: str) -> gr.HTML:
@@ -151,7 +176,7 @@ def preview(path: str | None) -> dict[str, Any]:
 
 
 def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
-    """Figures as HTML; everything is escaped."""
+    """Metrics as HTML; everything is escaped."""
     cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
     return (
         f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from .boards import asset
-from .controls import Shared, add_examples, model_box, preview, upload_box
+from .controls import Page, Shared, add_examples, model_box, preview, upload_box
 from .shelf import Shelf
 from .tab_compare import Settings, add_compare
 from .tab_jigsaw import add_jigsaw
@@ -39,7 +39,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         examples: images to choose from.
     """
     models = shelf.options.choices()
-    with gr.Blocks(title="Spatial probes", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
+    with Page(title="Spatial probes", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
         gr.Markdown(_HEAD, elem_id="head")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):

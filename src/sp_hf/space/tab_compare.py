@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .accelerator import on_gpu
-from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, model_box, picture_box, report, report_box, shows_mistakes
 from .drawing import draw_components, draw_located, draw_similarity, draw_solved
 from .jigsaw import Cut, solve
 from .patches import patch_maps
@@ -50,9 +50,9 @@ def add_compare(shared: Shared, shelf: Shelf, settings: Settings) -> None:
             with gr.Column(min_width=260):
                 answer = report_box(f"compare-report-{index}")
                 outputs += [picture_box(f"The answer of the {which} model", f"compare-picture-{index}"), answer]
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     inputs = [shared.image, shared.model, other, question, *settings]
-    run.click(Answers(shelf).ask, inputs, [*outputs, figures], api_name="compare", **COMPUTE)
+    run.click(Answers(shelf).ask, inputs, [*outputs, metrics], api_name="compare", **COMPUTE)
 
 
 class Answers:
@@ -65,7 +65,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def ask(
         self,
         image: str | None,
@@ -88,33 +88,35 @@ class Answers:
         upload, say = open_upload(image), announce(progress)
         for name in names:
             self._shelf.open(name, say)  # before a GPU is lent
-        found = self._compute(names, question, upload, settings, say)
-        outputs, figures = [], {}
-        for which, name, (label, picture, words, rows, numbers) in zip(("first", "second"), names, found, strict=True):
+        answers = self._compute(names, question, upload, settings, say)
+        outputs, metrics = [], {}
+        for which, name, (label, picture, words, rows, numbers) in zip(
+            ("first", "second"), names, answers, strict=True
+        ):
             outputs += [picture, report(words, {"Model": label} | rows)]
-            figures[which] = {"model": name} | numbers
-        return (*outputs, figures)
+            metrics[which] = {"model": name} | numbers
+        return (*outputs, metrics)
 
 
 class Answer(NamedTuple):
-    """What one model says: its name, a picture, words, further rows of the report, and figures."""
+    """What one model says: its name, a picture, words, further rows of the report, and metrics."""
 
     label: str
     picture: Image.Image
     words: str
     rows: dict[str, str]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def ask(probes: Probes, question: str, upload: Upload, settings: Settings, say: Say) -> Answer:
     """Ask one model."""
     model = probes.model
     if question == "Jigsaw":
-        cut = Cut.of(int(settings.grid), int(settings.seed or 0))
+        cut = Cut.of(settings.grid, int(settings.seed or 0))
         solved = solve(model, probes.jigsaw(cut.puzzle.grid, say), probes.classifier(say), upload, cut)
         words = f"{solved.right} of {cut.puzzle.tiles} tiles right"
-        figures = {"right": solved.right, "tiles": cut.puzzle.tiles}
-        return Answer(model.name, draw_solved(upload, solved), words, {}, figures)
+        metrics = {"right": solved.right, "tiles": cut.puzzle.tiles}
+        return Answer(model.name, draw_solved(upload, solved), words, {}, metrics)
     if question == "Where":
         boxes = read_box(settings.first, "first"), read_box(settings.second, "second")
         located = locate(model, probes.relation(say), probes.crops, upload, *boxes)

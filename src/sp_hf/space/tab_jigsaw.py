@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import InputError
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
 from .drawing import data_url, draw_solved
 from .jigsaw import GRIDS, Cut, check_arrangement, picture, solve
 from .probes import Say
@@ -42,12 +42,12 @@ def add_jigsaw(shared: Shared, shelf: Shelf) -> tuple[gr.Radio, gr.Number]:
             answer = report_box("jigsaw-report")
     with gr.Accordion("The truth", open=False, elem_id="jigsaw-truth"):
         truth = picture_box("The tiles in their true order", "jigsaw-true")
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     answers = Answers(shelf)
     run.click(
         answers.play,
         [shared.image, shared.model, grid, seed],
-        [board, solved, truth, answer, figures, verdict],
+        [board, solved, truth, answer, metrics, verdict],
         api_name="jigsaw",
         **COMPUTE,
     )
@@ -66,7 +66,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def play(
         self,
         image: str | None,
@@ -76,7 +76,7 @@ class Answers:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         """Cut, shuffle, solve."""
-        upload, cut = open_upload(image), Cut.of(int(grid), int(seed or 0))
+        upload, cut = open_upload(image), Cut.of(grid, int(seed or 0))
         say = announce(progress)
         self._shelf.open(model, say)  # before a GPU is lent
         solved = self._compute(model, upload, cut, say)
@@ -92,7 +92,7 @@ class Answers:
             "model": solved.right,
         }
         said = {f"Classifier, {what}": f"{name} ({100 * p:.0f} %)" for what, (name, p) in solved.said.items()}
-        figures = {
+        metrics = {
             "tiles": tiles,
             "right": solved.right,
             "cells": cut.cells.tolist(),
@@ -108,12 +108,12 @@ class Answers:
             draw_solved(upload, solved),
             upload.unsquash(picture(upload, cut, cut.solution)),
             words,
-            figures,
+            metrics,
             "",
         )
 
 
-@told
+@shows_mistakes
 def check_visitor(board: Any) -> tuple[Any, str]:
     """Count the tiles that a visitor has put right."""
     if not isinstance(board, dict) or not board.get("src"):

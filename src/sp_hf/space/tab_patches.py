@@ -8,7 +8,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import point_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
 from .drawing import draw_components, draw_similarity
 from .patches import patch_maps
 from .probes import Say
@@ -20,7 +20,7 @@ _INTRO = (
 )
 AT = (50.0, 50.0)  # percent
 GRID = (14, 14)  # until a model has said how many patches it sees
-_SHOW_GRID = "(figures, board) => figures ? { ...board, grid: figures.grid } : board"
+_SHOW_GRID = "(metrics, board) => metrics ? { ...board, grid: metrics.grid } : board"
 _NOTE = (
     "Similarity is the cosine of patch tokens, from the least (dark) to the most (bright) in this image. Colours of the"
     " components are of this image alone; the shapes they make count."
@@ -44,12 +44,12 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
             similarity = picture_box("The image under a map of similarity to the chosen patch", "patches-similarity")
             gr.Markdown("**Principal components** of all patches", elem_classes="caption")
             components = picture_box("Three principal components of the patches, as colours", "patches-components")
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     answers = Answers(shelf)
     to_board = "(x, y, board) => board && board.src ? { ...board, at: [x, y] } : board"
     for slider in (x, y):
         slider.input(None, [x, y, board], [board], js=to_board, api_visibility="private")
-    inputs, outputs = [shared.image, shared.model, x, y], [similarity, components, answer, figures]
+    inputs, outputs = [shared.image, shared.model, x, y], [similarity, components, answer, metrics]
     asked = run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE)
     to_point = "(board) => board && board.at ? board.at : [50, 50]"
     chosen = board.input(None, [board], [x, y], js=to_point, api_visibility="private").then(
@@ -62,7 +62,7 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
         **COMPUTE,
     )
     for answered in (asked, chosen):
-        answered.success(None, [figures, board], [board], js=_SHOW_GRID, api_visibility="private")
+        answered.success(None, [metrics, board], [board], js=_SHOW_GRID, api_visibility="private")
     return board, x, y
 
 
@@ -76,7 +76,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def alike(
         self,
         image: str | None,
@@ -92,7 +92,7 @@ class Answers:
         maps = self._compute(model, upload, (float(x) / 100, float(y) / 100), say)
         rows, columns = maps.similarity.shape
         others = maps.similarity.flatten().sort(descending=True).values[1:]
-        figures = {
+        metrics = {
             "grid": [rows, columns],
             "chosen": list(maps.chosen),
             "similarity": [[round(value, 4) for value in row] for row in maps.similarity.tolist()],
@@ -106,4 +106,4 @@ class Answers:
             },
             _NOTE,
         )
-        return draw_similarity(upload, maps), draw_components(upload, maps), words, figures
+        return draw_similarity(upload, maps), draw_components(upload, maps), words, metrics

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .accelerator import on_gpu
 from .boards import box_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, told
+from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
 from .drawing import FIRST, PREDICTED, SECOND, draw_crops, draw_located
 from .probes import Say
 from .shelf import Shelf
@@ -56,7 +56,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
             gr.Markdown("**The model's answer**", elem_classes="caption")
             drawn = picture_box("The image with both boxes, and where the model puts the second", "where-drawn")
             answer = report_box("where-report")
-    figures = gr.JSON(visible=False)
+    metrics = gr.JSON(visible=False)
     answers = Answers(shelf)
     first, second = texts
     board.input(None, [board], texts, js=_TO_TEXT, api_visibility="private")
@@ -65,7 +65,7 @@ def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Tex
     run.click(
         answers.locate,
         [shared.image, shared.model, first, second],
-        [drawn, crops, answer, figures],
+        [drawn, crops, answer, metrics],
         api_name="where",
         **COMPUTE,
     )
@@ -83,7 +83,7 @@ class Answers:
 
         self._shelf, self._compute = shelf, compute
 
-    @told
+    @shows_mistakes
     def locate(
         self,
         image: str | None,
@@ -97,16 +97,16 @@ class Answers:
         boxes = read_box(first, "first"), read_box(second, "second")
         say = announce(progress)
         self._shelf.open(model, say)  # before a GPU is lent
-        found = self._compute(model, upload, *boxes, say)
-        x, y, scale = found.error
-        cx, cy, w, h = found.predicted.tolist()
-        figures = {
+        answer = self._compute(model, upload, *boxes, say)
+        x, y, scale = answer.error
+        cx, cy, w, h = answer.predicted.tolist()
+        metrics = {
             "predicted": [round(100 * n, 2) for n in (cx - w / 2, cy - h / 2, w, h)],
-            "iou": round(found.iou, 4),
+            "iou": round(answer.iou, 4),
             "error": {"x": round(x, 4), "y": round(y, 4), "scale": round(scale, 4)},
         }
-        words = report(f"The model is {in_words(found)}", {"Overlap with the truth (IoU)": f"{found.iou:.2f}"}, _NOTE)
+        words = report(f"The model is {in_words(answer)}", {"Overlap with the truth (IoU)": f"{answer.iou:.2f}"}, _NOTE)
         key = "".join(
             f"<div><span class='key' style='background:{c}'></span>{what}</div>" for c, what in _COLOURS.items()
         )
-        return draw_located(upload, found), draw_crops(found), f"{words}<div class='legend'>{key}</div>", figures
+        return draw_located(upload, answer), draw_crops(answer), f"{words}<div class='legend'>{key}</div>", metrics

@@ -1,16 +1,16 @@
-"""One JSON file of a whole sweep: what was run, at what cost, and every figure that was measured.
+"""One JSON file of a whole sweep: what was run, at what cost, and every metric that was measured.
 
 Version 1 (``schema_version``; fields are only ever added within a version)::
 
     schema_version, sp_hf_version, created (UTC, ISO 8601), sweep, title, seeds
-    measures      {task/figure: column title}
+    measures      {task/metric: column title}
     runs          {run: {options: the recipe's as resolved by the run,
-                         seeds: {seed: {steps, images, seconds, cpu_seconds, environment, last: last logged figures}}}}
+                         seeds: {seed: {steps, images, seconds, cpu_seconds, environment, last: last logged metrics}}}}
     evaluations   [{seed, command, models: [{name, role, architecture, identity}], reference,
                     data: as in the evaluation's results.json,
                     tasks: {task: {kind, settings,
-                                   results: {model: {figure: {value, low, high, n, percent, higher_is_better, chance}}},
-                                   differences: {model: {figure: {value, low, high}}}}}}]
+                                   results: {model: {metric: {value, low, high, n, percent, higher_is_better, chance}}},
+                                   differences: {model: {metric: {value, low, high}}}}}}]
 
 ``seconds`` is the time from start to end of the process (of all its processes, where it was interrupted), start-up
 included; ``cpu_seconds`` what its threads used. Of local files only the names are kept, never their folders.
@@ -54,27 +54,27 @@ def collect(plan: Plan, layout: Layout, options: dict[str, Any]) -> dict[str, An
 
 
 def _run(name: str, plan: Plan, layout: Layout) -> dict[str, Any]:
-    found: dict[str, Any] = {"options": {}, "seeds": {}}
+    collected: dict[str, Any] = {"options": {}, "seeds": {}}
     for seed in plan.seeds:
         folder = layout.run(name, seed)
         if not RunFolder(folder).finished:
             continue
         record = RunRecord.read(folder)
         options = {k: v for k, v in record.recipe.items() if k not in ("seed", "output_dir")}
-        found["options"] = {k: _file_name(v) if k in _PATHS else v for k, v in options.items()}
+        collected["options"] = {k: _file_name(v) if k in _PATHS else v for k, v in options.items()}
         last = next((line for line in reversed(record.metrics) if "loss" in line), record.metrics[-1])
         batch = record.recipe.get("per_device_train_batch_size", 64) * record.recipe.get(
             "gradient_accumulation_steps", 1
         )
         steps = record.metrics[-1]["step"]
-        found["seeds"][str(seed)] = {
+        collected["seeds"][str(seed)] = {
             "steps": steps,
             "images": steps * batch * record.environment.get("processes", 1),
             **_cost(folder),
             "environment": {key: record.environment[key] for key in ("python", "packages", "devices", "threads")},
             "last": {key: value for key, value in last.items() if isinstance(value, (int, float))},
         }
-    return found
+    return collected
 
 
 def _cost(folder: Path) -> dict[str, float]:
@@ -100,8 +100,8 @@ def _evaluation(folder: Path) -> dict[str, Any]:
         "models": [{key: model[key] for key in keys} for model in results["models"]],
         "reference": results["reference"],
         "data": {
-            side: {**found, "description": " ".join(map(_file_name, found["description"].split(" ")))}
-            for side, found in results["data"].items()
+            side: {**of_side, "description": " ".join(map(_file_name, of_side["description"].split(" ")))}
+            for side, of_side in results["data"].items()
         },
         "tasks": tasks,
     }

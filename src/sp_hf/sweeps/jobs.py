@@ -92,11 +92,11 @@ class Job:
         file = self.folder / "results.json"
         if not file.is_file() or not all(RunFolder(run).finished for run in self.needs):
             return False
-        found, options = json.loads(file.read_text(encoding="utf-8")), self.resolved().record()
-        weights = {model["name"]: model.get("weights") for model in found["models"] if model["role"] == "model"}
+        results, options = json.loads(file.read_text(encoding="utf-8")), self.resolved().record()
+        weights = {model["name"]: model.get("weights") for model in results["models"] if model["role"] == "model"}
         return (
-            found.get("options") == options
-            and found["tasks"].keys() == options["tasks"].keys()
+            results.get("options") == options
+            and results["tasks"].keys() == options["tasks"].keys()
             and weights == {name: weights_of(Path(run)) for name, run in self.options["models"].items()}
         )
 

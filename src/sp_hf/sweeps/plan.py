@@ -1,4 +1,4 @@
-"""A sweep's YAML file: which runs, over which seeds, measured how, shown in which figures.
+"""A sweep's YAML file: which runs, over which seeds, measured how, shown in which plots.
 
 ::
 
@@ -14,9 +14,9 @@
       dataset: org/other           # only to measure elsewhere than the runs were trained (--dataset is then theirs)
     evaluations:                   # each measured in one call a seed; differences are from its first run
       - [DINO, DINO + SP]
-    measures: {relative-geometry/r2_position: R2 of position, knn/accuracy: kNN}      # columns: task/figure
+    measures: {relative-geometry/r2_position: R2 of position, knn/accuracy: kNN}      # columns: task/metric
     expect: {relative-geometry/r2_position: higher, knn/accuracy: {not_below: 0.01}}
-    figures:                       # of an ablation: one option of SP on the horizontal axis
+    plots:                       # of an ablation: one option of SP on the horizontal axis
       - {title: local views, runs: {"2": two views, "4": DINO + SP}}
     findings: |                    # what a person makes of it; stands under the generated tables
       ...
@@ -40,9 +40,9 @@ from ..run.recipe import RecipeError, extended, read_recipe
 
 FROM_RUN = "run:"
 _NEEDED = {"seeds", "runs", "evaluate", "evaluations", "measures"}
-_KINDS = {"runs": dict, "evaluate": dict, "evaluations": list, "measures": dict, "expect": dict, "figures": list}
+_KINDS = {"runs": dict, "evaluate": dict, "evaluations": list, "measures": dict, "expect": dict, "plots": list}
 _WORDS = {dict: "mapping", list: "list"}
-_KEYS = _NEEDED | {"title", "introduction", "expect", "figures", "findings", "folder"}
+_KEYS = _NEEDED | {"title", "introduction", "expect", "plots", "findings", "folder"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Plan:
     evaluations: tuple[tuple[str, ...], ...]
     measures: dict[str, str]
     expect: dict[str, Any]
-    figures: tuple[dict[str, Any], ...] = ()
+    plots: tuple[dict[str, Any], ...] = ()
     introduction: str = ""
     findings: str = ""
     folder: str = ""
@@ -121,7 +121,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         evaluations=tuple(tuple(map(str, names)) for names in content["evaluations"]),
         measures={str(key): str(title) for key, title in content["measures"].items()},
         expect=dict(content.get("expect") or {}),
-        figures=tuple(content.get("figures") or ()),
+        plots=tuple(content.get("plots") or ()),
         introduction=str(content.get("introduction") or ""),
         findings=str(content.get("findings") or ""),
         folder=str(content.get("folder") or path.stem),
@@ -168,7 +168,7 @@ def _in_order(path: Path, runs: dict[str, PlannedRun]) -> dict[str, PlannedRun]:
 
 def _check_references(path: Path, plan: Plan) -> None:
     named = {name for names in plan.evaluations for name in names}
-    named |= {str(name) for figure in plan.figures for name in figure.get("runs", {}).values()}
+    named |= {str(name) for plot in plan.plots for name in plot.get("runs", {}).values()}
     unknown = sorted(named - plan.runs.keys())
     if unknown:
         raise RecipeError(f"{path}: no run is called {', '.join(map(repr, unknown))}; there are {', '.join(plan.runs)}")
@@ -180,7 +180,7 @@ def _check_references(path: Path, plan: Plan) -> None:
         raise RecipeError(f"{path}: two evaluations start with the same run; put their runs into one")
     for key in plan.measures:
         if key.count("/") != 1:
-            raise RecipeError(f"{path}: measures: {key!r} is not a task/figure, such as knn/accuracy")
+            raise RecipeError(f"{path}: measures: {key!r} is not a task/metric, such as knn/accuracy")
     for key, wish in plan.expect.items():
         if key not in plan.measures:
             raise RecipeError(f"{path}: expect names {key}, which measures does not")

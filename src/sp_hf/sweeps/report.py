@@ -8,50 +8,50 @@ from typing import Any
 
 from ..whole_file import write_whole
 from .answer import answer
-from .figures import Figures
+from .metrics import Metrics
 from .plan import Plan, slug
 from .plots import draw_ablation, draw_values
-from .tables import cost_table, differences_table, expectations_table, figures_table
+from .tables import cost_table, differences_table, expectations_table, metrics_table
 
 
-def write_report(path: Path, plan: Plan, found: Mapping[str, Any]) -> None:
+def write_report(path: Path, plan: Plan, collected: Mapping[str, Any]) -> None:
     """``path`` and, beside it, its pictures."""
-    text = "\n".join([f"# {plan.title}", "", *section(plan, found, path.parent, "")]) + "\n"
+    text = "\n".join([f"# {plan.title}", "", *section(plan, collected, path.parent, "")]) + "\n"
     write_whole(path, text)
 
 
-def section(plan: Plan, found: Mapping[str, Any], folder: Path, prefix: str, *, summary: bool = True) -> list[str]:
+def section(plan: Plan, collected: Mapping[str, Any], folder: Path, prefix: str, *, summary: bool = True) -> list[str]:
     """The lines of a sweep, without its title.
 
     Args:
         plan: the sweep.
-        found: what was collected of it.
+        collected: what was collected of it.
         folder: for the pictures.
         prefix: of the pictures' paths, from ``folder``, where the text is.
         summary: with the answer in words.
     """
-    figures = Figures(found)
+    metrics = Metrics(collected)
     lines = _paragraph(plan.introduction)
     if summary:
-        lines += _with_gap(answer(plan, figures))
+        lines += _with_gap(answer(plan, metrics))
     picture = f"{prefix}{plan.name}.png"
-    draw_values(folder / picture, plan, figures)
-    lines += [f"![{plan.title}: every run's figures, a dot a seed]({picture})", ""]
-    lines += ["Mean ± standard deviation over seeds:", "", *figures_table(plan, figures), ""]
-    differences = differences_table(plan, figures)
+    draw_values(folder / picture, plan, metrics)
+    lines += [f"![{plan.title}: every run's metrics, a dot a seed]({picture})", ""]
+    lines += ["Mean ± standard deviation over seeds:", "", *metrics_table(plan, metrics), ""]
+    differences = differences_table(plan, metrics)
     if differences:
         lines += ["Differences, paired by seed and image, with 95 % intervals (bold: clear of zero):", ""]
         lines += [*differences, ""]
-    lines += _with_gap(expectations_table(plan, figures), "As expected?")
-    for ablation in plan.figures:
-        if any(figures.seeds(str(name)) for name in ablation["runs"].values()):
+    lines += _with_gap(expectations_table(plan, metrics), "As expected?")
+    for ablation in plan.plots:
+        if any(metrics.seeds(str(name)) for name in ablation["runs"].values()):
             picture = f"{prefix}{plan.name}_{slug(ablation['title'])}.png"
-            draw_ablation(folder / picture, ablation, plan, figures)
+            draw_ablation(folder / picture, ablation, plan, metrics)
             lines += [f"![{ablation['title']}]({picture})", ""]
             lines += _paragraph(ablation.get("finding", ""))
     lines += _paragraph(plan.findings)
-    lines += ["Cost of one seed:", "", *cost_table(found["runs"]), ""]
-    lines += _measured_on(found)
+    lines += ["Cost of one seed:", "", *cost_table(collected["runs"]), ""]
+    lines += _measured_on(collected)
     return lines
 
 
@@ -63,10 +63,10 @@ def _with_gap(lines: list[str], title: str = "") -> list[str]:
     return [*([title, ""] if title else []), *lines, ""] if lines else []
 
 
-def _measured_on(found: Mapping[str, Any]) -> list[str]:
-    if not found["evaluations"]:
+def _measured_on(collected: Mapping[str, Any]) -> list[str]:
+    if not collected["evaluations"]:
         return []
-    first = found["evaluations"][0]
+    first = collected["evaluations"][0]
     train, validation = first["data"]["train"], first["data"]["validation"]
     return [
         f"Measured on {validation['description']} ({validation['images']} images); probes fitted on"

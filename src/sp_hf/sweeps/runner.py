@@ -105,13 +105,13 @@ def run_jobs(jobs: Sequence[Job], slots: int, program: Sequence[str] = PROGRAM) 
             bar.set_postfix_str(" | ".join(f"{one.job.name}: {one.says()[:40]}" for one in running), refresh=False)
             time.sleep(_POLL)
     if failed:
-        told = "\n\n".join(
+        report = "\n\n".join(
             f"{job.name} failed; the end of {job.folder}.log:\n  "
             + "\n  ".join(last_lines(Path(f"{job.folder}.log"), _LAST_WORDS))
             for job in failed
         )
         left = f"\n\nNot begun, as they need what failed: {', '.join(job.name for job in waiting)}" if waiting else ""
-        raise SweepError(told + left)
+        raise SweepError(report + left)
 
 
 def _ready(waiting: Sequence[Job]) -> list[Job]:

@@ -31,20 +31,20 @@ class SweepResult:
         plan: the sweep, all of it.
         folder: where its runs, evaluations and report are.
         processes: of the part that was asked for, in order: whether each is done, by its name.
-        found: what the JSON file of the sweep holds (its schema: :mod:`sp_hf.sweeps.collect`).
+        collected: what the JSON file of the sweep holds (its schema: :mod:`sp_hf.sweeps.collect`).
 
     Example:
         >>> from sp_hf import SweepResult
         >>> from sp_hf.sweeps.plan import Plan
         >>> plan = Plan("mine", "Mine", (0,), {}, {}, (), {}, {})
-        >>> SweepResult(plan, Path("runs/mine"), {"DINO, seed 0": True}, found={}).report.as_posix()
+        >>> SweepResult(plan, Path("runs/mine"), {"DINO, seed 0": True}, collected={}).report.as_posix()
         'runs/mine/mine.md'
     """
 
     plan: Plan
     folder: Path
     processes: dict[str, bool]
-    found: dict[str, Any]
+    collected: dict[str, Any]
 
     @property
     def left(self) -> list[str]:
@@ -137,11 +137,11 @@ def sweep(
     try:
         run_jobs(planned, slots)
     finally:
-        found = collect(whole, layout, options)  # also what another start of it has done
-        result = _result(whole, layout, planned, found)
-        if found["evaluations"]:
-            write_whole(result.numbers, json.dumps(found, indent=1, allow_nan=False) + "\n")
-            write_report(result.report, whole, found)
+        collected = collect(whole, layout, options)  # also what another start of it has done
+        result = _result(whole, layout, planned, collected)
+        if collected["evaluations"]:
+            write_whole(result.numbers, json.dumps(collected, indent=1, allow_nan=False) + "\n")
+            write_report(result.report, whole, collected)
     return result
 
 
@@ -150,8 +150,8 @@ def default_jobs() -> int:
     return torch.cuda.device_count() or min(os.cpu_count() or 1, 4)
 
 
-def _result(plan: Plan, layout: Layout, jobs: Sequence[Job], found: dict[str, Any]) -> SweepResult:
-    return SweepResult(plan, layout.root, {job.name: job.done for job in jobs}, found)
+def _result(plan: Plan, layout: Layout, jobs: Sequence[Job], collected: dict[str, Any]) -> SweepResult:
+    return SweepResult(plan, layout.root, {job.name: job.done for job in jobs}, collected)
 
 
 def chosen(plan: Plan, seeds: Sequence[int] | None, only: Sequence[str] | None) -> Plan:

@@ -1,4 +1,4 @@
-"""A collected sweep as Markdown tables: figures, differences, what was expected, cost."""
+"""A collected sweep as Markdown tables: metrics, differences, what was expected, cost."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from ..markdown import table
 from ..objectives import OBJECTIVES, Objective
-from .figures import Figures
+from .metrics import Metrics
 from .plan import Plan
 from .spread import Difference
 
 
-def figures_table(plan: Plan, figures: Figures) -> list[str]:
+def metrics_table(plan: Plan, metrics: Metrics) -> list[str]:
     """A row a control and a run: mean and standard deviation over seeds."""
-    keys = [key for key in plan.measures if figures.facts(key)]
-    rows = [["", *(f"{plan.measures[key]}{chance_of(figures, key)}" for key in keys), "seeds"]]
-    for name in [*figures.controls, *plan.runs]:
-        seeds = figures.seeds(name)
+    keys = [key for key in plan.measures if metrics.facts(key)]
+    rows = [["", *(f"{plan.measures[key]}{chance_of(metrics, key)}" for key in keys), "seeds"]]
+    for name in [*metrics.controls, *plan.runs]:
+        seeds = metrics.seeds(name)
         if seeds:
-            rows.append([name, *(value_text(figures, name, key) for key in keys), str(len(seeds))])
+            rows.append([name, *(value_text(metrics, name, key) for key in keys), str(len(seeds))])
     return table(rows)
 
 
-def value_text(figures: Figures, name: str, key: str) -> str:
-    """``0.231 ± 0.004``; in per cent where the figure is."""
-    spread, facts = figures.spread(name, key), figures.facts(key)
+def value_text(metrics: Metrics, name: str, key: str) -> str:
+    """``0.231 ± 0.004``; in per cent where the metric is."""
+    spread, facts = metrics.spread(name, key), metrics.facts(key)
     if spread is None or facts is None:
         return "-"
     scale, digits = scale_of(facts)
@@ -34,63 +34,63 @@ def value_text(figures: Figures, name: str, key: str) -> str:
     return text if math.isnan(spread.deviation) else f"{text} ± {spread.deviation * scale:.{digits}f}"
 
 
-def chance_of(figures: Figures, key: str) -> str:
+def chance_of(metrics: Metrics, key: str) -> str:
     """`` % (chance 11.1)``, where that says something."""
-    facts = figures.facts(key) or {}
+    facts = metrics.facts(key) or {}
     scale, digits = scale_of(facts)
     unit = " %" if facts.get("percent") else ""
     return f"{unit} (chance {facts['chance'] * scale:.{digits}f})" if facts.get("chance") else unit
 
 
-def differences_table(plan: Plan, figures: Figures) -> list[str]:
+def differences_table(plan: Plan, metrics: Metrics) -> list[str]:
     """A row a run that is compared with another: the mean difference and its 95 % interval, bold if clear of zero."""
-    keys = [key for key in plan.measures if figures.facts(key)]
+    keys = [key for key in plan.measures if metrics.facts(key)]
     rows = [["", "minus", *(plan.measures[key] for key in keys)]]
     for name in plan.runs:
-        if name in figures.references:
-            cells = [difference_text(figures, name, key) for key in keys]
-            rows.append([name, figures.references[name], *cells])
+        if name in metrics.references:
+            cells = [difference_text(metrics, name, key) for key in keys]
+            rows.append([name, metrics.references[name], *cells])
     return table(rows) if len(rows) > 1 else []
 
 
-def difference_text(figures: Figures, name: str, key: str) -> str:
+def difference_text(metrics: Metrics, name: str, key: str) -> str:
     """``**+0.051** [+0.031, +0.071]``."""
-    found, facts = figures.difference(name, key), figures.facts(key)
-    if found is None or facts is None:
+    change, facts = metrics.difference(name, key), metrics.facts(key)
+    if change is None or facts is None:
         return "-"
     scale, digits = scale_of(facts)
-    value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
-    if math.isnan(found.low):
+    value, low, high = (f"{number * scale:+.{digits}f}" for number in (change.value, change.low, change.high))
+    if math.isnan(change.low):
         return f"{value} (one seed)"
-    return f"**{value}** [{low}, {high}]" if found.sign else f"{value} [{low}, {high}]"
+    return f"**{value}** [{low}, {high}]" if change.sign else f"{value} [{low}, {high}]"
 
 
-def expectations_table(plan: Plan, figures: Figures) -> list[str]:
+def expectations_table(plan: Plan, metrics: Metrics) -> list[str]:
     """What was expected of each difference, and whether it was seen."""
-    rows = [["", *(f"{plan.measures[key]}: {_wish(wish, figures, key)}" for key, wish in plan.expect.items())]]
+    rows = [["", *(f"{plan.measures[key]}: {_wish(wish, metrics, key)}" for key, wish in plan.expect.items())]]
     for name in plan.runs:
-        if name in figures.references:
-            rows.append([name, *(verdict(figures, name, key, wish) for key, wish in plan.expect.items())])
+        if name in metrics.references:
+            rows.append([name, *(verdict(metrics, name, key, wish) for key, wish in plan.expect.items())])
     return table(rows) if len(rows) > 1 and plan.expect else []
 
 
-def verdict(figures: Figures, name: str, key: str, wish: Any) -> str:
+def verdict(metrics: Metrics, name: str, key: str, wish: Any) -> str:
     """``yes``, ``no``, or ``open`` where the interval allows either."""
-    found, facts = figures.difference(name, key), figures.facts(key)
-    if found is None or facts is None:
+    change, facts = metrics.difference(name, key), metrics.facts(key)
+    if change is None or facts is None:
         return "-"
-    if math.isnan(found.low):
+    if math.isnan(change.low):
         return "open (one seed)"
     if not facts["higher_is_better"]:
-        found = Difference(-found.value, -found.high, -found.low)
+        change = Difference(-change.value, -change.high, -change.low)
     least = 0.0 if wish == "higher" else -float(wish["not_below"])
-    return "yes" if found.low > least else "no" if found.high < least else "open"
+    return "yes" if change.low > least else "no" if change.high < least else "open"
 
 
-def _wish(wish: Any, figures: Figures, key: str) -> str:
+def _wish(wish: Any, metrics: Metrics, key: str) -> str:
     if wish == "higher":
         return "better"
-    scale, _ = scale_of(figures.facts(key) or {})
+    scale, _ = scale_of(metrics.facts(key) or {})
     points = f"{float(wish['not_below']) * scale:g}"
     return f"not worse by {points}{' points' if scale == 100 else ''}"
 
@@ -131,5 +131,5 @@ def _known(logged: Iterable[str]) -> Iterator[tuple[str, type[Objective]]]:
 
 
 def scale_of(facts: Mapping[str, Any]) -> tuple[float, int]:
-    """What a figure is multiplied by to be shown, and its digits."""
+    """What a metric is multiplied by to be shown, and its digits."""
     return (100, 1) if facts.get("percent") else (1, 3)

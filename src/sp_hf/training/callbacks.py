@@ -205,7 +205,7 @@ class ProgressBar(TrainerCallback):
 
 
 class OnlineProbe(TrainerCallback):
-    """Runs a probe of the encoder before training, every so many steps and at the end, and logs its figures."""
+    """Runs a probe of the encoder before training, every so many steps and at the end, and logs its metrics."""
 
     def __init__(self, trainer: PretrainingTrainer, every: int, probe: Callable[[], dict[str, float]]) -> None:
         self.trainer, self.every, self.probe = trainer, every, probe
@@ -221,9 +221,9 @@ class OnlineProbe(TrainerCallback):
             self._log(state, control)
 
     def _log(self, state: TrainerState, control: TrainerControl) -> None:
-        figures = self.probe() if state.is_world_process_zero else {}
+        metrics = self.probe() if state.is_world_process_zero else {}
         self.trainer.accelerator.wait_for_everyone()
-        if figures:
+        if metrics:
             due = control.should_log
-            self.trainer.log({f"probe/{name}": value for name, value in figures.items()})
+            self.trainer.log({f"probe/{name}": value for name, value in metrics.items()})
             control.should_log = due  # transformers takes any log line for the training step's own

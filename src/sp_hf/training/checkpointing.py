@@ -122,12 +122,12 @@ class CheckpointingTrainer(Trainer):
             raise self.watch.error(f"{wrong} is not finite", step - self.health.read())
         return self.watch.may_save(step)
 
-    def _anywhere(self, found: str | None) -> str | None:
+    def _anywhere(self, problem: str | None) -> str | None:
         """What any process found; every process must call it."""
         if self.args.world_size == 1:
-            return found
+            return problem
         everything: list[str | None] = [None] * self.args.world_size
-        torch.distributed.all_gather_object(everything, found)
+        torch.distributed.all_gather_object(everything, problem)
         return next((one for one in everything if one is not None), None)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

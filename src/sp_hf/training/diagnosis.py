@@ -122,8 +122,8 @@ class Diagnosis(TrainerCallback):
         general = collapse(history, self.collapse_std) + knn_findings(history)
         if not any(objective.needs_labels for objective in self.objectives.values()):  # labels draw a class together
             general += rank_findings(history, self.images, self.hidden_size)
-        own = [(n, found) for n, o in self.objectives.items() for found in o.diagnose(history.within(n))]
-        return [*own, *((None, found) for found in general)]
+        own = [(n, finding) for n, o in self.objectives.items() for finding in o.diagnose(history.within(n))]
+        return [*own, *((None, finding) for finding in general)]
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -140,12 +140,12 @@ class Diagnosis(TrainerCallback):
             return
         history = LogHistory(state.log_history, state.max_steps, args.get_warmup_steps(state.max_steps))
         known = {(record["objective"], record["section"]) for record in self.records}
-        new = [(o, found) for o, found in self.examine(history) if (o, found.section) not in known]
-        for objective, found in new:
-            self.records.append({"step": state.global_step, "objective": objective, **dataclasses.asdict(found)})
+        new = [(o, finding) for o, finding in self.examine(history) if (o, finding.section) not in known]
+        for objective, finding in new:
+            self.records.append({"step": state.global_step, "objective": objective, **dataclasses.asdict(finding)})
             logger.warning(
                 "WARNING step %d: %s (since step %d). %s See %s#%s.",
-                *(state.global_step, found.seen, found.since, found.remedy, PAGE, found.section),
+                *(state.global_step, finding.seen, finding.since, finding.remedy, PAGE, finding.section),
             )
         if new:
             self._write()

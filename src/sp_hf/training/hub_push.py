@@ -34,7 +34,7 @@ class HubPush(TrainerCallback):
     """Pushes checkpoints in the background and the finished run in the foreground; of several processes, the first.
 
     Args:
-        there: see :func:`~sp_hf.hub.push.connect`.
+        target: see :func:`~sp_hf.hub.push.connect`.
         run: the run folder.
         every_save: ``False``: the finished run only.
         always: wait for the push before instead of passing a save over.
@@ -43,9 +43,9 @@ class HubPush(TrainerCallback):
     """
 
     def __init__(
-        self, there: Destination, run: Path, every_save: bool, always: bool, card: bool, license: str | None = None
+        self, target: Destination, run: Path, every_save: bool, always: bool, card: bool, license: str | None = None
     ) -> None:
-        self.there, self.run, self.every_save, self.always = there, run, every_save, always
+        self.target, self.run, self.every_save, self.always = target, run, every_save, always
         self.card, self.license = card, license
         self._thread: threading.Thread | None = None
 
@@ -60,9 +60,9 @@ class HubPush(TrainerCallback):
             return None
         run = args.folder
         repo = args.hub_model_id or run.resolve().name
-        there = connect(repo, private=args.hub_private_repo, revision=args.hub_revision, token=token)
+        target = connect(repo, private=args.hub_private_repo, revision=args.hub_revision, token=token)
         every_save = args.hub_strategy != HubStrategy.END
-        return cls(there, run, every_save, args.hub_always_push, args.hub_card, args.hub_license)
+        return cls(target, run, every_save, args.hub_always_push, args.hub_card, args.hub_license)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self.every_save or state.global_step >= state.max_steps:  # the finished run follows at once
@@ -82,7 +82,7 @@ class HubPush(TrainerCallback):
 
     def _push(self, files: dict[str, Path], folder: Path, step: int) -> None:
         try:
-            result = push(files, self.there, f"Training in progress, step {step}")
+            result = push(files, self.target, f"Training in progress, step {step}")
             logger.info("step %d pushed: %s", step, result.url)
         except Exception as error:  # whatever it is, training must not end for it
             logger.warning(
@@ -110,12 +110,12 @@ class HubPush(TrainerCallback):
         try:
             files = files_to_push(self.run, folder)
             if self.card:
-                before = card_of_same_weights(self.there, files)
-                files = with_card(files, self.run, folder, self.there.repo, license=self.license, before=before)
-            return push(files, self.there, f"End of training, step {step}")
+                before = card_of_same_weights(self.target, files)
+                files = with_card(files, self.run, folder, self.target.repo, license=self.license, before=before)
+            return push(files, self.target, f"End of training, step {step}")
         except PushError as error:
-            revision = f" --revision {self.there.revision}" if self.there.revision else ""
-            again = f"sp-hf push {self.run} {self.there.repo}{revision}"
+            revision = f" --revision {self.target.revision}" if self.target.revision else ""
+            again = f"sp-hf push {self.run} {self.target.repo}{revision}"
             raise PushError(f"{error} The run is whole in {self.run}; push it with: {again}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -38,8 +38,8 @@ def with_num_labels(entries: list[dict[str, Any]], images: LoadedImages) -> list
         )
     ends = None if images.streaming else label_range(images)
     open_ones = {name for name, config in learning.items() if getattr(config, "num_labels", 0) is None}
-    found = _number_of_classes(images, None if ends is None else ends[1]) if open_ones else None
-    entries = [{**entry, "num_labels": found} if entry["name"] in open_ones else entry for entry in entries]
+    count = _number_of_classes(images, None if ends is None else ends[1]) if open_ones else None
+    entries = [{**entry, "num_labels": count} if entry["name"] in open_ones else entry for entry in entries]
     if ends is not None:
         limits = label_limits({entry["name"]: parse_entry(entry)[1] for entry in entries})
         check_range(*ends, limits, images.description)

@@ -1,4 +1,4 @@
-"""Is the representation alive? Two figures from a batch of embeddings, and means over a logging interval.
+"""Is the representation alive? Two metrics from a batch of embeddings, and means over a logging interval.
 
 Letters: B images, D hidden size.
 """

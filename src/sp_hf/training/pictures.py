@@ -70,7 +70,7 @@ def draw_views(
 
 
 def draw_curves(path: Path, metrics: Path) -> None:
-    """Every logged figure over the run, a panel each. Does nothing when nothing was logged."""
+    """Every logged metric over the run, a panel each. Does nothing when nothing was logged."""
     series: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for line in metrics.read_text().splitlines():
         record = json.loads(line)

@@ -16,7 +16,7 @@ from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
-from ..encoders.loading import loaded_commit, resolve_encoder
+from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder
 from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
@@ -92,9 +92,11 @@ def run_pretraining(
     """Run it: load, check, train, export; or the part of this that is left to do.
 
     Raises:
-        ValueError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
-        FileExistsError: the run folder holds another run and no resume was asked for.
-        FileNotFoundError: no such dataset, encoder or checkpoint.
+        InputError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
+        DataError: no such dataset, or one without images.
+        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for.
+        NotFoundError, CheckpointError, HubError: no such encoder or checkpoint, or it is damaged.
+        PackageError: a tracker that is not installed.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
@@ -105,6 +107,7 @@ def run_pretraining(
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
     hub = HubPush.from_arguments(args, token)
+    check_encoder(model_args.encoder, model_args.encoder_revision)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
         raise InputError(f"{images.description} is a stream, which does not know its length: give --max_steps.")

@@ -158,12 +158,12 @@ class PretrainingTrainer(CheckpointingTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's weighted sum; keeps each objective's loss and figures for the next log line."""
+        """The model's weighted sum; keeps each objective's loss and metrics for the next log line."""
         outputs = model(**inputs)
         self.health.add_loss(outputs.loss)
         self._losses = outputs.losses
-        figures = {"loss": outputs.loss, **{f"loss/{k}": v for k, v in outputs.losses.items()}, **outputs.logs}
-        self.means.add(figures)
+        metrics = {"loss": outputs.loss, **{f"loss/{k}": v for k, v in outputs.losses.items()}, **outputs.logs}
+        self.means.add(metrics)
         self._embeddings = outputs.embeddings
         self._micro_step += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -243,18 +243,18 @@ class PretrainingTrainer(CheckpointingTrainer):
     # Logging --------------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds each objective's figures, the embedding's spread and the other schedules to a training log line."""
+        """Adds each objective's metrics, the embedding's spread and the other schedules to a training log line."""
         if "train_runtime" in logs and self.state.global_step == self._initial_global_step:
             return  # a run that was only to be exported: its summary is that of its training
         if "loss" in logs and "learning_rate" in logs:
             logs.update(self.means.pop())
-            logs.update(self._figures_of_embeddings())
+            logs.update(self._metrics_of_embeddings())
             logs["weight_decay"] = max(group["weight_decay"] for group in self.optimizer.param_groups)
         if self._stream is not None:
             self.state.epoch = self.progress().epoch  # transformers would count from the last resume
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
-    def _figures_of_embeddings(self) -> dict[str, float]:
+    def _metrics_of_embeddings(self) -> dict[str, float]:
         """Those of the last forward, over all processes; none if they are no numbers."""
         if self._embeddings is None:
             return {}

@@ -1,6 +1,6 @@
 """The object of a PartScenes scene: its pose, its pixels and its shadow.
 
-The object is a flat figure standing upright on the ground at depth z0, turned by `yaw` about the vertical. A point
+The object is a flat shape standing upright on the ground at depth z0, turned by `yaw` about the vertical. A point
 (a, b) of its plane (metres along it, and up from the ground) is the point (x0 + a cos yaw, b, z0 + a sin yaw) of the
 scene (`backgrounds.Camera`), so every pixel's depth is exact. In its plane the object is rotated,
 mirrored, stretched and scaled, and each piece is jittered a little.

@@ -204,14 +204,14 @@ def _grain(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footpri
     )
 
 
-def _bricks(u, v, frequency, angle, footprint):
+def _bricks(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, 0.8 * frequency, angle)
     first = 0.6 * first + 0.5 * np.floor(second)
     distance = np.minimum(np.abs(first - np.round(first)) / 0.6, np.abs(second - np.round(second))) - 0.14
     return np.clip(0.5 - distance / (footprint * frequency), 0, 1)
 
 
-def _wedges(u, v, frequency, angle, footprint):
+def _wedges(u: np.ndarray, v: np.ndarray, frequency: float, angle: float, footprint: float) -> np.ndarray:
     first, second = _rotate(u, v, 0.7 * frequency, angle)
     slant = (first - np.floor(first)) - (second - np.floor(second))
     return np.clip(0.5 + slant / (footprint * frequency), 0, 1)

@@ -55,12 +55,12 @@ def colour_fringes(pixels: Tensor) -> Tensor:
     dy, dx = torch.gradient(channels, dim=(2, 3))  # [B, 3, N, N] each
     ramp = torch.linspace(-1, 1, pixels.shape[-1], device=pixels.device)
     zoom = dx * ramp + dy * ramp[:, None]
-    found = []
+    cues = []
     for other in (0, 2):  # red and blue against green
         difference = channels[:, other] - channels[:, 1]
-        found += [_project(difference, moved[:, 1]) for moved in (dx, dy, zoom)]
-        found += [_correlation(moved[:, other], moved[:, 1]) for moved in (dx, dy)]
-    return torch.stack(found, dim=-1)
+        cues += [_project(difference, moved[:, 1]) for moved in (dx, dy, zoom)]
+        cues += [_correlation(moved[:, other], moved[:, 1]) for moved in (dx, dy)]
+    return torch.stack(cues, dim=-1)
 
 
 def jpeg_grid(pixels: Tensor) -> Tensor:
@@ -68,24 +68,24 @@ def jpeg_grid(pixels: Tensor) -> Tensor:
     grey = _grey(pixels)
     place = torch.arange(pixels.shape[-1] - 2, device=pixels.device)
     waves = torch.exp(-2j * torch.pi * place[:, None] / torch.tensor(_PERIODS, device=pixels.device))  # [N - 2, 12]
-    found = []
+    cues = []
     for lines in (grey, grey.transpose(1, 2)):  # along x, along y
         bends = (lines[..., 2:] - 2 * lines[..., 1:-1] + lines[..., :-2]).abs().mean(1)  # [B, N - 2]
         level = bends.mean(1, keepdim=True)
         power = ((bends - level).to(waves.dtype) @ waves).abs() / (level + _TINY)
-        found.append((power + 1e-3).log())
-    return torch.cat(found, dim=-1)
+        cues.append((power + 1e-3).log())
+    return torch.cat(cues, dim=-1)
 
 
 def borders(pixels: Tensor) -> Tensor:
     """[B, 3, N, N] to [B, 16]."""
     grey = _grey(pixels)
     inside_mean, inside_variance = grey.mean((1, 2)), _log_variance(grey)
-    found = []
+    cues = []
     for depth in (1, max(2, pixels.shape[-1] // 8)):
         for strip in (grey[:, :depth], grey[:, -depth:], grey[:, :, :depth], grey[:, :, -depth:]):
-            found += [strip.mean((1, 2)) - inside_mean, _log_variance(strip) - inside_variance]
-    return torch.stack(found, dim=-1)
+            cues += [strip.mean((1, 2)) - inside_mean, _log_variance(strip) - inside_variance]
+    return torch.stack(cues, dim=-1)
 
 
 def mean_colour(pixels: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def fit_linear(
     weights, biases = _train(x[~held_out], index[~held_out], len(classes), grid, epochs, seed)
     logits = torch.einsum("nd,kdc->knc", x[held_out], weights) + biases[:, None]
     correct = (logits.argmax(-1) == index[held_out]).double().mean(1)  # [K]
-    losses = torch.stack([F.cross_entropy(found, index[held_out]) for found in logits])  # breaks ties
+    losses = torch.stack([F.cross_entropy(of_setting, index[held_out]) for of_setting in logits])  # breaks ties
     best = max(range(len(grid)), key=lambda k: (float(correct[k]), -float(losses[k])))
     weight, bias = _train(x, index, len(classes), [grid[best]], epochs, seed)
     probe = LinearProbe(standardise, weight[0], bias[0], classes, *grid[best], float(correct[best]), len(x))
@@ -109,8 +109,8 @@ def fit_linear(
     shares = torch.zeros(len(x), refits)
     for k, half in enumerate(halves):
         shares[half, k] = len(x) / len(half)
-    found = _train(x, index, len(classes), [grid[best]] * refits, epochs, seed, shares)
-    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*found, strict=True)]
+    refitted = _train(x, index, len(classes), [grid[best]] * refits, epochs, seed, shares)
+    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
     return dataclasses.replace(probe, refits=tuple(again))
 
 

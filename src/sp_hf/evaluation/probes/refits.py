@@ -1,6 +1,6 @@
-"""Random halves of the training images, to which probes are fitted again: how much a figure owes to them.
+"""Random halves of the training images, to which probes are fitted again: how much a metric owes to them.
 
-For a figure that is an average over training images to first order, the spread over random halves drawn without
+For a metric that is an average over training images to first order, the spread over random halves drawn without
 replacement estimates its standard error over training sets of full size (Shao and Wu 1989, "A general theory for
 jackknife variance estimation"): a half has twice the variance, and shares half of it with the whole. Unlike a
 bootstrap, a half repeats no image, which nearest neighbours would count twice and held-out images would know.

@@ -1,6 +1,6 @@
 """Monocular depth by a linear regression of patch tokens.
 
-Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`, figures those of
+Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`, metrics those of
 :mod:`sp_hf.evaluation.what.dense.metrics`. A token's target is the mean natural log of the depths (metres) of its
 pixels, its weight w the fraction of them that are valid: 0 < depth <= ``max``.
 
@@ -121,16 +121,16 @@ class Depth(DenseTask):
         return data.memo((self.name, "rows", self), lambda: self._scan(*self.sides(data), data.progress))
 
     def _scan(self, train: DenseSide, validation: DenseSide, progress: bool) -> DepthRows:
-        found = []
+        ranges = []
         for side in (train, validation):
             valid = side.scan(lambda annotation: bool(self._valid(self.metres(annotation)).any()), progress)
-            found.append([row for row, any_valid in valid.items() if any_valid])
-            if not found[-1]:
+            ranges.append([row for row, any_valid in valid.items() if any_valid])
+            if not ranges[-1]:
                 raise InputError(
                     f"no {side.name} annotation holds a depth of 0 to {self.max} m: see --depth_scale and --depth_max"
                 )
-        check_count(found[0], train, self.name)
-        return DepthRows(*found)
+        check_count(ranges[0], train, self.name)
+        return DepthRows(*ranges)
 
     def metres(self, annotation: np.ndarray) -> np.ndarray:
         """float32 [H, W]."""

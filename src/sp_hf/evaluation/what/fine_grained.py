@@ -1,7 +1,7 @@
 """Fine-grained classification: the linear probe, on finer labels or on a data set of such.
 
 The protocol is that of :mod:`.linear`, features and choice of hyperparameters included; what differs is whose labels.
-The figure that counts is mean per-class accuracy, as such classes have few and unequally many images (as for
+The metric that counts is mean per-class accuracy, as such classes have few and unequally many images (as for
 Oxford-IIIT Pets and FGVC-Aircraft in Kornblith et al. 2019, arXiv:1805.08974, appendix A).
 """
 

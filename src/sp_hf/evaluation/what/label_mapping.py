@@ -61,14 +61,14 @@ def map_names(
         _check_known(mapping, names, f"{what}: the mapping's keys")
         _check_known([value for value in mapping.values() if value is not None], targets, f"{what}: what it maps to")
         plain = {_plain(key): None if value is None else _plain(value) for key, value in mapping.items()}
-        found = [places.get(plain.get(_plain(name)) or "", -1) for name in names]
+        counterparts = [places.get(plain.get(_plain(name)) or "", -1) for name in names]
     else:
-        found = [places.get(_plain(name), -1) for name in names]
-    if all(place < 0 for place in found):
+        counterparts = [places.get(_plain(name), -1) for name in names]
+    if all(place < 0 for place in counterparts):
         raise MappingError(
             f"{what}: not one of {_some(names)} has a counterpart in {_some(targets)}; give a mapping of the names"
         )
-    return torch.tensor(found, dtype=torch.int64)
+    return torch.tensor(counterparts, dtype=torch.int64)
 
 
 def class_names(labels: Tensor, names: Sequence[str] | None) -> list[str]:

@@ -8,7 +8,7 @@ Colours of different models cannot be compared, the shapes they make can.
 
     variance_of_3 = sum over validation tokens of |projection on the three|^2 / sum of |token - training mean|^2
 
-says how much of the tokens' variance the picture shows. No figure of quality: it is high for raw pixels.
+says how much of the tokens' variance the picture shows. No metric of quality: it is high for raw pixels.
 
 Letters: n images, N tokens of an image, D feature size, t tokens, h, w rows and columns of tokens.
 """

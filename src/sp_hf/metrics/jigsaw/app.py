@@ -1,4 +1,4 @@
-"""Try the metric in a browser: ``python app.py``, or as a Hugging Face Space. Inputs and figures are JSON."""
+"""Try the metric in a browser: ``python app.py``, or as a Hugging Face Space. Inputs and metrics are JSON."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ EXAMPLE = """\
 
 
 def compute(inputs: str) -> dict:
-    """The figures, from the arguments of ``compute`` as JSON."""
+    """The metrics, from the arguments of ``compute`` as JSON."""
     metric = evaluate.load(str(FOLDER / f"{NAME}.py"))  # anew: a failure leaves rows behind
     try:
         return metric.compute(**json.loads(inputs))
@@ -26,11 +26,11 @@ def compute(inputs: str) -> dict:
 
 
 def interface() -> gr.Interface:
-    """The page: an editor with the example, the figures, and the README below."""
+    """The page: an editor with the example, the metrics, and the README below."""
     return gr.Interface(
         fn=compute,
         inputs=gr.Code(EXAMPLE, language="json", label="Inputs"),
-        outputs=gr.JSON(label="Figures"),
+        outputs=gr.JSON(label="Metrics"),
         title=f"Metric: {NAME}",
         article=(FOLDER / "README.md").read_text(encoding="utf-8").split("---", 2)[2],  # without the front matter
         flagging_mode="never",

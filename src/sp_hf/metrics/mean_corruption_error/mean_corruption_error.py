@@ -30,7 +30,7 @@ Args:
     references: error rates of the baseline, likewise.
     corruptions: names of the corruptions, likewise.
     severities: whole numbers, likewise; every corruption must come at the same severities, each once.
-    clean_error, baseline_clean_error: error rates without corruption; give both to have the relative figures.
+    clean_error, baseline_clean_error: error rates without corruption; give both to have the relative metrics.
 
 Returns:
     mce: mean corruption error; 1 is the baseline's, lower is better.
@@ -39,7 +39,7 @@ Returns:
 
 Raises:
     ValueError: nothing given, error rates outside [0, 1], a severity that a corruption lacks or has twice, one of the
-        two clean errors alone, or a baseline without errors (or, for the relative figures, without a rise).
+        two clean errors alone, or a baseline without errors (or, for the relative metrics, without a rise).
 """
 
 _ROUNDING = 1e-9
@@ -84,15 +84,15 @@ class MeanCorruptionError(evaluate.Metric):
         names = list(dict.fromkeys(corruptions))
         model = _rates("predictions", predictions)[cells]  # [C, S]
         baseline = _rates("references", references)[cells]
-        figures = {"ce": corruption_errors(model, baseline, names)}
+        metrics = {"ce": corruption_errors(model, baseline, names)}
         if clean_error is not None:
             rise = model - _rates("clean_error", [clean_error])
             baseline_rise = baseline - _rates("baseline_clean_error", [baseline_clean_error])
-            figures["relative_ce"] = corruption_errors(rise, baseline_rise, names, relative=True)
-        means = {key.replace("ce", "mce"): float(values.mean()) for key, values in figures.items()}
+            metrics["relative_ce"] = corruption_errors(rise, baseline_rise, names, relative=True)
+        means = {key.replace("ce", "mce"): float(values.mean()) for key, values in metrics.items()}
         return means | {
             "per_corruption": {
-                name: {key: float(values[row]) for key, values in figures.items()} for row, name in enumerate(names)
+                name: {key: float(values[row]) for key, values in metrics.items()} for row, name in enumerate(names)
             }
         }
 
@@ -106,7 +106,7 @@ def corruption_errors(
     if len(bad):
         name = names[bad[0]]
         what = (
-            f"does not rise under {name!r}, so the relative figures are not defined; leave out both clean errors"
+            f"does not rise under {name!r}, so the relative metrics are not defined; leave out both clean errors"
             if relative
             else f"is 0 under {name!r}, so its corruption error is not defined; leave this corruption out"
         )

@@ -85,7 +85,7 @@ class RelativeGeometry(evaluate.Metric):
 
 
 def relative_geometry(first: np.ndarray, second: np.ndarray, predicted: np.ndarray, units: str) -> dict[str, float]:
-    """The figures, from float64 [n, 4] first and second boxes and predicted relations."""
+    """The metrics, from float64 [n, 4] first and second boxes and predicted relations."""
     unit = _unit(first, units)  # [n, 2]
     truth = np.hstack([(second[:, :2] - first[:, :2]) / unit, np.log(second[:, 2:] / first[:, 2:])])  # [n, 4]
     truth, guess = _position_and_scale(truth), _position_and_scale(predicted)  # [n, 3]
@@ -94,7 +94,7 @@ def relative_geometry(first: np.ndarray, second: np.ndarray, predicted: np.ndarr
     total = np.square(truth - truth.mean(0)).sum(0)
     error = np.abs(guess - truth).mean(0)
     box = np.hstack([first[:, :2] + predicted[:, :2] * unit, first[:, 2:] * np.exp(predicted[:, 2:])])
-    figures = {
+    metrics = {
         "r2_x": 1 - residual[0] / total[0],
         "r2_y": 1 - residual[1] / total[1],
         "r2_position": 1 - residual[:2].sum() / total[:2].sum(),
@@ -105,7 +105,7 @@ def relative_geometry(first: np.ndarray, second: np.ndarray, predicted: np.ndarr
         "iou": box_iou(box, second).mean(),
         "chance_iou": box_iou(first, second).mean(),
     }
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

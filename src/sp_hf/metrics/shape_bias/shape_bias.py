@@ -85,15 +85,15 @@ class ShapeBias(evaluate.Metric):
         classes = sorted({shape for _, shape, _ in rows})
         return count_decisions(rows) | {
             "per_class": {
-                name: {key: figures[key] for key in ("shape_bias", "coverage", "images")}
+                name: {key: metrics[key] for key in ("shape_bias", "coverage", "images")}
                 for name in classes
-                for figures in [count_decisions([row for row in rows if row[1] == name])]
+                for metrics in [count_decisions([row for row in rows if row[1] == name])]
             }
         }
 
 
 def count_decisions(rows: list[tuple]) -> dict[str, float]:
-    """The figures of rows (predicted, shape, texture), one an image with a conflict."""
+    """The metrics of rows (predicted, shape, texture), one an image with a conflict."""
     shape = sum(predicted == label for predicted, label, _ in rows)
     texture = sum(predicted == label for predicted, _, label in rows)
     return {

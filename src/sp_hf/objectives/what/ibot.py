@@ -190,7 +190,7 @@ class IBOT(Objective):
             hidden = patch_outputs.flatten(0, 2)[where]  # [M, K]
             patch_targets = teacher_probabilities(hidden, self.patch_centre.centre, self.patch_temperature)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
-            found = (patch_logits.argmax(dim=-1) == patch_targets.argmax(dim=-1)).sum()
+            hits = (patch_logits.argmax(dim=-1) == patch_targets.argmax(dim=-1)).sum()
         self.class_centre.add(class_outputs)
         self.patch_centre.add(patch_outputs)
         tau = self.config.student_temperature
@@ -200,7 +200,7 @@ class IBOT(Objective):
         logs = {
             "class_loss": of_classes.detach(),
             "patch_loss": of_patches.detach(),
-            "patch_accuracy": found / max(len(where), 1),
+            "patch_accuracy": hits / max(len(where), 1),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(loss, logs)

@@ -75,7 +75,7 @@ class DenseSide(NamedTuple):
             AnnotationError: one of the wrong kind, or of other proportions than its image.
             ValueError: not one can be read.
         """
-        found: dict[int, T] = {}
+        values: dict[int, T] = {}
         rows = range(len(self.annotated.rows))
         for row in tqdm(rows, desc=f"{self.name} annotations", unit="image", disable=not progress, leave=False):
             cells = self.annotated.rows[row]
@@ -86,10 +86,10 @@ class DenseSide(NamedTuple):
                 logger.warning("skipped an unreadable image or annotation: %s", error)
                 continue
             _check_proportions(annotation.shape, (height, width), f"row {row} of {self.images.images.description}")
-            found[row] = summarise(annotation)
-        if not found:
+            values[row] = summarise(annotation)
+        if not values:
             raise InputError(f"{self.images.images.description}: not one annotation of {self.column!r} can be read")
-        return found
+        return values
 
 
 def _check_proportions(annotation: tuple[int, int], image: tuple[int, int], what: str) -> None:

@@ -1,4 +1,4 @@
-"""Figures of predictions a pixel: intersection over union, and the errors of depth.
+"""Metrics of predictions a pixel: intersection over union, and the errors of depth.
 
     IoU of a class = sum over images of |predicted and true| / sum over images of |predicted or true|        (pixels)
     mIoU           = mean of that over the classes that the true annotations hold        (Everingham et al. 2010, 2015)
@@ -38,15 +38,15 @@ def intersection_and_union(predicted: np.ndarray, truth: np.ndarray, classes: in
     return intersection, confusion.sum(0) + confusion.sum(1) - intersection
 
 
-def mean_iou(sums: np.ndarray, there: np.ndarray, chance: float | None = None) -> Measure:
+def mean_iou(sums: np.ndarray, presence: np.ndarray, chance: float | None = None) -> Measure:
     """mIoU, whose groups are the classes that are there.
 
     Args:
         sums: [2, n, C], intersections and unions.
-        there: bool [C], classes that the true annotations hold.
+        presence: bool [C], classes that the true annotations hold.
         chance: what guessing gets.
     """
-    intersections, unions = torch.from_numpy(sums[:, :, there])
+    intersections, unions = torch.from_numpy(sums[:, :, presence])
     return Measure(intersections, unions, percent=True, chance=chance)
 
 
@@ -77,7 +77,7 @@ def scale_aligned(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def depth_measures(sums: np.ndarray, prefix: str = "", chance: np.ndarray | None = None) -> dict[str, Measure]:
-    """The figures of sums [n, 4] of :func:`depth_sums`; ``chance``: those of guessing, [n, 4]."""
+    """The metrics of sums [n, 4] of :func:`depth_sums`; ``chance``: those of guessing, [n, 4]."""
     guess = {} if chance is None else {key: measure.value for key, measure in depth_measures(chance).items()}
     absolute, square, close, pixels = torch.from_numpy(sums).unbind(1)
     measures = {

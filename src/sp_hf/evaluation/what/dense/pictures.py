@@ -155,7 +155,7 @@ def draw_maps(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
 
 
 def _sheet(panels: Mapping[str, Sequence[Panel]], titles: Sequence[str], legend: bool) -> tuple[Figure, np.ndarray]:
-    """A figure, and its axes [rows, columns]."""
+    """An empty sheet, and its axes [rows, columns]."""
     first = next(iter(panels.values()))
     aspect = np.mean([panel.shape[0] / panel.shape[1] for panel in first])
     width, height = (_CELL, _CELL * aspect) if aspect < 1 else (_CELL / aspect, _CELL)
@@ -181,6 +181,6 @@ def _show(axes: Axes, pixels: np.ndarray, shape: tuple[int, int], **style: Any) 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure without a window system."""
+    """Write a picture without a window system."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=130)

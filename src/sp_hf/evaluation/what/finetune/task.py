@@ -215,11 +215,11 @@ def predict(classifier: PreTrainedModel, model: EvaluatedModel, pixels: Tensor, 
     """
     classifier.eval().to(model.device)
     inputs = model.encoder.size_kwargs(*pixels.shape[-2:])
-    found = [
+    classes = [
         classifier(model.encoder.normalise(batch.to(model.device).float() / 255), **inputs).logits.argmax(-1).cpu()
         for batch in pixels.split(batch_size)
     ]
-    return torch.cat(found)
+    return torch.cat(classes)
 
 
 @contextlib.contextmanager

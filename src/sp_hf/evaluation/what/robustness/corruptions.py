@@ -16,7 +16,7 @@ therefore harsher at small sizes.
 
 Deviations, none of which changes what a corruption is (each file says more): frost, fog and motion blur are
 procedural, in place of photographs of frost, of midpoint displacement and of ImageMagick; elastic and fog follow a
-ladder that grows with severity, which the published ones do not throughout. So figures compare models measured with
+ladder that grows with severity, which the published ones do not throughout. So metrics compare models measured with
 this code, and not with published ImageNet-C tables.
 
 Letters: n images, S pixels a side.

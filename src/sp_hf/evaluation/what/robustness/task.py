@@ -200,15 +200,15 @@ class Robustness(Task):
         def wrong(pixels: Tensor) -> Tensor:
             return torch.ne(_predict(model, probe, pixels, data.batch_size), labels).double()
 
-        found = torch.empty(len(labels), len(CORRUPTIONS), len(SEVERITIES), dtype=torch.float64)
-        total = found[0].numel()
+        errors = torch.empty(len(labels), len(CORRUPTIONS), len(SEVERITIES), dtype=torch.float64)
+        total = errors[0].numel()
         bar = tqdm(total=total, desc=f"{model.name}: corruptions", disable=not data.progress, leave=False)
         with bar, evaluating(model.encoder):
             for c, name in enumerate(CORRUPTIONS):
                 for level, severity in enumerate(SEVERITIES):
-                    found[:, c, level] = wrong(self._corrupted(model, data, whole, name, severity))
+                    errors[:, c, level] = wrong(self._corrupted(model, data, whole, name, severity))
                     bar.update()
-            return Errors(wrong(whole.pixels), found)
+            return Errors(wrong(whole.pixels), errors)
 
     def _corrupted(
         self, model: EvaluatedModel, data: EvaluationData, whole: WholeImages, name: str, severity: int
@@ -234,13 +234,13 @@ class Robustness(Task):
     # Elsewhere --------------------------------------------------------------------------------------------------------
     def _elsewhere(self, data: EvaluationData) -> dict[str, ImageSample]:
         """Samples of images from elsewhere, by name."""
-        found = {}
+        samples = {}
         if data.source.embedded:
             column = data.source.label_column
             for variant in PART_SCENES_VARIANTS:
                 if variant != variant_of_run(data.source):
                     source = variant_of(data.source, "validation", variant, self.ood_images, column)
-                    found[variant] = data.sample(source, "train")
+                    samples[variant] = data.sample(source, "train")
         for dataset in self.ood_dataset:
             source = DataSource(
                 validation_dataset=dataset,
@@ -249,8 +249,8 @@ class Robustness(Task):
                 max_images=min(self.ood_images, data.source.max_images or self.ood_images),
             )
             name = Path(dataset.partition("?")[0]).stem
-            found[name if name not in found else dataset] = data.sample(source, "validation")
-        return found
+            samples[name if name not in samples else dataset] = data.sample(source, "validation")
+        return samples
 
     def _counterparts(self, elsewhere: ImageSample, data: EvaluationData) -> Tensor:
         """The label of the training images that each label elsewhere stands for, -1 for none: int64 [A]."""
@@ -294,12 +294,12 @@ class Robustness(Task):
 
 def _predict(model: EvaluatedModel, probe: LinearProbe, pixels: Tensor, batch_size: int) -> Tensor:
     """Labels int64 [n] of uint8 [n, 3, S, S]."""
-    found = []
+    classes = []
     for batch in pixels.split(batch_size):
         encoding = encode_pixels(model, batch)
         embedding = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
-        found.append(probe.predict(embedding))
-    return torch.cat(found)
+        classes.append(probe.predict(embedding))
+    return torch.cat(classes)
 
 
 def _by_corruption(measure: Measure | None) -> dict[str, Any]:

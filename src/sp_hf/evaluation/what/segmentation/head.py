@@ -104,8 +104,8 @@ def token_miou(logits: Tensor, fractions: Tensor) -> float:
     predicted = torch.zeros_like(fractions).scatter_(1, logits.argmax(-1, keepdim=True), 1)
     intersection, known = (predicted * fractions).sum(0), fractions.sum(1, keepdim=True)
     union = fractions.sum(0) + (predicted * known).sum(0) - intersection
-    there = fractions.sum(0) > 0
-    return float((intersection[there] / union[there]).mean())
+    presence = fractions.sum(0) > 0
+    return float((intersection[presence] / union[presence]).mean())
 
 
 def _log(prior: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ arXiv:2304.07193, section 7.4): a low-resolution map of logits, upsampled biline
 
 Images, tokens and the sample of the fit are those of :mod:`sp_hf.evaluation.what.dense.dense_task`; the classifier
 and its two decisions, plain and adjusted to classes that differ in frequency, are those of
-:mod:`sp_hf.evaluation.what.segmentation.head`; the figures are those of :mod:`sp_hf.evaluation.what.dense.metrics`:
+:mod:`sp_hf.evaluation.what.segmentation.head`; the metrics are those of :mod:`sp_hf.evaluation.what.dense.metrics`:
 
     miou, pixel_accuracy     of the plain decision
     miou_adjusted            of the adjusted one, which tells weak models apart, and which pictures show
@@ -54,12 +54,12 @@ class Annotations(NamedTuple):
 
     Args:
         classes: int64 [C], ids of the training annotations, ascending.
-        there: bool [C], those that the validation annotations hold.
+        presence: bool [C], those that the validation annotations hold.
         train, validation: rows that can be read.
     """
 
     classes: np.ndarray
-    there: np.ndarray
+    presence: np.ndarray
     train: list[int]
     validation: list[int]
 
@@ -94,9 +94,11 @@ class Segmentation(DenseTask):
     def _scan(self, train: DenseSide, validation: DenseSide, progress: bool) -> Annotations:
         known, asked = train.scan(self._ids, progress), validation.scan(self._ids, progress)
         check_count(known, train, self.name)
-        classes, there = (sorted(Counter(i for ids in found.values() for i in ids)) for found in (known, asked))
-        self._check_classes(classes, there)
-        return Annotations(np.array(classes), np.isin(classes, there), list(known), list(asked))
+        classes, validation_classes = (
+            sorted(Counter(i for ids in ids_by_image.values() for i in ids)) for ids_by_image in (known, asked)
+        )
+        self._check_classes(classes, validation_classes)
+        return Annotations(np.array(classes), np.isin(classes, validation_classes), list(known), list(asked))
 
     def _ids(self, annotation: np.ndarray) -> list[int]:
         if annotation.dtype.kind == "f":
@@ -126,26 +128,26 @@ class Segmentation(DenseTask):
             )
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
-        found, (train, validation) = self._annotations(data), self.sides(data)
-        tokens = readable(patch_tokens(model, data, train.images, self.size), found.train)
+        annotations, (train, validation) = self._annotations(data), self.sides(data)
+        tokens = readable(patch_tokens(model, data, train.images, self.size), annotations.train)
 
         def target(row: int) -> tuple[np.ndarray, np.ndarray]:
-            fractions = class_fractions(found.of(train, row), tokens.grid, len(found.classes))
+            fractions = class_fractions(annotations.of(train, row), tokens.grid, len(annotations.classes))
             return fractions, fractions.sum(1)
 
         head = fit_segmentation(training_tokens(tokens, target, data.seed), data.seed)
-        asked = readable(patch_tokens(model, data, validation.images, self.size), found.validation)
-        (plain, adjusted, guess), panels = self._compare(head, asked, validation, found, data.progress)
-        floor = mean_iou(guess, found.there).value
+        asked = readable(patch_tokens(model, data, validation.images, self.size), annotations.validation)
+        (plain, adjusted, guess), panels = self._compare(head, asked, validation, annotations, data.progress)
+        floor = mean_iou(guess, annotations.presence).value
         measures = {
-            "miou": mean_iou(plain, found.there, floor),
-            "miou_adjusted": mean_iou(adjusted, found.there, floor),
+            "miou": mean_iou(plain, annotations.presence, floor),
+            "miou_adjusted": mean_iou(adjusted, annotations.presence, floor),
             "pixel_accuracy": pixel_accuracy(plain, pixel_accuracy(guess).value),
         }
-        names = self._class_names(data, found)
+        names = self._class_names(data, annotations)
         details: dict[str, Any] = {
-            "iou_by_class": _by_class(measures["miou"], names, found.there),
-            "iou_adjusted_by_class": _by_class(measures["miou_adjusted"], names, found.there),
+            "iou_by_class": _by_class(measures["miou"], names, annotations.presence),
+            "iou_adjusted_by_class": _by_class(measures["miou_adjusted"], names, annotations.presence),
             "data": {"train": train.images.images.description, "validation": validation.images.images.description},
             "train_images": len(tokens.rows),
             "train_tokens": len(head.training.x),
@@ -156,16 +158,16 @@ class Segmentation(DenseTask):
         return TaskResult(measures, details, {"panels": panels, "names": names})
 
     def _compare(
-        self, head: SegmentationHead, tokens: Tokens, side: DenseSide, found: Annotations, progress: bool
+        self, head: SegmentationHead, tokens: Tokens, side: DenseSide, annotations: Annotations, progress: bool
     ) -> tuple[np.ndarray, list[Panel]]:
         """Intersections and unions [3, 2, n, C]: plain, adjusted, the commonest class everywhere; what is drawn."""
-        classes, panels = len(found.classes), []
+        classes, panels = len(annotations.classes), []
         offsets = torch.stack([torch.zeros(classes), head.adjustment()])
         commonest = int(head.prior.argmax())
         sums = np.zeros((3, 2, len(tokens.rows), classes))
         rows = tqdm(tokens.rows.tolist(), desc=f"{self.name}", unit="image", disable=not progress, leave=False)
         for index, row in enumerate(rows):
-            truth = found.of(side, row)
+            truth = annotations.of(side, row)
             logits = head.logits(tokens.of(index)).T.unflatten(1, tokens.grid)  # [C, h, w]
             predicted = upsampled_argmax(logits, truth.shape, offsets)  # [2, H, W]
             for decision, classes_of in zip(sums, (*predicted, np.full_like(truth, commonest)), strict=True):
@@ -174,11 +176,11 @@ class Segmentation(DenseTask):
                 panels.append(Panel(thumbnail(side.images, row), truth.shape, predicted[1], truth))
         return sums, panels
 
-    def _class_names(self, data: EvaluationData, found: Annotations) -> list[str]:
+    def _class_names(self, data: EvaluationData, annotations: Annotations) -> list[str]:
         """PartScenes' parts; otherwise ids."""
         embedded = is_embedded(self.dataset or data.source.dataset)
         names = dict(enumerate(("background", *PARTS))) if embedded else {}
-        return [names.get(known, str(known)) for known in found.classes.tolist()]
+        return [names.get(known, str(known)) for known in annotations.classes.tolist()]
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         if not results:
@@ -193,10 +195,10 @@ class Segmentation(DenseTask):
         ]
 
 
-def _by_class(measure: Measure, names: Sequence[str], there: np.ndarray) -> dict[str, float | None]:
+def _by_class(measure: Measure, names: Sequence[str], presence: np.ndarray) -> dict[str, float | None]:
     """IoU of each class, ``None`` for those that the validation annotations lack."""
     values = iter(measure.groups())
-    return {name: next(values) if known else None for name, known in zip(names, there, strict=True)}
+    return {name: next(values) if known else None for name, known in zip(names, presence, strict=True)}
 
 
 def _few(ids: Sequence[int], most: int = 5) -> str:

@@ -95,7 +95,7 @@ def conflict_decisions(logits: Tensor, counterparts: Tensor, classes: int) -> Te
 
 
 def shape_bias_measures(decisions: Tensor, shape: Tensor, texture: Tensor, chance: float) -> dict[str, Measure]:
-    """The figures of decisions on images with a conflict, int64 [n] each; without ``shape_fraction`` where not one
+    """The metrics of decisions on images with a conflict, int64 [n] each; without ``shape_fraction`` where not one
     decision is for either cue. ``chance`` is that of one class."""
     by_shape, by_texture = (decisions == shape).double(), (decisions == texture).double()
     either = by_shape + by_texture
@@ -229,13 +229,13 @@ class ShapeBias(Task):
         for title, table in TABLES.items():
             if set(table) <= set(ours) and set(table.values()) <= set(names):
                 return map_names(ours, names, table), f"table of {title}"
-        found = map_names(ours, names, what="the probe's classes")
-        if len(torch.unique(found[found >= 0])) < 2:
+        counterparts = map_names(ours, names, what="the probe's classes")
+        if len(torch.unique(counterparts[counterparts >= 0])) < 2:
             raise MappingError(
                 "shape bias needs two classes or more that the probe and the cue-conflict images share; name the"
                 " counterparts in a JSON file with --shape_bias_mapping"
             )
-        return found, "equal names"
+        return counterparts, "equal names"
 
     def _pairs(self, conflict: Conflict, data: EvaluationData) -> dict[str, list[str]]:
         """The probe's classes that stand for each conflict class."""
@@ -250,17 +250,17 @@ class ShapeBias(Task):
 
     def _thumbnails(self, conflict: Conflict) -> dict[str, np.ndarray]:
         """The first readable image of each shape, uint8 [64, 64, 3], by the class's name."""
-        found: dict[str, np.ndarray] = {}
+        thumbnails: dict[str, np.ndarray] = {}
         for index in conflict.asked().nonzero()[:, 0].tolist():
             name = conflict.names[int(conflict.shape[index])]
-            if name in found:
+            if name in thumbnails:
                 continue
             try:
                 canvas, _ = make_canvas(conflict.sample.rows[index][conflict.sample.images.image_column], _THUMBNAIL)
             except UnreadableImage:
                 continue  # features() counts and reports it
-            found[name] = np.asarray(canvas).transpose(1, 2, 0)
-        return found
+            thumbnails[name] = np.asarray(canvas).transpose(1, 2, 0)
+        return thumbnails
 
 
 def by_class(decisions: Tensor, shape: Tensor, texture: Tensor, names: Sequence[str]) -> dict[str, dict[str, Any]]:

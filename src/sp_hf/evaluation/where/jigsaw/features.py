@@ -69,15 +69,15 @@ def apart_features(
 
     def compute(_: Path | None) -> dict[str, np.ndarray]:
         images = data.canvases(part, canvas_size)
-        found = []
+        features = []
         for batch in _batches(model, data, len(images), max(1, data.batch_size // puzzle.tiles), puzzle):
             canvases, keys = (tensor[batch].to(model.device) for tensor in (images.canvases, images.keys))
             with torch.inference_mode():
                 tiles = tiles_apart(puzzle, canvases, keys, size, photometric)  # [B, T, 3, N, N]
             encoding = encode_pixels(model, tiles.flatten(0, 1))
-            found.append(_cls_and_mean_patch(encoding).unflatten(0, tiles.shape[:2]).cpu())
+            features.append(_cls_and_mean_patch(encoding).unflatten(0, tiles.shape[:2]).cpu())
         rows = torch.isin(keys_of(data, part), images.keys).nonzero()[:, 0]
-        return {"tiles": _checked(found, model, part), "rows": rows.numpy()}
+        return {"tiles": _checked(features, model, part), "rows": rows.numpy()}
 
     options = {"size": size, "canvas": canvas_size, "photometric": dataclasses.asdict(photometric)}
     arrays = _cached(model, data, part, {"jigsaw": "apart", **dataclasses.asdict(puzzle), **options}, compute)
@@ -134,11 +134,11 @@ def _laid(
     def compute(_: Path | None) -> dict[str, np.ndarray]:
         images = data.pixels(model, part)
         chosen, keys = torch.searchsorted(images.rows, rows), keys_of(data, part)[rows]
-        found = []
+        features = []
         for batch in _batches(model, data, len(rows), data.batch_size, puzzle):
             pixels = lay(puzzle, images.pixels[chosen[batch]], keys[batch], places[batch])
-            found.append(read(encode_pixels(model, fill(puzzle, pixels) if what == "filled" else pixels)).cpu())
-        return {"features": _checked(found, model, part)}
+            features.append(read(encode_pixels(model, fill(puzzle, pixels) if what == "filled" else pixels)).cpu())
+        return {"features": _checked(features, model, part)}
 
     digest = hashlib.sha256(rows.numpy().tobytes() + places.numpy().tobytes()).hexdigest()
     options = {"transform": model.preprocess.identity, "order": digest}

@@ -13,7 +13,7 @@ paper's details are not public):
   the area of it that the tile covers. They tell where the tile lies now, and that says nothing of its origin.
 - **Probe** (:mod:`~sp_hf.evaluation.where.jigsaw.probe`): linear discriminant analysis within images, fitted to
   training images; the permutation is the optimal assignment of its scores.
-- **Figures**, on the validation images: tiles in their cells (chance 1 / T), images with all tiles in their cells
+- **Metrics**, on the validation images: tiles in their cells (chance 1 / T), images with all tiles in their cells
   (chance 1 / T!), Kendall's tau of predicted and true cells (chance 0); recognition after reconstruction
   (:mod:`~sp_hf.evaluation.where.jigsaw.recognition`) where there are labels.
 
@@ -160,12 +160,12 @@ class Jigsaw(Task):
                     taught, asked = (shuffled_images(model, data, part, puzzle) for part in (train, validation))
                     solution = solve_whole(taught, asked, data.seed)
                 solutions[regime], penalties[f"{puzzle}_{regime}"] = solution, solution.penalty
-                found = puzzle_measures(solution.predicted, solution.cells)
-                measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in found.items()}
+                of_puzzle = puzzle_measures(solution.predicted, solution.cells)
+                measures |= {f"{key}_{puzzle}_{regime}": measure for key, measure in of_puzzle.items()}
                 sheets[regime] += self._show(regime, model, data, validation, puzzle, solution, index)
             if no_labels is None:
-                found, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, solutions)
-                measures |= found
+                of_puzzle, notes[f"{puzzle}"] = recognise(model, data, validation, puzzle, solutions)
+                measures |= of_puzzle
         if data.cache.hits > hits and data.cache.misses == misses:
             logger.info("%s: features of jigsaws are reused from %s", model.name, data.cache.directory)
         details = {

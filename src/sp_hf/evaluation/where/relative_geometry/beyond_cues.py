@@ -69,9 +69,9 @@ def beyond_cues(cues: Sides, features: Sides, seed: int = 0, refits: int = 0) ->
         (centred(coordinates(features[0].boxes.double())), centred(coordinates(features[1].boxes.double()))),
     )
     boxes = features[1].boxes.double()
-    found, penalties = _fit(crops, boxes, seed)
+    measures, penalties = _fit(crops, boxes, seed)
     halves = random_halves(len(crops.cues[0]), refits, seed)
-    return with_refits(found, [_fit(crops.half(half), boxes, seed, penalties)[0] for half in halves])
+    return with_refits(measures, [_fit(crops.half(half), boxes, seed, penalties)[0] for half in halves])
 
 
 def _standardised(train: Tensor, validation: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class _Penalties(NamedTuple):
 def _fit(
     crops: _Crops, boxes: Tensor, seed: int, penalties: _Penalties | None = None
 ) -> tuple[dict[str, Measure], _Penalties]:
-    """The figures, and the penalties: chosen on held-out images unless they are given."""
+    """The metrics, and the penalties: chosen on held-out images unless they are given."""
     n, count = crops.cues[0].shape[:2]
     size = crops.features[0].shape[-1]
     known = [torch.cat(pair, dim=-1) for pair in zip(crops.features, crops.coordinates, strict=True)]  # [n, V, D + T]
@@ -98,21 +98,21 @@ def _fit(
         of_cues = fit_ridge(crops.cues[0].flatten(0, 1), known[0].flatten(0, 1), held_out)[1]
     else:
         of_cues = penalties.cues
-    told = _told_by_cues(crops.cues, known[0], of_cues, seed)
-    left = (known[0] - told[0]).flatten(0, 1)
+    part_of_cues = _told_by_cues(crops.cues, known[0], of_cues, seed)
+    left = (known[0] - part_of_cues[0]).flatten(0, 1)
     if penalties is None:
         weights, of_features = fit_ridge(left[:, :size], left[:, size:], held_out)
     else:
         weights, of_features = solve_ridge(left[:, :size], left[:, size:], penalties.features), penalties.features
-    by_cues = told[1][..., size:]
-    by_both = by_cues + (crops.features[1] - told[1][..., :size]) @ weights
+    by_cues = part_of_cues[1][..., size:]
+    by_both = by_cues + (crops.features[1] - part_of_cues[1][..., :size]) @ weights
     first, second = ordered_pairs(count)
     alone, both = (
         relation_measures(boxes[:, first], boxes[:, second], answer[:, second] - answer[:, first])
         for answer in (by_cues, by_both)
     )
-    found = {f"r2_{target}_beyond_cues": _gain(alone[f"r2_{target}"], both[f"r2_{target}"]) for target in TARGETS}
-    return found, _Penalties(of_cues, of_features)
+    measures = {f"r2_{target}_beyond_cues": _gain(alone[f"r2_{target}"], both[f"r2_{target}"]) for target in TARGETS}
+    return measures, _Penalties(of_cues, of_features)
 
 
 def _gain(alone: Measure, both: Measure) -> Measure:
@@ -129,7 +129,7 @@ def _told_by_cues(cues: tuple[Tensor, Tensor], known: Tensor, penalties: Tensor,
     def weights(rows: Tensor | slice) -> Tensor:
         return solve_ridge(train[rows].flatten(0, 1), known[rows].flatten(0, 1), penalties)
 
-    told = torch.empty_like(known)
+    predicted = torch.empty_like(known)
     for k in range(FOLDS):
-        told[fold == k] = train[fold == k] @ weights(fold != k)
-    return told, validation @ weights(slice(None))
+        predicted[fold == k] = train[fold == k] @ weights(fold != k)
+    return predicted, validation @ weights(slice(None))

@@ -1,4 +1,4 @@
-"""The figures of predicted relations, over all pairs and by how far apart or how overlapping the two crops are.
+"""The metrics of predicted relations, over all pairs and by how far apart or how overlapping the two crops are.
 
 Letters: n images, P pairs of an image.
 """
@@ -24,7 +24,7 @@ _OF_BINS = ("r2_position", "r2_scale", "mae_x", "mae_y", "iou")
 def relation_measures(
     first: Tensor, second: Tensor, predicted: Tensor, counted: Tensor | None = None
 ) -> dict[str, Measure]:
-    """The figures of predicted relations, pooled over the pairs, as sums over images.
+    """The metrics of predicted relations, pooled over the pairs, as sums over images.
 
     ``r2_position`` is of x and y at once, residual over total of both; ``mae_x`` and ``mae_y`` are in image widths and
     heights; ``iou`` is of the predicted second box with the true one, the first box given, and its chance is that of
@@ -36,8 +36,8 @@ def relation_measures(
         counted: bool [n, P], pairs that count, both orders alike; ``None``: all.
     """
     weight = torch.ones(first.shape[:2], dtype=torch.float64) if counted is None else counted.double()
-    truth, found = _targets(relation(first, second)), _targets(predicted)  # [n, P, 3]
-    error = found - truth
+    truth, answer = _targets(relation(first, second)), _targets(predicted)  # [n, P, 3]
+    error = answer - truth
     pairs = weight.sum(1)  # [n]
     residual = (weight[..., None] * error.square()).sum(1)  # [n, 3]
     # With both orders of every pair the mean of each target is exactly 0: squares are deviations from the mean.
@@ -62,8 +62,8 @@ def _targets(relations: Tensor) -> Tensor:
     return torch.cat([relations[..., :2], log_scale(relations)[..., None]], dim=-1)
 
 
-def binned_figures(first: Tensor, second: Tensor, predicted: Tensor, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The figures by distance of the centres and by IoU of the two true boxes, as JSON can hold them.
+def binned_metrics(first: Tensor, second: Tensor, predicted: Tensor, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """The metrics by distance of the centres and by IoU of the two true boxes, as JSON can hold them.
 
     An R2 is within its bin, 1 - residual / total of the bin's own pairs: that of near pairs is not helped by telling
     them from far ones.
@@ -73,8 +73,8 @@ def binned_figures(first: Tensor, second: Tensor, predicted: Tensor, seed: int) 
         seed: of the intervals.
 
     Returns:
-        ``{"distance": [bin], "overlap": [bin]}``, a bin being ``{low, high, pairs, images, <figure>: {value, low,
-        high}}`` without figures where it has no pairs; low < quantity <= high (``None``: no end), and 0 to 0 are the
+        ``{"distance": [bin], "overlap": [bin]}``, a bin being ``{low, high, pairs, images, <metric>: {value, low,
+        high}}`` without metrics where it has no pairs; low < quantity <= high (``None``: no end), and 0 to 0 are the
         pairs that do not overlap.
     """
     distance = (second[..., :2] - first[..., :2]).norm(dim=-1)  # [n, P]

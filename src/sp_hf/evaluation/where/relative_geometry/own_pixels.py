@@ -98,13 +98,13 @@ def _side(data: EvaluationData, sample: ImageSample, images: int | None) -> floa
     count = min(n, images or n)
 
     def measure() -> float:
-        found = []
+        cues = []
         for row in sample.select(np.arange(count) * n // count).rows if count < n else sample.rows:
             try:
                 width, height = upright_size(row[sample.images.image_column])
             except UnreadableImage:
                 continue
-            found.append((width * height) ** 0.5)
-        return float(np.percentile(found, _PERCENTILE)) if found else np.inf
+            cues.append((width * height) ** 0.5)
+        return float(np.percentile(cues, _PERCENTILE)) if cues else np.inf
 
     return data.memo(("own pixels", sample.identity or id(sample.rows), count), measure)

@@ -1,4 +1,4 @@
-"""Pictures of relative geometry: predicted boxes over true ones, and figures by distance and by overlap."""
+"""Pictures of relative geometry: predicted boxes over true ones, and metrics by distance and by overlap."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def draw_predictions(path: Path, artifacts: Mapping[str, Mapping[str, torch.Tens
         artifacts: by model: ``canvases`` uint8 [n, 3, S, S], ``aspects`` [n], ``boxes`` [n, V, 4] and ``predicted``
             [n, P, 4], relations of all ordered pairs.
     """
-    columns = max(len(found["boxes"]) for found in artifacts.values())
+    columns = max(len(artifact["boxes"]) for artifact in artifacts.values())
     figure = Figure(figsize=(1.5 * columns, 1.55 * len(artifacts) + 0.1), layout="constrained")
     axes = figure.subplots(len(artifacts), columns, squeeze=False)
-    for row, (name, found) in enumerate(artifacts.items()):
-        first, second = found["boxes"][:, 0].double(), found["boxes"][:, 1].double()
-        answer = apply_relation(first, found["predicted"][:, 0].double())  # pair (0, 1) is the first of all
+    for row, (name, artifact) in enumerate(artifacts.items()):
+        first, second = artifact["boxes"][:, 0].double(), artifact["boxes"][:, 1].double()
+        answer = apply_relation(first, artifact["predicted"][:, 0].double())  # pair (0, 1) is the first of all
         overlaps = box_iou(answer, second).tolist()
         for column, panel in enumerate(axes[row]):
             if column >= len(overlaps):
                 panel.set_visible(False)
                 continue
-            _draw_image(panel, found["canvases"][column], float(found["aspects"][column]))
+            _draw_image(panel, artifact["canvases"][column], float(artifact["aspects"][column]))
             _draw_box(panel, first[column].tolist(), "white", "-", 1.2)
             _draw_box(panel, second[column].tolist(), "white", (0, (2, 1.5)), 1.2)
             _draw_box(panel, answer[column].tolist(), colour_of(row), "-", 1.8)
@@ -79,12 +79,12 @@ def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
     Args:
         path: of the PNG.
-        bins: by model, as :func:`~sp_hf.evaluation.where.relative_geometry.measures.binned_figures` makes them.
+        bins: by model, as :func:`~sp_hf.evaluation.where.relative_geometry.measures.binned_metrics` makes them.
     """
     figure = Figure(figsize=(12.5, 3.1), layout="constrained")
     for panel, (quantity, key, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
-        for index, (name, found) in enumerate(bins.items()):
-            _draw_line(panel, found[quantity], key, name, index, len(bins))
+        for index, (name, of_model) in enumerate(bins.items()):
+            _draw_line(panel, of_model[quantity], key, name, index, len(bins))
         some = next(iter(bins.values()))[quantity]
         panel.set_xticks(range(len(some)), [f"{_named(b)}\n{b['pairs']} pairs" for b in some], fontsize=6.5)
         panel.axhline(0, color="black", linewidth=0.6)
@@ -98,20 +98,20 @@ def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
 def _draw_line(axes: Axes, bins: Sequence[Mapping[str, Any]], key: str, name: str, index: int, models: int) -> None:
     shift = 0.06 * (index - (models - 1) / 2)  # lest bars of one bin hide each other
-    points = [(place + shift, found[key]) for place, found in enumerate(bins) if key in found]
-    values = [figure["value"] for _, figure in points]
-    below = [figure["value"] - figure["low"] for _, figure in points]
-    above = [figure["high"] - figure["value"] for _, figure in points]
+    points = [(place + shift, entry[key]) for place, entry in enumerate(bins) if key in entry]
+    values = [metric["value"] for _, metric in points]
+    below = [metric["value"] - metric["low"] for _, metric in points]
+    above = [metric["high"] - metric["value"] for _, metric in points]
     axes.errorbar(
         [place for place, _ in points], values, yerr=[below, above], color=colour_of(index), label=name,
         marker="o", markersize=3.5, linewidth=1.3, elinewidth=0.9, capsize=1.5,
     )  # fmt: skip
 
 
-def _named(found: Mapping[str, Any]) -> str:
-    if found["low"] == found["high"]:
+def _named(entry: Mapping[str, Any]) -> str:
+    if entry["low"] == entry["high"]:
         return "none"
-    return f"> {found['low']:g}" if found["high"] is None else f"{found['low']:g} to {found['high']:g}"
+    return f"> {entry['low']:g}" if entry["high"] is None else f"{entry['low']:g} to {entry['high']:g}"
 
 
 def _save(figure: Figure, path: Path) -> None:

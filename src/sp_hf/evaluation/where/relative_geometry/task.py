@@ -13,10 +13,10 @@ how large it is, seen from the first. Protocol of this implementation (the paper
   areas.
 - **Features.** Class token and mean patch token, concatenated and standardised by the training crops.
 - **Probes** on the concatenated features of the pair: ridge regression, the headline
-  (:mod:`.probe`), and a small MLP (:mod:`.mlp`; figures
+  (:mod:`.probe`), and a small MLP (:mod:`.mlp`; metrics
   named ``..._mlp``). Whatever they choose is chosen on 20 % of the training images, whole images, never on those
   reported.
-- **Figures**, on the validation images: what features add to the R2 of low-level cues, the headline
+- **Metrics**, on the validation images: what features add to the R2 of low-level cues, the headline
   (:mod:`.beyond_cues`); R2 (pooled over pairs), mean absolute error, IoU of the predicted second box with the true one,
   and all of these by distance and by overlap (:mod:`.measures`); 95 % intervals (:mod:`sp_hf.evaluation.measure`).
 
@@ -45,7 +45,7 @@ from ...probes.refits import random_halves
 from ...task import Picture, Task, TaskResult, TaskSkipped, option
 from .beyond_cues import beyond_cues
 from .crops import crops_of, cues_of
-from .measures import binned_figures, relation_measures
+from .measures import binned_metrics, relation_measures
 from .mlp import RelationMLP
 from .own_pixels import Detail, detail_of
 from .pictures import draw_bins, draw_predictions
@@ -103,7 +103,7 @@ class RelativeGeometry(Task):
         spec, canvas = detail.spec(self.protocol), self.canvas_size or detail.canvas
         train, validation = crops_of(model, data, spec, canvas, self.images or None)
         options: dict[str, Any] = {"seed": data.seed, "refits": data.refits}
-        measures, found, predicted = probe_relations(train, validation, mlp=self.mlp, **options)
+        measures, facts, predicted = probe_relations(train, validation, mlp=self.mlp, **options)
         if self.cues and model.role != "cues" and detail.size >= SMALLEST:
             cues = cues_of(data, spec, canvas, self.images or None)
             measures = beyond_cues(cues, (train, validation), **options) | measures
@@ -114,7 +114,7 @@ class RelativeGeometry(Task):
             "effective_resolution_px": [round(share * detail.size, 2) for share in spec.effective_resolution or (1, 1)],
             "image_side_px": detail.own if math.isfinite(detail.own) else None,
         }
-        found["notes"] = detail.notes + found["notes"]
+        facts["notes"] = detail.notes + facts["notes"]
         images = data.canvases(data.validation, canvas, self.images or None)
         shown = torch.arange(min(_SHOWN, len(images))) * len(images) // min(_SHOWN, len(images))
         artifacts = {
@@ -123,7 +123,7 @@ class RelativeGeometry(Task):
             "boxes": validation.boxes[shown],
             "predicted": predicted[shown],
         }
-        return TaskResult(measures, details | found, artifacts)
+        return TaskResult(measures, details | facts, artifacts)
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
         if not results:
@@ -171,7 +171,7 @@ def probe_relations(
         refits: of the ridge probe to halves of the training images.
 
     Returns:
-        The figures; details for the report; and the ridge probe's relations of all ordered pairs [n, P, 4].
+        The metrics; details for the report; and the ridge probe's relations of all ordered pairs [n, P, 4].
 
     Raises:
         ValueError: too few training images.
@@ -188,18 +188,18 @@ def probe_relations(
     if mlp:
         network = RelationMLP.fit(embedding(train), train.boxes, seed=seed)
         answers = network.predict_pairs(embedding(validation))
-        found = relation_measures(boxes[:, first], boxes[:, second], answers)
-        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, found)]
-        measures |= {f"{name}_mlp": found[name] for name in _OF_MLP}
+        of_mlp = relation_measures(boxes[:, first], boxes[:, second], answers)
+        details["notes"] = [note for name in _OF_MLP[:2] for note in disagreement(name, measures, of_mlp)]
+        measures |= {f"{name}_mlp": of_mlp[name] for name in _OF_MLP}
         details["mlp_epochs"] = network.epochs
-    details["bins"] = binned_figures(boxes[:, first], boxes[:, second], predicted, seed)
+    details["bins"] = binned_metrics(boxes[:, first], boxes[:, second], predicted, seed)
     return measures, details, predicted
 
 
 def ridge_relations(
     train: Features, validation: Features, *, seed: int = 0, refits: int = 0
 ) -> tuple[dict[str, Measure], Tensor, RelationProbe]:
-    """The ridge probe's figures, its relations of all ordered pairs [n, P, 4], and the probe.
+    """The ridge probe's metrics, its relations of all ordered pairs [n, P, 4], and the probe.
 
     Args:
         train, validation, seed, refits: as for :func:`probe_relations`.
@@ -224,8 +224,8 @@ def ridge_relations(
 
 
 def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:
-    """A note where one probe finds something and the other less than nothing."""
+    """A note where one probe finds something and the other less than nothing, to two decimals."""
     ours, theirs = ridge[name].value, mlp[name].value
-    if ours * theirs >= 0:
+    if round(ours, 2) * round(theirs, 2) >= 0:
         return []
     return [f"{name}: the probes disagree in sign, ridge {ours:.3f} and MLP {theirs:.3f}: do not read it as knowledge"]

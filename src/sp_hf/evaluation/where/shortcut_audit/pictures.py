@@ -26,8 +26,8 @@ def draw_audit(path: Path, estimates: Mapping[str, Estimate], cues: Sequence[str
     panels = figure.subplots(1, 2, sharey=True)
     for panel, target in zip(panels, ("position", "scale"), strict=True):
         for index, (suffix, label, colour) in enumerate(_BARS):
-            found = [estimates[f"r2_{target}_{cue}{suffix}"] for cue in cues]
-            _draw_bars(panel, found, 0.38 * (index - 0.5), label, colour)
+            bars = [estimates[f"r2_{target}_{cue}{suffix}"] for cue in cues]
+            _draw_bars(panel, bars, 0.38 * (index - 0.5), label, colour)
         panel.set_title(f"R2 of {target}", fontsize=9)
         panel.axvline(0, color="black", linewidth=0.6)
         panel.tick_params(labelsize=8)
@@ -41,9 +41,9 @@ def draw_audit(path: Path, estimates: Mapping[str, Estimate], cues: Sequence[str
     figure.savefig(path, dpi=130)
 
 
-def _draw_bars(axes: Axes, found: Sequence[Estimate], shift: float, label: str, colour: str) -> None:
-    places = [index + shift for index in range(len(found))]
-    values = [estimate.value for estimate in found]
-    spans = [[e.value - e.low for e in found], [e.high - e.value for e in found]]
+def _draw_bars(axes: Axes, estimates: Sequence[Estimate], shift: float, label: str, colour: str) -> None:
+    places = [index + shift for index in range(len(estimates))]
+    values = [estimate.value for estimate in estimates]
+    spans = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
     axes.barh(places, values, height=0.36, color=colour, label=label)
     axes.errorbar(values, places, xerr=spans, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)

@@ -94,9 +94,9 @@ class ShortcutAudit(Task):
         measures: dict[str, Measure] = {}
         for setting in _SETTINGS:
             protocol = self.protocol if setting == "protocol" else self.protocol.without_countermeasures()
-            found = audit(*cues_of(data, detail.spec(protocol), canvas, self.images or None), seed=data.seed)
+            audited = audit(*cues_of(data, detail.spec(protocol), canvas, self.images or None), seed=data.seed)
             suffix = "" if setting == "protocol" else "_without_countermeasures"
-            measures |= {f"{name}{suffix}": measure for name, measure in found.items()}
+            measures |= {f"{name}{suffix}": measure for name, measure in audited.items()}
         return measures
 
     def draw(self, results: Mapping[str, TaskResult], folder: Path) -> list[Picture]:
@@ -120,11 +120,11 @@ def audit(train: Features, validation: Features, *, seed: int = 0) -> dict[str, 
         seed: of the held-out training images.
     """
     columns: dict[str, slice] = {cue: cue_columns(cue) for cue in CUES} | {ALL: slice(None)}
-    found = {
+    measures = {
         cue: _fit(train.cls[..., part], train.boxes, validation.cls[..., part], validation.boxes, seed)
         for cue, part in columns.items()
     }
-    return {f"r2_{target}_{cue}": found[cue][f"r2_{target}"] for target in TARGETS for cue in columns}
+    return {f"r2_{target}_{cue}": measures[cue][f"r2_{target}"] for target in TARGETS for cue in columns}
 
 
 def _fit(x: Tensor, boxes: Tensor, queries: Tensor, query_boxes: Tensor, seed: int) -> dict[str, Measure]:

@@ -1,6 +1,6 @@
-"""Reads a collected sweep: each figure of a run over its seeds, and its paired differences.
+"""Reads a collected sweep: each metric of a run over its seeds, and its paired differences.
 
-A figure's key is ``task/figure``, as in ``relative-geometry/r2_position``.
+A metric's key is ``task/metric``, as in ``relative-geometry/r2_position``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from .spread import Difference, Spread, combined_difference
 CONTROLS = ("random", "pixels", "cues")  # roles, in the order of their rows
 
 
-class Figures:
+class Metrics:
     """Everything measured in a sweep.
 
     Args:
-        found: what :func:`~sp_hf.sweeps.collect.collect` returns.
+        collected: what :func:`~sp_hf.sweeps.collect.collect` returns.
     """
 
-    def __init__(self, found: Mapping[str, Any]) -> None:
-        self.evaluations: list[Mapping[str, Any]] = found["evaluations"]
+    def __init__(self, collected: Mapping[str, Any]) -> None:
+        self.evaluations: list[Mapping[str, Any]] = collected["evaluations"]
         self.roles = {model["name"]: model["role"] for e in self.evaluations for model in e["models"]}
 
     @property
@@ -45,30 +45,30 @@ class Figures:
         return sorted({e["seed"] for e in self.evaluations if any(m["name"] == model for m in e["models"])})
 
     def facts(self, key: str) -> Mapping[str, Any] | None:
-        """``percent``, ``chance``, ``higher_is_better`` of a figure; ``None`` if nothing has it."""
+        """``percent``, ``chance``, ``higher_is_better`` of a metric; ``None`` if nothing has it."""
         return next((measure for _, _, measure in self._measures(key)), None)
 
     def spread(self, model: str, key: str) -> Spread | None:
-        """A run's figure over seeds; ``None`` if it was not measured."""
+        """A run's metric over seeds; ``None`` if it was not measured."""
         by_seed = {seed: measure["value"] for seed, name, measure in self._measures(key) if name == model}
         return Spread(tuple(by_seed[seed] for seed in sorted(by_seed))) if by_seed else None
 
     def difference(self, model: str, key: str) -> Difference | None:
         """A run minus its reference, paired by seed and image."""
-        task, figure = key.split("/")
-        found = []
+        task, metric = key.split("/")
+        values = []
         for evaluation in self.evaluations:
-            mine = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(figure)
+            mine = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(metric)
             if mine is not None and self.references.get(model) == evaluation["reference"]:
-                found.append(mine)
-        if not found:
+                values.append(mine)
+        if not values:
             return None
-        return combined_difference([d["value"] for d in found], [(d["high"] - d["low"]) / 2 for d in found])
+        return combined_difference([d["value"] for d in values], [(d["high"] - d["low"]) / 2 for d in values])
 
     def _measures(self, key: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-        """(seed, model, measure) wherever the figure was measured."""
-        task, figure = key.split("/")
+        """(seed, model, measure) wherever the metric was measured."""
+        task, metric = key.split("/")
         for evaluation in self.evaluations:
             for name, measures in evaluation["tasks"].get(task, {}).get("results", {}).items():
-                if figure in measures:
-                    yield evaluation["seed"], name, measures[figure]
+                if metric in measures:
+                    yield evaluation["seed"], name, measures[metric]
