@@ -40,6 +40,7 @@ from sp_hf.run.recipe_file import read_recipe
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 CONTROL, WITH_SP = "MoCo v3", "MoCo v3 + SP"
 RUNS = {CONTROL: ["moco_v3"], WITH_SP: ["moco_v3", "spatial_prediction"]}
+PHOTOGRAPHS = "recipes/caltech101_moco_v3_sp.yaml"
 TASKS = (RelativeGeometry(crop_size=32, mlp=False), KNN())
 WHAT, WHERE = (KNN.name, "accuracy"), (RelativeGeometry.name, "r2_position")
 METRICS = {  # title: task and metric
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     for seed in args.seeds:
         folders = {name: args.output_dir / f"{'-'.join(which)}-seed{seed}" for name, which in RUNS.items()}
         train_all(seed, folders, options)
-        print(f"\nWhat do they know? sp-hf evaluate {' '.join(map(str, folders.values()))}\n")
+        print("\nWhat do they know, and where?\n")
         found[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, options)
         print(found[seed])
     if len(found) > 1:
@@ -73,8 +74,8 @@ def main(argv: list[str]) -> int:
         print(f"\n{table}")
     picture = args.output_dir / f"evaluation-seed{args.seeds[0]}" / PICTURE
     print(f"\n{time.perf_counter() - started:.0f} s. Where each says that one crop lies, seen from another: {picture}")
-    print("Next, your own images:")
-    print("  .venv/bin/sp-hf pretrain --recipe recipes/demo.yaml --dataset path/to/images --output_dir runs/mine")
+    print("Next, your own photographs:")
+    print(f"  .venv/bin/sp-hf pretrain --recipe {PHOTOGRAPHS} --dataset path/to/images --output_dir runs/mine")
     print(f"\n{verdict(found)}")
     return 0
 
