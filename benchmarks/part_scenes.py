@@ -295,7 +295,7 @@ def sheet(path: Path, difficulty: str, size: int = 80) -> None:
         for column, picture in enumerate(pictures):
             canvas.paste(Image.fromarray(picture), (margin_x + size * column, margin_y + size * row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path, optimize=True)
+    canvas.quantize(64).save(path, optimize=True)
     print(f"wrote {path} ({path.stat().st_size // 1000} kB)")
 
 

@@ -2,8 +2,9 @@
 
 Same data, budget, seed and views of the framework for both: the recipe is one, and its control leaves SP out. The two
 are trained side by side, each in a process of its own with half of the cores, or one after the other on a single core.
-Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN (what),
-R2 of relative position and of scale (where). The last sentence says what the numbers show, also where they do not.
+Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN of what the object is made of
+(what), R2 of relative position and of scale of two crops (where). The last sentence says what the numbers show, also
+where they do not.
 
     python scripts/demo.py                    # one seed, some minutes on two CPU cores
     python scripts/demo.py --seeds 0 1 2      # with the spread over seeds
@@ -39,6 +40,7 @@ from sp_hf.run.recipe_file import read_recipe
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 CONTROL, WITH_SP = "MoCo v3", "MoCo v3 + SP"
 RUNS = {CONTROL: ["moco_v3"], WITH_SP: ["moco_v3", "spatial_prediction"]}
+PHOTOGRAPHS = "recipes/caltech101_moco_v3_sp.yaml"
 TASKS = (RelativeGeometry(crop_size=32, mlp=False), KNN())
 WHAT, WHERE = (KNN.name, "accuracy"), (RelativeGeometry.name, "r2_position")
 METRICS = {  # title: task and metric
@@ -47,6 +49,7 @@ METRICS = {  # title: task and metric
     "R2 of scale (where)": (RelativeGeometry.name, "r2_scale"),
 }
 PICTURE = "relative-geometry.png"
+LABEL = "texture"  # of the demo's scenes: what it is made of; the arrangement of the parts is that of another class
 
 
 def main(argv: list[str]) -> int:
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
     for seed in args.seeds:
         folders = {name: args.output_dir / f"{'-'.join(which)}-seed{seed}" for name, which in RUNS.items()}
         train_all(seed, folders, options)
-        print(f"\nWhat do they know? sp-hf evaluate {' '.join(map(str, folders.values()))}\n")
+        print("\nWhat do they know, and where?\n")
         found[seed] = measure(seed, folders, args.output_dir / f"evaluation-seed{seed}", args.images, options)
         print(found[seed])
     if len(found) > 1:
@@ -71,8 +74,8 @@ def main(argv: list[str]) -> int:
         print(f"\n{table}")
     picture = args.output_dir / f"evaluation-seed{args.seeds[0]}" / PICTURE
     print(f"\n{time.perf_counter() - started:.0f} s. Where each says that one crop lies, seen from another: {picture}")
-    print("Next, your own images:")
-    print("  .venv/bin/sp-hf pretrain --recipe recipes/demo.yaml --dataset path/to/images --output_dir runs/mine")
+    print("Next, your own photographs:")
+    print(f"  .venv/bin/sp-hf pretrain --recipe {PHOTOGRAPHS} --dataset path/to/images --output_dir runs/mine")
     print(f"\n{verdict(found)}")
     return 0
 
@@ -129,10 +132,12 @@ def measure(
     seed: int, folders: Mapping[str, Path], output: Path, images: int, options: dict[str, Any]
 ) -> sp_hf.Results:
     """What and where the runs of a seed know, beside the controls."""
+    mine = options.get("dataset")
+    data = {"dataset": mine} if mine else {"dataset": read_recipe(RECIPE)["dataset"], "label_column": LABEL}
     return sp_hf.evaluate(
         dict(folders),
         tasks=TASKS,
-        dataset=options.get("dataset", read_recipe(RECIPE)["dataset"]),
+        **data,
         seed=seed,
         output_dir=output,
         max_images=images,
