@@ -78,7 +78,7 @@ def test_objects_train_to_the_weights_of_the_run_that_names_them(tmp_path):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())  # a copy was trained
     recipe = yaml.safe_load((run.output_dir / "recipe.yaml").read_text())
     assert (recipe["encoder"], recipe["dataset"]) == ("object: ViTModel", "object: Dataset of 12 rows")
-    with pytest.raises(ValueError, match=r"an object that Python code had \(Dataset of 12 rows\): name one"):
+    with pytest.raises(ValueError, match=r"the encoder was an object that Python code had \(ViTModel\): name one"):
         sp_hf.pretrain(recipe=recipe, output_dir=tmp_path / "again")
 
 

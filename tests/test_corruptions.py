@@ -18,7 +18,7 @@ from sp_hf.evaluation.what.robustness.weather import frost_texture, plasma
 
 @functools.lru_cache(maxsize=8)
 def _scenes(size: int, count: int = 24) -> np.ndarray:
-    return np.stack([render_scene(0, index, size).image for index in range(count)])
+    return np.stack([render_scene(0, index, size, difficulty="hard").image for index in range(count)])
 
 
 def _grey(value: int, size: int = 64) -> np.ndarray:

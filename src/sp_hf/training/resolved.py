@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from ..data.datasets import LoadedImages
@@ -29,6 +30,7 @@ def resolved_options(
     """Every option in the recipe's form: our own in full, transformers' where not its default."""
     options = _our_options(model, model_args, data_args, canvas_size)
     defaults = {f.name: _default(f) for f in dataclasses.fields(PretrainingArguments)}
+    defaults["dataloader_pin_memory"] = torch.accelerator.is_available()
     left_out = {name for name in defaults if "token" in name or name in _OF_ONE_START}
     for name, value in args.to_dict().items():
         if name in defaults and name not in left_out and value != defaults[name] and value is not None:
