@@ -232,7 +232,8 @@ def test_every_option_teaches_the_encoder(options):
 
 
 def test_turned_patches_are_refused():
-    turned = {"count": 2, "size": 16, "area": [0.05, 0.4], "rotation": 30.0, "photometric": "none", "effective_resolution": None}
+    turned = {"count": 2, "size": 16, "area": [0.05, 0.4], "rotation": 30.0}
+    turned |= {"photometric": "none", "effective_resolution": None}
     with pytest.raises(ValueError, match="embedding is 'patch' with views of rotation 30.0: .* leave out the rotation"):
         build(embedding="patch", views=turned)
     objective = build(embedding="patch", views="lorot/image").objective
