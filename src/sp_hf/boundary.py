@@ -52,9 +52,9 @@ _LONGEST = 400  # characters of another library's message that are shown
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what caused it, outermost first."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
@@ -119,8 +119,8 @@ def require_package(name: str, what: str, install: str | None = None) -> None:
 
 
 def _of_hub(error: BaseException) -> HubError | None:
-    said = explain_hub(error, "the repository", None)
-    return HubError(said) if said else None
+    text = explain_hub(error, "the repository", None)
+    return HubError(text) if text else None
 
 
 _GATED = "{} is gated: ask for access on its page at {}, then run `hf auth login`"
@@ -174,12 +174,12 @@ def _explain_status(error: Any, name: str, hub_address: str) -> str | None:
     status = error.response.status_code
     if status == 404:
         return None  # a file that is not there: whoever asked says what that means
-    said = {
+    complaint = {
         401: "does not accept your token (401): run `hf auth login`",
         403: "does not let you read it (403): ask its owner, or take a token with more rights",
         429: "has had too many requests from you (429): wait some minutes",
     }.get(status, f"answers with an error ({status}): try again later")
-    return f"{name}: {hub_address} {said}"
+    return f"{name}: {hub_address} {complaint}"
 
 
 def _no_answer() -> tuple[type[BaseException], ...]:
@@ -266,9 +266,9 @@ def reading_images(description: str) -> Iterator[None]:
     except (SpHfError, MemoryError):
         raise
     except Exception as error:
-        said = explain_hub(error, description, None)
-        if said:
-            raise HubError(said) from error
+        text = explain_hub(error, description, None)
+        if text:
+            raise HubError(text) from error
         innermost = list(chain(error))[-1]
         cause = "" if innermost is error or str(innermost) in str(error) else f", by {in_short(innermost)}"
         raise DataError(
@@ -299,11 +299,11 @@ def refusals_of(library: str) -> Iterator[None]:
 def _raise_if_hub(error: BaseException, kind: str, name: str, revision: str | None) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
-    said = None if os.path.exists(name) else explain_hub(error, f"{kind} {name}", revision)
-    if said is None:
+    text = None if os.path.exists(name) else explain_hub(error, f"{kind} {name}", revision)
+    if text is None:
         return
-    seen = any(isinstance(one, HfHubHTTPError) and not _is_missing(one) for one in chain(error))
-    raise HubError(said if seen else f"{said}; nor is there a folder {os.path.abspath(name)}") from error
+    answered = any(isinstance(one, HfHubHTTPError) and not _is_missing(one) for one in chain(error))
+    raise HubError(text if answered else f"{text}; nor is there a folder {os.path.abspath(name)}") from error
 
 
 def _is_missing(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""From a run or a checkpoint of it to the stock encoder that ``AutoModel.from_pretrained`` loads."""
+"""``sp_hf.export``: writes the encoder of a run, or of a checkpoint of it, as its stock class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be refused before a dataset or an encoder is loaded and a run folder is written."""
+"""Checks of a run's arguments before a dataset or an encoder is loaded and a run folder is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRACKER_PACKAGES = {"comet_ml": "comet_ml", "dagshub": "dagshub", "azure_ml": "
 
 
 def check_run(args: PretrainingArguments) -> None:
-    """Everything of the arguments that does not need the data or the model.
+    """Check all of the arguments that does not need the data or the model.
 
     Raises:
         PackageError: a tracker or an optimizer that is not installed.
