@@ -32,8 +32,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..access_tokens import without_queries
-from ..boundary import chain, explain_hub, reading_images
+from ..boundary import reading_images
+from ..errors import chain
 from ..given import GIVEN, was_given
+from ..hub_refusals import explain_hub
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
 from .image_rows import ImageRows

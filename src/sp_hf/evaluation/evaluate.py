@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..boundary import check_folder, open_device
 from ..data.datasets import EMBEDDED
 from ..errors import InputError
+from ..preconditions import check_folder, open_device
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import EvaluatedModel, open_model

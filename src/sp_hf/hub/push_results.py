@@ -19,8 +19,8 @@ from ..cards.model_index import DatasetName, eval_results, merge_model_index
 from ..cards.result_tables import results_section, with_section
 from ..cards.results import read_results
 from ..errors import InputError
-from .published_card import card_of
 from .failures import PushError
+from .published_card import card_of
 from .push import Destination, PushResult, connect, push
 
 _MAY_WRITE = ("admin", "write", "contributor")

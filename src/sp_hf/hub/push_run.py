@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..run.export import find_weights
 from ..run.folder import RunFolder
-from .published_card import card_of_same_weights
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
+from .published_card import card_of_same_weights
 from .push import Destination, PushResult, connect
 from .push import push as upload
 

@@ -20,9 +20,9 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
 
-from ..hub.published_card import card_of_same_weights
 from ..hub.failures import PushError
 from ..hub.layout import files_to_push, with_card
+from ..hub.published_card import card_of_same_weights
 from ..hub.push import Destination, PushResult, connect, push
 from ..run.arguments import PretrainingArguments
 from ..run.folder import RunFolder

@@ -8,7 +8,8 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from ..boundary import check_folder, refusals_of, require_package
+from ..boundary import refusals_of
+from ..preconditions import check_folder, require_package
 from ..run.arguments import PretrainingArguments
 
 _TRACKER_PACKAGES = {"comet_ml": "comet_ml", "dagshub": "dagshub", "azure_ml": "azureml", "flyte": "flytekit"}
