@@ -21,10 +21,11 @@ from .what.robustness.task import Robustness
 from .what.segmentation.task import Segmentation
 from .what.shape_bias.task import ShapeBias
 from .where.jigsaw.task import Jigsaw
+from .where.patch_position.task import PatchPosition
 from .where.relative_geometry.task import RelativeGeometry
 from .where.shortcut_audit.task import ShortcutAudit
 
-_WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
+_WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw, PatchPosition)
 _WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, ShapeBias, PatchPCA)
 
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
