@@ -11,7 +11,8 @@ What two images have in common at a place is not their content, so the numerator
 token, free of the upward bias that the variance of means has. On **noise images**, whose content is the same everywhere
 on average, it is the encoder's own positional signal: 1 where tokens tell nothing but their place, 0 where they do not
 tell it. (After INSID3, Cuttano et al. 2026, arXiv:2603.28480, which spans the *positional subspace* by the tokens of a
-noise image and takes it out of the features.) On photographs it also holds what they have in common: skies above, things in the middle.
+noise image and takes it out of the features.) On photographs it also holds what these have in common: skies above,
+things in the middle.
 
 The interval resamples images; the numerator is an average over pairs, whose error is twice that of an average over
 images (Hoeffding 1948): each image's part counts twice its distance from the mean.

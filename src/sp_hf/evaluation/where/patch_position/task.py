@@ -50,7 +50,7 @@ class PatchPosition(Task):
     noise_images: int = option(NOISE_IMAGES, "images of noise")
 
     def __post_init__(self) -> None:
-        if self.noise_images < 2 or (self.images or 0) < 0 or (self.size or 1) < 1:
+        if self.noise_images < 2 or (self.images or 0) < 0 or (self.size is not None and self.size < 1):
             raise InputError(
                 f"patch-position needs two noise images or more, and sizes from 1 px; got noise_images ="
                 f" {self.noise_images}, images = {self.images}, size = {self.size}"
@@ -110,4 +110,3 @@ def _asked(side: Tokens, seed: int) -> tuple[Tensor, Tensor]:
     chosen = drawn_positions(len(side.rows), side.grid, seed)
     tokens = torch.from_numpy(side.values[torch.arange(len(chosen))[:, None].numpy(), chosen.numpy()]).float()
     return tokens, patch_centres(side.grid)[chosen]
-
