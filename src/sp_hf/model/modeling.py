@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from ..boundary import reading_checkpoint
 from ..encoders.encoder import Encoder
-from ..encoders.facts import content_mask_types
+from ..encoders.model_types import content_mask_types
 from ..errors import InputError
 from ..objectives import build_objective, to_entry
 from ..objectives.base import Batch, Encode, Objective, Progress
