@@ -63,12 +63,14 @@ class Task:
         kind: what is in the image, or where.
         headline: names of the measures shown in the terminal, the first being the one that stands for the task.
         controls: which controls stand beside the models.
+        hub_task: what the Hub calls this kind of task.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["what", "where"]]
     headline: ClassVar[tuple[str, ...]]
     controls: ClassVar[tuple[Role, ...]] = ("pixels", "random")
+    hub_task: ClassVar[str] = "image-feature-extraction"
 
     def among(self, models: Sequence[EvaluatedModel]) -> Task:
         """The task for a run with these models, controls among them: another one where it compares them.
