@@ -180,6 +180,7 @@ class Objective(nn.Module):
         citation: BibTeX of the paper, for model cards.
         teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
         own_metric: of what it logs, the number that says how far its own task got, and what tables call that.
+        remedies: options of its own that help where embeddings or its teacher go flat, as recipes write them.
 
     Example:
         >>> import sp_hf
@@ -202,6 +203,7 @@ class Objective(nn.Module):
     config: Any  # of config_class
     teaches: ClassVar[str] = ""
     own_metric: ClassVar[tuple[str, str] | None] = None
+    remedies: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""

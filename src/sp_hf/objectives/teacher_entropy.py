@@ -7,6 +7,7 @@ prototype, entropy ln K, or all of it to one, entropy 0. Either way there is not
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .diagnosis import Finding, LogHistory
 
@@ -16,12 +17,15 @@ FLAT_ENTROPY = 0.93
 COLLAPSED_ENTROPY = 0.02
 
 
-def entropy_findings(history: LogHistory, prototypes: int, name: str = "teacher_entropy") -> list[Finding]:
+def entropy_findings(
+    history: LogHistory, prototypes: int, remedies: Sequence[str] = (), name: str = "teacher_entropy"
+) -> list[Finding]:
     """A flat or a collapsed teacher, if the recent entropy says so.
 
     Args:
         history: an objective's own.
         prototypes: K, the teacher's outputs.
+        remedies: options of the objective that help, see :class:`~sp_hf.objectives.base.Objective`.
         name: under which the entropy is logged, in nats, mean over images.
     """
     entropy, most = history.recent(name), math.log(prototypes)
@@ -32,9 +36,10 @@ def entropy_findings(history: LogHistory, prototypes: int, name: str = "teacher_
             f"the teacher is flat: its entropy is {entropy.mean:.2f} of at most ln {prototypes} = {most:.2f}"
             f" (flat: {FLAT_ENTROPY * most:.2f} or more), so it tells no image from another"
         )
+        own = f"set its {' or '.join(remedies)}, " if remedies else ""
         remedy = (
-            "Lower the objective's teacher_temperature (0.04 throughout), set its centring: sinkhorn or koleo_weight:"
-            " 0.1, take fewer prototypes or a larger batch."
+            f"Lower the objective's teacher_temperature (0.04 throughout), {own}take fewer prototypes or a"
+            " larger batch."
         )
         return [Finding("flat-teacher", entropy.since, observation, remedy)]
     if entropy.mean <= COLLAPSED_ENTROPY * most:
@@ -42,9 +47,10 @@ def entropy_findings(history: LogHistory, prototypes: int, name: str = "teacher_
             f"the teacher has collapsed: its entropy is {entropy.mean:.3f} of at most ln {prototypes} = {most:.2f}"
             f" (collapsed: {COLLAPSED_ENTROPY * most:.3f} or less), one prototype for every image"
         )
+        own = f"{' or '.join(remedies)} or " if remedies else ""
         remedy = (
-            "Raise the objective's teacher_temperature, set its centring: sinkhorn or a smaller centre_momentum, or"
-            " lower --learning_rate."
+            f"Raise the objective's teacher_temperature, set its {own}a smaller centre_momentum, or lower"
+            " --learning_rate."
         )
         return [Finding("collapsed-teacher", entropy.since, observation, remedy)]
     return []

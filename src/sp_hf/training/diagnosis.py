@@ -51,13 +51,14 @@ def collapse(history: LogHistory, least_std: float) -> list[Finding]:
     return [Finding("collapse", since, observation, remedy)]
 
 
-def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Finding]:
+def rank_findings(history: LogHistory, images: int, hidden_size: int, remedies: str = "") -> list[Finding]:
     """RankMe that has fallen since the warm-up, or that is low.
 
     Args:
         history: the run's log lines.
         images: whose embeddings a RankMe is of.
         hidden_size: D.
+        remedies: options of the run's objectives that help, in words; "" for none.
     """
     rank, before = history.recent("rankme"), history.points("rankme", after=history.warmup_steps)
     if rank is None or not before or not history.settled:
@@ -68,7 +69,7 @@ def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Fi
             f"RankMe has fallen to {rank.mean:.1f} from {peak:.1f} at step {peak_step}, by more than"
             f" {1 - RANKME_KEPT:.0%}: the embeddings use ever fewer dimensions"
         )
-        remedy = "Lower --learning_rate or lengthen --warmup_steps; beside DINO set its koleo_weight: 0.1."
+        remedy = f"Lower --learning_rate or lengthen --warmup_steps{remedies}."
         return [Finding("falling-rankme", peak_step, observation, remedy)]
     least = RANKME_SHARE * min(images, hidden_size, RANKME_MOST)
     if rank.mean < least:
@@ -76,7 +77,7 @@ def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Fi
             f"RankMe is {rank.mean:.1f}, under {least:.1f} ({images} images, {hidden_size} dimensions): the embeddings"
             " use few dimensions"
         )
-        remedy = "Lengthen --warmup_steps or take a larger batch; beside DINO set its koleo_weight: 0.1."
+        remedy = f"Lengthen --warmup_steps or take a larger batch{remedies}."
         return [Finding("low-rankme", rank.since, observation, remedy)]
     return []
 
@@ -121,9 +122,13 @@ class Diagnosis(TrainerCallback):
         """Every finding, with the name of the objective whose it is, or ``None``."""
         general = collapse(history, self.collapse_std) + knn_findings(history)
         if not any(objective.needs_labels for objective in self.objectives.values()):  # labels draw a class together
-            general += rank_findings(history, self.images, self.hidden_size)
+            general += rank_findings(history, self.images, self.hidden_size, self._remedies())
         own = [(n, finding) for n, o in self.objectives.items() for finding in o.diagnose(history.within(n))]
         return [*own, *((None, finding) for finding in general)]
+
+    def _remedies(self) -> str:
+        own = [f"{name}'s {' or '.join(o.remedies)}" for name, o in self.objectives.items() if o.remedies]
+        return f"; or set {', '.join(own)}" if own else ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -27,6 +27,7 @@ class FineGrained(Task):
     """Recognition of finer classes by a linear classifier."""
 
     name: ClassVar[str] = "fine-grained"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("mean_per_class_accuracy", "accuracy")
 

@@ -24,6 +24,7 @@ class KNN(Task):
     """Recognition without training anything."""
 
     name: ClassVar[str] = "knn"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("accuracy",)
 

@@ -28,6 +28,7 @@ class Linear(Task):
     """Recognition by a linear classifier."""
 
     name: ClassVar[str] = "linear"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "mean_per_class_accuracy")
 

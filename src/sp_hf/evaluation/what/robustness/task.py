@@ -85,6 +85,7 @@ class Robustness(Task):
     """What of recognition is left on corrupted images, and on images from elsewhere."""
 
     name: ClassVar[str] = "robustness"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("unnormalised_mce", "mce", "clean_accuracy")
 

@@ -113,6 +113,7 @@ class ShapeBias(Task):
     """What the model goes by where shape and texture disagree."""
 
     name: ClassVar[str] = "shape-bias"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("shape_fraction", "coverage")
 
