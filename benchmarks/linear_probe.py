@@ -41,16 +41,16 @@ def main() -> None:
     if options.one:
         print(json.dumps(measured(Path(options.one), options)))
         return
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for images in options.images:
             file = Path(folder) / f"{images}.npy"
             np.save(file, np.random.default_rng(0).standard_normal((images, options.features), np.float32))
             line = [sys.executable, __file__, "--one", str(file), *sys.argv[1:]]
-            told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
-            found.append((images, *json.loads(told.splitlines()[-1])))
+            output = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+            rows.append((images, *json.loads(output.splitlines()[-1])))
             file.unlink()
-    report(found, options)
+    report(rows, options)
 
 
 def measured(file: Path, options: argparse.Namespace) -> tuple[float, float, float]:
@@ -69,9 +69,9 @@ def anonymous_peak() -> int:
     return 1024 * (int(status["VmHWM"].split()[0]) - int(status["RssFile"].split()[0]))
 
 
-def report(found: list[tuple[int, float, float, float]], options: argparse.Namespace) -> None:
-    images, host, device, seconds = map(np.array, zip(*found, strict=True))
-    for row in found:
+def report(rows: list[tuple[int, float, float, float]], options: argparse.Namespace) -> None:
+    images, host, device, seconds = map(np.array, zip(*rows, strict=True))
+    for row in rows:
         print(f"{row[0]:8d} images: {row[1] / 2**30:6.2f} GiB, device {row[2] / 2**30:5.2f} GiB, {row[3]:6.1f} s")
     slope, start = np.polyfit(images, host, 1)
     print(f"\nHost: {start / 2**30:.2f} GiB and {slope:.0f} bytes an image; at {IMAGENET}:"

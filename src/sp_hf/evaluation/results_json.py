@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON holds it.
+"""The results of an evaluation as JSON.
 
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 

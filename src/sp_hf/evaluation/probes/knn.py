@@ -59,9 +59,9 @@ def _nearest(train: Tensor, queries: Tensor, k: int, device: torch.device | str)
     nearest = nearest.to(device)
     for start in range(0, len(train), _CHUNK):
         chunk = F.normalize(train[start : start + _CHUNK].float().to(device), dim=-1)
-        found = (queries @ chunk.T).topk(min(k, len(chunk)), dim=-1)
-        similarity, order = torch.cat([similarity, found.values], dim=1).sort(stable=True, dim=1, descending=True)
-        nearest = torch.cat([nearest, found.indices + start], dim=1).gather(1, order)
+        closest = (queries @ chunk.T).topk(min(k, len(chunk)), dim=-1)
+        similarity, order = torch.cat([similarity, closest.values], dim=1).sort(stable=True, dim=1, descending=True)
+        nearest = torch.cat([nearest, closest.indices + start], dim=1).gather(1, order)
         similarity, nearest = similarity[:, :k], nearest[:, :k]
     return similarity, nearest
 

@@ -121,8 +121,8 @@ def fit_linear(
     for k, half in enumerate(halves):
         shares[half, k] = len(rows) / len(half)
     refitted = images.train([grid[best]] * refits, batches, shares)
-    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
-    return dataclasses.replace(probe, refits=tuple(again))
+    probes = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
+    return dataclasses.replace(probe, refits=tuple(probes))
 
 
 class _Images(NamedTuple):
