@@ -91,6 +91,14 @@ def resolve_encoder(
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
 
 
+def starts_fresh(name: str | os.PathLike | PreTrainedModel | Encoder) -> bool:
+    """Whether a name that :func:`resolve_encoder` takes brings no weights: a preset, or a configuration alone."""
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    path = Path(name).expanduser()
+    return os.fspath(name) in PRESETS or path.suffix == ".json" or (path.is_dir() and not _has_weights(path))
+
+
 def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> None:
     """Refuse a name that stands for no encoder, without its weights: quick, where reading images may take minutes.
 
