@@ -68,8 +68,8 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         self._check(name, kind)
         before = self._classes.get(name)
         if before is not None and (name in self.own or _definition(before) != _definition(kind)):
-            whose = "sp-hf's own" if name in self.own else f"that of {'.'.join(_definition(before))}"
-            raise PluginError(f"there is {self.noun} {name!r} already, {whose}; give yours another name.")
+            owner = "sp-hf's own" if name in self.own else f"that of {'.'.join(_definition(before))}"
+            raise PluginError(f"there is {self.noun} {name!r} already, {owner}; give yours another name.")
         others = [point for point in self._offered().get(name, []) if _top(point.module) != _top(kind.__module__)]
         if before is None and others:
             raise PluginError(

@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from ..boundary import reading_checkpoint
 from ..encoders.encoder import Encoder
-from ..encoders.facts import content_mask_types
+from ..encoders.model_types import content_mask_types
 from ..errors import InputError
 from ..objectives import build_objective, to_entry
 from ..objectives.base import Batch, Encode, Objective, Progress
@@ -130,9 +130,9 @@ class SPForPreTraining(PreTrainedModel):
             )
         crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
         if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
-            does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
+            act = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
             raise InputError(
-                f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
+                f"objective {name!r} {act}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
                 " which is then built as SPViTModel."
             )
 

@@ -183,6 +183,7 @@ class Objective(nn.Module):
         teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
         measured: what it was measured to add to its control, with the seeds and where, for docs/objectives.md.
         own_metric: of what it logs, the number that says how far its own task got, and what tables call that.
+        remedies: options of its own that help where embeddings or its teacher go flat, as recipes write them.
 
     Example:
         >>> import sp_hf
@@ -207,6 +208,7 @@ class Objective(nn.Module):
     teaches: ClassVar[str] = ""
     measured: ClassVar[str] = ""
     own_metric: ClassVar[tuple[str, str] | None] = None
+    remedies: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""

@@ -131,10 +131,10 @@ class DINOv2(IBOT):
             return super().class_targets(outputs)
         return sinkhorn(outputs.flatten(0, 1), self.class_temperature).view_as(outputs)
 
-    def patch_targets(self, outputs: Tensor, where: Tensor) -> Tensor:
+    def patch_targets(self, outputs: Tensor, indices: Tensor) -> Tensor:
         if self.config.centring == "mean":
-            return super().patch_targets(outputs, where)
-        return sinkhorn(outputs[where], self.patch_temperature)
+            return super().patch_targets(outputs, indices)
+        return sinkhorn(outputs[indices], self.patch_temperature)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         loss, logs = super().forward(batch, encodings)
