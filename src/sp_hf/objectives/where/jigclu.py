@@ -93,11 +93,11 @@ def cluster_loss(own: Tensor, everyone: Tensor, own_images: Tensor, images: Tens
     """Supervised contrastive loss with the image for a class, mean over one's own embeddings.
 
     Args:
-        own: [n, E], at norm 1, which are ``everyone`` [m, E] from row ``start`` on.
+        own: [n, E], of any norm, which are ``everyone`` [m, E] from row ``start`` on.
         own_images, images: int64 [n] and [m], whose they are.
         tau: temperature.
     """
-    logits = own @ everyone.T / tau  # [n, m]
+    logits = _cosines(own, everyone) / tau  # [n, m]
     itself = _itself(logits, start)
     log_p = F.log_softmax(logits.masked_fill(itself, -torch.inf), dim=-1)
     same = (own_images[:, None] == images) & ~itself
@@ -108,9 +108,13 @@ def cluster_loss(own: Tensor, everyone: Tensor, own_images: Tensor, images: Tens
 @in_float32
 def cluster_accuracy(own: Tensor, everyone: Tensor, own_images: Tensor, images: Tensor, start: int) -> Tensor:
     """Share of one's own embeddings whose nearest other is of the same image; arguments as :func:`cluster_loss`."""
-    similarities = own @ everyone.T
+    similarities = _cosines(own, everyone)
     nearest = similarities.masked_fill(_itself(similarities, start), -torch.inf).argmax(dim=-1)
     return (images[nearest] == own_images).float().mean()
+
+
+def _cosines(first: Tensor, second: Tensor) -> Tensor:
+    return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
 
 
 def _itself(similarities: Tensor, start: int) -> Tensor:
@@ -168,7 +172,7 @@ class JigClu(Objective):
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         source, montages = batch.state, encodings["montage"]
         vectors = tile_vectors(montages.patches[:, 0], montages.grid)  # [4 B, D]
-        embeddings = F.normalize(self.cluster_head(vectors).float(), dim=-1)  # [4 B, E]
+        embeddings = self.cluster_head(vectors)  # [4 B, E]
         everyone, start = gather_rows(embeddings)  # [4 M, E]
         images, _ = concat_all_gather(source.images)
         of_clusters = cluster_loss(embeddings, everyone, source.images, images, start, self.config.temperature)
