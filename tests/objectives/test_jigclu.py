@@ -9,7 +9,7 @@ from sp_hf.objectives.where.jigclu import cluster_loss, location_loss, tile_vect
 from .harness import Step, TinyEncoder, make_batch
 
 TINY = {"name": "jigclu", "tiles": {"size": 8}, "embedding_size": 8}
-DRAWS = MIXES = True
+DRAWS = BATCH_WIDE = True
 
 
 def build(**options):

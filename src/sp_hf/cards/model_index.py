@@ -83,7 +83,7 @@ def eval_results(results: Iterable[Mapping[str, Any]]) -> list[EvalResult]:
     Args:
         results: of :func:`~sp_hf.cards.results.read_results`.
     """
-    made = {}
+    entries = {}
     for result in results:
         for name, task in result["tasks"].items():
             measures = task["results"].get(result["this"], {}).get("measures", {})
@@ -92,8 +92,8 @@ def eval_results(results: Iterable[Mapping[str, Any]]) -> list[EvalResult]:
                     continue
                 entry = _eval_result(name, key, measures[key]["value"], measured_on(result, name))
                 key_of_entry = (*entry.unique_identifier, entry.metric_type, entry.metric_name)
-                made[key_of_entry] = entry
-    return list(made.values())
+                entries[key_of_entry] = entry
+    return list(entries.values())
 
 
 def _eval_result(task: str, key: str, value: float, dataset: DatasetName) -> EvalResult:

@@ -1,4 +1,4 @@
-"""From what a user types after ``--encoder`` to an :class:`~sp_hf.encoders.encoder.Encoder`.
+"""Builds or loads the :class:`~sp_hf.encoders.encoder.Encoder` that ``--encoder`` names.
 
 ===============================  =======================================================
 ``vit-small-16``                 a fresh ViT (:data:`sp_hf.encoders.presets.PRESETS`)

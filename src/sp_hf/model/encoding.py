@@ -1,4 +1,4 @@
-"""Requests to encodings: each distinct (tower, resolution, mask) goes through its tower once.
+"""Turns the objectives' requests into encodings: each distinct (tower, resolution, mask) goes through its tower once.
 
 Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
 """
@@ -89,5 +89,5 @@ def mask_options(mask: TokenMask | None) -> dict[str, Tensor]:
 
 
 def monitored(encoded: Mapping[Identity, Encoding]) -> Tensor:
-    """[B, D]: the first view of the first view set that the student encoded."""
+    """The embeddings that a run watches, [B, D]: the first view of the first view set that the student encoded."""
     return next(e for key, e in encoded.items() if key[0] == "student").cls[:, 0].detach()

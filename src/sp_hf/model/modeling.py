@@ -128,9 +128,9 @@ class SPForPreTraining(PreTrainedModel):
             )
         crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
         if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
-            does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
+            act = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
             raise InputError(
-                f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
+                f"objective {name!r} {act}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
                 " which is then built as SPViTModel."
             )
 

@@ -40,8 +40,8 @@ def block_masks(keys: Tensor, stream: str, grid: tuple[int, int], ratios: Tensor
     mask = torch.zeros(*ratios.shape, height, width, dtype=torch.bool, device=keys.device)
     failures = torch.zeros_like(wanted)
     for area, shape, top, left in (candidate.unbind(-1) for candidate in u.unbind(2)):  # [B, V] each
-        lacking = wanted - mask.sum((-1, -2))
-        areas = least_area + (lacking - least_area) * area
+        deficit = wanted - mask.sum((-1, -2))
+        areas = least_area + (deficit - least_area) * area
         aspects = (math.log(least_aspect) * (1 - 2 * shape)).exp()
         sides = [(areas.clamp(min=0) * x).sqrt().round() for x in (aspects, 1 / aspects)]
         tops = (top * (height - sides[0] + 1)).floor()
@@ -50,8 +50,8 @@ def block_masks(keys: Tensor, stream: str, grid: tuple[int, int], ratios: Tensor
         inside_columns = (columns >= lefts[..., None, None]) & (columns < (lefts + sides[1])[..., None, None])
         block = inside_rows & inside_columns  # [B, V, h, w]
         added = (block & ~mask).sum((-1, -2))
-        fits = (sides[0] < height) & (sides[1] < width) & (added > 0) & (added <= lacking)
-        goes_on = (lacking > 0) & (failures < _FAILURES)
+        fits = (sides[0] < height) & (sides[1] < width) & (added > 0) & (added <= deficit)
+        goes_on = (deficit > 0) & (failures < _FAILURES)
         taken = fits & goes_on
         mask = mask | (block & taken[..., None, None])
         failures = torch.where(taken, torch.zeros_like(failures), failures + 1)

@@ -1,4 +1,4 @@
-"""Says when a run does not learn, once for each finding: in the log, and in the run folder's ``diagnosis.json``.
+"""Warnings of a run that does not learn, once for each finding: in the log, and in the run folder's ``diagnosis.json``.
 
 What holds of any run is judged here, what only an objective knows by its
 :meth:`~sp_hf.objectives.base.Objective.diagnose`.
@@ -43,12 +43,12 @@ def collapse(history: LogHistory, least_std: float) -> list[Finding]:
         return []
     healthy = [step for step, value in spread if value >= least_std]
     since = next(step for step, _ in spread if not healthy or step > healthy[-1])
-    seen = (
+    observation = (
         f"COLLAPSE? embedding_std is {spread[-1][1]:.4f}, under --collapse_std {least_std:g}: the encoder gives nearly"
         " the same embedding for every image"
     )
     remedy = "Lower --learning_rate, lengthen --warmup_steps or take a larger batch; --stop_on_collapse ends such runs."
-    return [Finding("collapse", since, seen, remedy)]
+    return [Finding("collapse", since, observation, remedy)]
 
 
 def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Finding]:
@@ -64,20 +64,20 @@ def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Fi
         return []
     peak_step, peak = max(before, key=lambda point: point[1])
     if rank.mean < RANKME_KEPT * peak:
-        seen = (
+        observation = (
             f"RankMe has fallen to {rank.mean:.1f} from {peak:.1f} at step {peak_step}, by more than"
             f" {1 - RANKME_KEPT:.0%}: the embeddings use ever fewer dimensions"
         )
         remedy = "Lower --learning_rate or lengthen --warmup_steps; beside DINO set its koleo_weight: 0.1."
-        return [Finding("falling-rankme", peak_step, seen, remedy)]
+        return [Finding("falling-rankme", peak_step, observation, remedy)]
     least = RANKME_SHARE * min(images, hidden_size, RANKME_MOST)
     if rank.mean < least:
-        seen = (
+        observation = (
             f"RankMe is {rank.mean:.1f}, under {least:.1f} ({images} images, {hidden_size} dimensions): the embeddings"
             " use few dimensions"
         )
         remedy = "Lengthen --warmup_steps or take a larger batch; beside DINO set its koleo_weight: 0.1."
-        return [Finding("low-rankme", rank.since, seen, remedy)]
+        return [Finding("low-rankme", rank.since, observation, remedy)]
     return []
 
 
@@ -91,12 +91,12 @@ def knn_findings(history: LogHistory) -> list[Finding]:
         return []
     as_good = [s for s, value in probes if value >= start - KNN_MARGIN]
     since = next(s for s, _ in probes if s > as_good[-1])
-    seen = (
+    observation = (
         f"kNN is {now:.1%} at step {step}, and was {start:.1%} before training: the encoder knows less of what is in an"
         " image than the one it started from"
     )
     remedy = "Lower --learning_rate, train longer or with a larger batch, and look at the other warnings first."
-    return [Finding("knn-below-the-start", since, seen, remedy)]
+    return [Finding("knn-below-the-start", since, observation, remedy)]
 
 
 class Diagnosis(TrainerCallback):

@@ -110,8 +110,8 @@ def fit_linear(
     for k, half in enumerate(halves):
         shares[half, k] = len(x) / len(half)
     refitted = _train(x, index, len(classes), [grid[best]] * refits, epochs, seed, shares)
-    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
-    return dataclasses.replace(probe, refits=tuple(again))
+    probes = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
+    return dataclasses.replace(probe, refits=tuple(probes))
 
 
 def _train(

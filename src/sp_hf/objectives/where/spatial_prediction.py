@@ -209,12 +209,12 @@ class SpatialPrediction(Objective):
         r2 = history.recent("r2_position")
         if r2 is None or r2.mean >= LEAST_R2 or not history.settled:
             return []
-        seen = f"Spatial Prediction has not left zero: its own R2 of position is {r2.mean:.3f}, under {LEAST_R2}"
+        observation = f"Spatial Prediction has not left zero: its own R2 of position is {r2.mean:.3f}, under {LEAST_R2}"
         remedy = (
             "Start a fresh encoder with --initialisation xavier, raise --learning_rate or the objective's weight, or"
             " train longer; views without photometric jitter tell whether the task can be learnt at all."
         )
-        return [Finding("sp-at-zero", r2.since, seen, remedy)]
+        return [Finding("sp-at-zero", r2.since, observation, remedy)]
 
 
 def _spread(locations: Tensor, log_scales: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -218,8 +218,8 @@ class ShapeBias(Task):
                 f"{sample.images.description}: shape and texture are of different classes"
                 f" ({', '.join(names)} and {', '.join(names_of_texture)}); they must be the same"
             )
-        counterparts, how = self._counterparts(self._train(data), names)
-        return Conflict(sample, names, shape, texture, counterparts, how)
+        counterparts, mapping = self._counterparts(self._train(data), names)
+        return Conflict(sample, names, shape, texture, counterparts, mapping)
 
     def _counterparts(self, train: ImageSample, names: Sequence[str]) -> tuple[Tensor, str]:
         labels = known(train.labels)
