@@ -6,8 +6,8 @@
     python benchmarks/same_weights.py REF --recipes_of_ref             # the code alone: REF's recipes under both
 
 REF is checked out in a temporary worktree. Each recipe that both trees have is trained for a few steps under both, each
-by its own code, on a small encoder, narrow heads and a few pictures of noise, with the recipe's views, losses, schedules
-and precision as they are. Then every weight and buffer is compared bit by bit. Exit code 1 if any differs.
+by its own code, on a small encoder, narrow heads and a few pictures of noise, with the views, losses, schedules
+and precision of the recipe. Then every weight and buffer is compared bit by bit. Exit code 1 if any differs.
 
 Cost: some five seconds a recipe and tree on one core.
 """

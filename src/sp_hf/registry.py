@@ -3,7 +3,7 @@
 A package offers a class by an entry point, which ``pip install`` writes down::
 
     [project.entry-points."sp_hf.objectives"]
-    simclr = "my_simclr:SimCLR"
+    dcl = "my_dcl:DCL"
 
 What is installed is read when a name is not known yet, or when names are listed; code is imported when its own name is
 asked for. Nothing else is ever imported: a configuration, downloaded or not, holds names, and names no modules.

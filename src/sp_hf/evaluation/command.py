@@ -35,6 +35,7 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     flags.add_argument("--tasks", nargs="+", metavar="TASK", help=listed)
     flags.add_argument("--output_dir", help="for results.json, report.md and pictures")
     flags.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
+    flags.add_argument("--benchmark", metavar="DATASET", help="and put those of where-bench into its .eval_results/")
     flags.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
     images = flags.add_argument_group("images", "default: part-scenes, which are drawn here")
     add_data_flags(images)

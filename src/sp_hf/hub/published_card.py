@@ -26,16 +26,26 @@ def card_of(target: Destination) -> str:
     Raises:
         PushError: the Hub does not answer, or not with a text.
     """
+    return text_of(target, "README.md")
+
+
+def text_of(target: Destination, path: str) -> str:
+    """The text of a file there; "" where there is none.
+
+    Raises:
+        PushError: the Hub does not answer, or not with a text.
+    """
 
     def load() -> str:
         with tempfile.TemporaryDirectory() as cache:  # as it is now, and once
             try:
-                file = target.api.hf_hub_download(target.repo, "README.md", revision=target.revision, cache_dir=cache)
+                file = target.api.hf_hub_download(target.repo, path, revision=target.revision, cache_dir=cache)
             except EntryNotFoundError:
                 return ""
             return Path(file).read_bytes().decode("utf-8", errors="replace")
 
-    return target.attempt(load, f"reading the card of {target.repo}")
+    what = "the card" if path == "README.md" else path
+    return target.attempt(load, f"reading {what} of {target.repo}")
 
 
 def card_of_same_weights(target: Destination, files: Mapping[str, Path]) -> str:

@@ -25,11 +25,16 @@ from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from .validation import check_positive
 from .view_defaults import complete_views, default_views, view_size
+from .what.byol import BYOL
 from .what.dino import DINO
 from .what.ibot import IBOT
+from .what.ijepa import IJEPA
+from .what.lejepa import LeJEPA
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
+from .what.simclr import SimCLR
 from .what.supervised import Supervised
+from .what.vicreg import VICReg
 from .where.drop_pos import DropPos
 from .where.lorot import LoRot
 from .where.pirl import PIRL
@@ -43,7 +48,12 @@ _OWN: dict[str, type[Objective]] = {
     "dino": DINO,
     "ibot": IBOT,
     "moco_v3": MoCoV3,
+    "simclr": SimCLR,
+    "byol": BYOL,
+    "vicreg": VICReg,
+    "lejepa": LeJEPA,
     "mae": MAE,
+    "ijepa": IJEPA,
     "supervised": Supervised,
     "spatial_prediction": SpatialPrediction,
     "spatial_context": SpatialContext,

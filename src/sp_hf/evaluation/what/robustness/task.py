@@ -43,14 +43,13 @@ from ...task import Picture, Task, TaskResult, option
 from ...whole_images import WholeImages, encode_pixels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
 from ..linear import linear_probe
-from ..part_scenes_variants import variant_of, variant_of_run
+from ..part_scenes_variants import OOD_VARIANTS, variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
 
 if TYPE_CHECKING:
     from ...data import EvaluationData
 
-PART_SCENES_VARIANTS = ("new-textures", "new-backgrounds", "silhouettes", "jumbled")
 _LEAST_RISE = 0.01  # of the baseline's error, below which relative mCE would divide by noise
 _KEPT_BYTES = 3 * 2**29  # of corrupted images, shared by all models of one input size
 _EXAMPLE_SEVERITY = 3
@@ -238,7 +237,7 @@ class Robustness(Task):
         samples = {}
         if data.source.embedded:
             column = data.source.label_column
-            for variant in PART_SCENES_VARIANTS:
+            for variant in OOD_VARIANTS:
                 if variant != variant_of_run(data.source):
                     source = variant_of(data.source, "validation", variant, self.ood_images, column)
                     samples[variant] = data.sample(source, "train")
