@@ -188,6 +188,28 @@ RECIPES = [
     ("binary", "UTF-8"),
 ]
 
+ENTRIES = [
+    ("number", "'3'"),
+    ("one-view", "at least 2"),
+    ("half-a-view", "2.5"),
+    ("grid", "[3, 3]"),
+    ("inside", "target_std"),
+    ("boxes", "'objs'"),
+    ("photometric", "'dinoo'"),
+    ("area", "(2, 3)"),
+    ("sice", "sice"),
+    ("patches", "use 12 or 16"),
+    ("reference", "'dino/local'"),
+    ("views", "not list"),
+    ("weight", "weight is True"),
+    ("fraction", "prototypes is 2.5; it must be a whole number"),
+    ("truth", "norm_last_layer is 'no'; it must be true or false"),
+    ("momentum", "'a'"),
+    ("temperature", "teacher_temperature is 0"),
+    ("ratio", "1.5"),
+    ("ratios", "[0.9, 0.1]"),
+]
+
 OTHERS = [
     ("evaluate vit-smal-16", "vit-smal-16"),
     ("evaluate ./nowhere", "nowhere"),
@@ -243,6 +265,7 @@ REFUSED = [
     *((f"{GOOD} --encoder {encoder}", named) for encoder, named in ENCODERS),
     *((f"{GOOD} --dataset {dataset}", named) for dataset, named in DATASETS),
     *((f"pretrain --recipe {{here}}/{name}.yaml --output_dir out", named) for name, named in RECIPES),
+    *((f"pretrain --recipe {{here}}/entry-{name}.yaml --output_dir out", named) for name, named in ENTRIES),
     *OTHERS,
 ]
 
