@@ -9,6 +9,7 @@ import sp_hf
 from sp_hf.cli import COMMANDS
 from sp_hf.evaluation.command import parser
 from sp_hf.evaluation.tasks import TASKS
+from sp_hf.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(sp_hf.__file__).parent
@@ -37,6 +38,12 @@ def test_links_and_pictures_are_there(page):
 def test_every_task_has_its_protocol():
     named = re.findall(r"^\| \[`([a-z-]+)`\]\(#", EVALUATION, re.MULTILINE)
     assert sorted(named) == sorted(TASKS)
+
+
+def test_every_objective_has_its_row():
+    """That the rows are what scripts/objectives.py makes of the classes: tests/objectives/test_matrix.py, slow."""
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == sorted(OBJECTIVES.own)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

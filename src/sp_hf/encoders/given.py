@@ -11,7 +11,8 @@ from ..errors import InputTypeError
 from ..given import GIVEN
 from .checkpoint import image_statistics_of, with_token_control
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from .facts import TIMM, facts_of
+from .facts import TIMM
+from .model_types import facts_of
 from .timm_wrapper import image_statistics as timm_image_statistics
 
 

@@ -83,8 +83,8 @@ def reference_of(models: Sequence[EvaluatedModel]) -> str:
 def _task_dict(report: TaskReport, reference: str, seed: int) -> dict[str, Any]:
     return {
         "kind": report.task.kind,
-        "hub_task": report.task.hub_task,
         "version": report.task.version,
+        "hub_task": report.task.hub_task,
         "settings": report.task.settings(),
         "headline": list(report.task.headline),
         "results": {

@@ -63,16 +63,16 @@ class Task:
         kind: what is in the image, or where.
         headline: names of the measures shown in the terminal, the first being the one that stands for the task.
         controls: which controls stand beside the models.
-        hub_task: what the Hub calls this kind of task.
         version: of the protocol; raised whenever it changes what is measured, as results of another are not comparable.
+        hub_task: what the Hub calls this kind of task.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["what", "where"]]
     headline: ClassVar[tuple[str, ...]]
     controls: ClassVar[tuple[Role, ...]] = ("pixels", "random")
-    hub_task: ClassVar[str] = "image-feature-extraction"
     version: ClassVar[int] = 1
+    hub_task: ClassVar[str] = "image-feature-extraction"
 
     def among(self, models: Sequence[EvaluatedModel]) -> Task:
         """The task for a run with these models, controls among them: another one where it compares them.

@@ -66,7 +66,8 @@ def _run(request: Encode, sets: list[Views], towers: Mapping[str, Encoder | None
     """Encode view sets of one size as ``request`` says."""
     tower = towers[request.tower]
     if tower is None:
-        raise InputError("an objective asks for the teacher but gives no teacher_momentum().")
+        missing = "gives no teacher_momentum()" if request.tower == "teacher" else "does not say needs_initial"
+        raise InputError(f"an objective asks for the tower {request.tower!r} but {missing}.")
     pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
     options: dict[str, Tensor] = {}
     if request.positions == "crop":

@@ -115,8 +115,9 @@ class SelfDistillation(Objective):
 
     def before_optimizer_step(self) -> None:
         if self.last_layer_frozen:
-            for parameter in self.head.last_layer.parameters():
-                parameter.grad = None
+            for head, _ in self.ema_heads():
+                for parameter in head.get_submodule("last_layer").parameters():
+                    parameter.grad = None
 
     def diagnose(self, history: LogHistory) -> list[Finding]:
         return entropy_findings(history, self.config.prototypes, self.remedies)

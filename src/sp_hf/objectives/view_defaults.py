@@ -32,8 +32,8 @@ def complete_views(config_class: type[ObjectiveConfig], options: Mapping[str, An
 def view_size(default: int, encoder: Encoder) -> int:
     """Pixels a side of views that are ``default`` in the paper, for an encoder of images of another size.
 
-    In proportion for smaller images (for larger ones, which cost more than twice, a size must be given), and a multiple
-    of the patch size.
+    In proportion for smaller images (for larger ones, which cost more than twice, a size must be given), and the
+    nearest that the encoder takes: a multiple of the patch size, or of a model with a size of its own that one.
     """
-    patch, side = encoder.patch_size, min(encoder.image_side, PAPERS_SIDE)
-    return max(round(default * side / PAPERS_SIDE / patch), 1) * patch
+    side = min(encoder.image_side, PAPERS_SIDE)
+    return encoder.nearest_size(round(default * side / PAPERS_SIDE))

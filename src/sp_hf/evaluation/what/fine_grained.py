@@ -57,7 +57,7 @@ class FineGrained(Task):
         source = self.source(data)
         train, validation = (data.features(model, sample) for sample in data.sides(source))
         train_labels, of_validation = known(train.labels), known(validation.labels)
-        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits)
+        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits, device=model.device)
         labelled = of_validation >= 0
         labels = of_validation[labelled]
         asked = validation.embedding()[labelled]

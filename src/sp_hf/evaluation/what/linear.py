@@ -19,7 +19,9 @@ def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
     train = data.features(model, data.train)
     return data.memo(
         ("linear probe", model),
-        lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed, refits=data.refits),
+        lambda: fit_linear(
+            train.embedding(), known(train.labels), seed=data.seed, refits=data.refits, device=model.device
+        ),
     )
 
 

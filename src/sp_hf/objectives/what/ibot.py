@@ -157,16 +157,13 @@ class IBOT(SelfDistillation):
         classes = [student.cls] + ([encodings["student_local"].cls] if "student_local" in encodings else [])
         logits = self.head(torch.cat(classes, dim=1))  # [B, V, K]
         indices = masked.flatten().nonzero()[:, 0]  # [M], of all patches
-        patch_logits = self.head(student.patches.flatten(0, 2)[indices])  # [M, K]
+        patch_head, teacher_patch_head = self.patch_heads()
+        patch_logits = patch_head(student.patches.flatten(0, 2)[indices])  # [M, K]
         with torch.no_grad():
-            class_outputs, patch_outputs = self.teacher_head(teacher.cls), self.teacher_head(teacher.patches)
-            targets = teacher_probabilities(class_outputs, self.class_centre.centre, self.class_temperature)
-            hidden = patch_outputs.flatten(0, 2)[indices]  # [M, K]
-            patch_targets = teacher_probabilities(hidden, self.patch_centre.centre, self.patch_temperature)
+            targets = self.class_targets(self.teacher_head(teacher.cls))  # [B, G, K]
+            patch_targets = self.patch_targets(teacher_patch_head(teacher.patches).flatten(0, 2), indices)  # [M, K]
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
             hits = (patch_logits.argmax(dim=-1) == patch_targets.argmax(dim=-1)).sum()
-        self.class_centre.add(class_outputs)
-        self.patch_centre.add(patch_outputs)
         tau = self.config.student_temperature
         of_classes = dino_loss(logits, targets, tau)
         of_patches = patch_loss(patch_logits, patch_targets, patch_weights(masked).flatten()[indices], tau)
@@ -178,6 +175,22 @@ class IBOT(SelfDistillation):
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(loss, logs)
+
+    def patch_heads(self) -> tuple[nn.Module, nn.Module]:
+        """The student's and the teacher's head of patch tokens: those of class tokens."""
+        return self.head, self.teacher_head
+
+    def class_targets(self, outputs: Tensor) -> Tensor:
+        """The teacher's outputs [B, G, K] to probabilities."""
+        probabilities = teacher_probabilities(outputs, self.class_centre.centre, self.class_temperature)
+        self.class_centre.add(outputs)
+        return probabilities
+
+    def patch_targets(self, outputs: Tensor, indices: Tensor) -> Tensor:
+        """The teacher's outputs of all patches [B * G * N, K] to probabilities of some [M, K]."""
+        probabilities = teacher_probabilities(outputs[indices], self.patch_centre.centre, self.patch_temperature)
+        self.patch_centre.add(outputs)
+        return probabilities
 
     def after_optimizer_step(self) -> None:
         self.class_centre.step()

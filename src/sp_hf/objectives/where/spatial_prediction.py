@@ -135,6 +135,7 @@ class SpatialPrediction(Objective):
         "It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
         " it had to tell where the second lies relative to the first, and how much larger it is."
     )
+    measured = "beside MAE on Caltech-101, one seed: position beyond cues 0.034 to 0.125, kNN 34.4 to 38.1 %"
     own_metric = ("r2_position", "SP's own R2 of position")
     citation = """@article{shen2026spatial,
   title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
