@@ -38,9 +38,18 @@ from .what.patch_alignment import PatchAlignment
 from .what.simclr import SimCLR
 from .what.supervised import Supervised
 from .what.vicreg import VICReg
+from .where.cim import CIM
+from .where.content_position import ContentPosition
 from .where.drop_pos import DropPos
+from .where.jigclu import JigClu
+from .where.loca import LOCA
 from .where.lorot import LoRot
+from .where.mp3 import MP3
+from .where.part import PART
 from .where.pirl import PIRL
+from .where.pix_pro import PixPro
+from .where.relative_position import RelativePosition
+from .where.self_patch import SelfPatch
 from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
 
@@ -66,6 +75,15 @@ _OWN: dict[str, type[Objective]] = {
     "drop_pos": DropPos,
     "lorot": LoRot,
     "pirl": PIRL,
+    "relative_position": RelativePosition,
+    "jigclu": JigClu,
+    "mp3": MP3,
+    "part": PART,
+    "loca": LOCA,
+    "self_patch": SelfPatch,
+    "content_position": ContentPosition,
+    "pix_pro": PixPro,
+    "cim": CIM,
 }
 
 

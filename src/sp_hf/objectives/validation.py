@@ -84,6 +84,12 @@ def check_momentum(value: Any) -> tuple[float, float]:
     return momentum
 
 
+def check_heads(option: str, heads: int, width: int) -> None:
+    """Raise ``ValueError`` unless so many attention heads divide a width."""
+    if width % heads:
+        raise InputError(f"{option} is {heads}; it must divide the width of the attention, {width}.")
+
+
 def pair(option: str, value: Any) -> tuple[float, float]:
     """``value`` as a (start, end) tuple of two numbers; JSON gives lists."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:

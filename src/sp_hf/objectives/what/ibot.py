@@ -24,7 +24,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
@@ -145,12 +145,17 @@ class IBOT(SelfDistillation):
 
     def draw_masks(self, batch: Batch) -> Tensor:
         """Which patches of the global views the student does not see: bool [B, G, N]."""
+        ratios, grid = self.draw_ratios(batch)
+        return block_masks(batch.keys, "ibot/blocks", grid, ratios, self.config.mask_aspect)
+
+    def draw_ratios(self, batch: Batch) -> tuple[Tensor, tuple[int, int]]:
+        """The share of patches to mask of each global view, [B, G], and the grid of these patches."""
         pixels = batch.views["global"].pixels
         u = uniform(batch.keys, "ibot/ratio", (pixels.shape[1], 2))  # [B, G, 2]
         low, high = self.config.mask_ratio
         ratios = torch.where(u[..., 0] < self.config.mask_probability, low + (high - low) * u[..., 1], 0.0)
         rows, columns = (side // self.patch_size for side in pixels.shape[-2:])
-        return block_masks(batch.keys, "ibot/blocks", (rows, columns), ratios, self.config.mask_aspect)
+        return ratios, (rows, columns)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         masked, student, teacher = batch.state, encodings["student_global"], encodings["teacher"]
