@@ -77,14 +77,14 @@ def main() -> None:
     source = DataSource(options.dataset, validation_dataset=options.validation_dataset, max_images=options.images)
     data = EvaluationData(source, refits=options.refits)
     scenes = EvaluationData(DataSource("part-scenes", max_images=options.images), refits=options.refits)
-    found: Found = {}
-    of_crops(found, [untrained, *opened], data, options.crop_size, options.images)
-    of_objects(found, [untrained, *opened], scenes, options.images)
-    report(found, ["low-level cues", "untrained", *(model.name for model in opened)], opened[0].name)
+    values: Found = {}
+    of_crops(values, [untrained, *opened], data, options.crop_size, options.images)
+    of_objects(values, [untrained, *opened], scenes, options.images)
+    report(values, ["low-level cues", "untrained", *(model.name for model in opened)], opened[0].name)
 
 
 # ---------------------------------------------------------------------------------------------------------- protocols
-def of_crops(found: Found, models: list[EvaluatedModel], data: EvaluationData, size: int, images: int) -> None:
+def of_crops(values: Found, models: list[EvaluatedModel], data: EvaluationData, size: int, images: int) -> None:
     """All protocols of crops, of the cues and of every encoder."""
     detail = detail_of(data, size, images)
     spec, canvas = detail.spec(RelativeGeometryProtocol()), detail.canvas
@@ -101,27 +101,27 @@ def of_crops(found: Found, models: list[EvaluatedModel], data: EvaluationData, s
         everything = ridge_relations(*sides, seed=data.seed, refits=data.refits)[0]
         of_gap = on_pairs(sides, apart, data)
         for target in COLUMNS:
-            add(found, "all pairs", f"R2 {target}", name, everything[f"r2_{target}"])
-            add(found, "gap", f"R2 {target}", name, of_gap[f"r2_{target}"])
+            add(values, "all pairs", f"R2 {target}", name, everything[f"r2_{target}"])
+            add(values, "gap", f"R2 {target}", name, of_gap[f"r2_{target}"])
             of_matched = on_pairs(sides, matched[target], data)
-            add(found, "matched cues", f"R2 {target}", name, of_matched[f"r2_{target}"])
+            add(values, "matched cues", f"R2 {target}", name, of_matched[f"r2_{target}"])
             if name != "low-level cues":
                 beyond = beyond_cues(cues, sides, data.seed, data.refits)
-                add(found, "beyond cues", f"R2 {target}", name, beyond[f"r2_{target}_beyond_cues"])
+                add(values, "beyond cues", f"R2 {target}", name, beyond[f"r2_{target}_beyond_cues"])
 
 
-def of_objects(found: Found, models: list[EvaluatedModel], data: EvaluationData, images: int) -> None:
+def of_objects(values: Found, models: list[EvaluatedModel], data: EvaluationData, images: int) -> None:
     """The relation of two parts."""
     task = SpatialRelation(images=images)
     task.prepare(data)
     for model in models:
         measures = task.run(model, data).measures
         for metric in task.headline:
-            add(found, "objects", metric.replace("_", " "), model.name, measures[metric])
+            add(values, "objects", metric.replace("_", " "), model.name, measures[metric])
 
 
-def add(found: Found, protocol: str, metric: str, model: str, measure: Measure) -> None:
-    found.setdefault((protocol, metric), {})[model] = measure
+def add(values: Found, protocol: str, metric: str, model: str, measure: Measure) -> None:
+    values.setdefault((protocol, metric), {})[model] = measure
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs
@@ -179,25 +179,25 @@ def on_pairs(sides: Sides, counted: Counted, data: EvaluationData) -> dict[str, 
 
     held_out = hold_out(len(rows), data.seed, PROBE)[:, None].expand_as(rows)[rows]
     weights, penalties = fit_ridge(known.x[rows], known.y[rows], held_out)
-    again = []
+    refitted = []
     for half in random_halves(len(rows), data.refits, data.seed):
         mine = rows[half]
-        again.append(measured(solve_ridge(known.x[half][mine], known.y[half][mine], penalties)))
-    return with_refits(measured(weights), again)
+        refitted.append(measured(solve_ridge(known.x[half][mine], known.y[half][mine], penalties)))
+    return with_refits(measured(weights), refitted)
 
 
 # ------------------------------------------------------------------------------------------------------------- report
-def report(found: Found, names: list[str], control: str) -> None:
+def report(values: Found, names: list[str], control: str) -> None:
     """The two tables, in Markdown."""
     taught = [name for name in names if name not in ("low-level cues", "untrained", control)]
     print(f"\n| protocol | metric | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
-    for (protocol, metric), by_model in found.items():
+    for (protocol, metric), by_model in values.items():
         cells = [f"{by_model[name].estimate()}" if name in by_model else "-" for name in names]
         print(f"| {protocol} | {metric} | {' | '.join(cells)} |")
     compared = [(name, other) for name in taught for other in ("untrained", control, "low-level cues")]
     titles = [f"{name} - {other}" for name, other in compared]
     print(f"\n| protocol | metric | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 2)}")
-    for (protocol, metric), by_model in found.items():
+    for (protocol, metric), by_model in values.items():
         cells = [separation(by_model, name, other) for name, other in compared]
         print(f"| {protocol} | {metric} | {' | '.join(cells)} |")
 

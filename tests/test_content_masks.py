@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-
 import pytest
 import torch
-import transformers
 from tiny_encoders import PATCH, SIZE, TINY
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from sp_hf.encoders.encoder import Encoder
-from sp_hf.encoders.facts import FACTS, REFUSED, content_mask_types, facts_of
+from sp_hf.encoders.model_table import FACTS
+from sp_hf.encoders.model_types import content_mask_types
 
 N = (SIZE // PATCH) ** 2
 MASKABLE = [name for name in TINY if name.removesuffix("_mean") in content_mask_types()]
@@ -92,26 +89,6 @@ def test_other_types_say_that_they_cannot(name: str) -> None:
         encoder.train_mask_token()
     with pytest.raises(ValueError, match="has no mask token"):
         encoder(pixels(), masked=masks())
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_types_that_are_refused_say_why(name: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"'{name}' cannot be used as an encoder ({REFUSED[name]}); supp")):
-        facts_of(AutoConfig.for_model(name))
-
-
-def test_why_they_are_refused_is_still_so() -> None:
-    """Of the classes in transformers; where one of these fails, its type may get a row."""
-    sizes = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "patch_size": 4, "window_size": 4}
-    swin = transformers.SwinModel(transformers.SwinConfig(**sizes, image_size=SIZE)).eval()
-    swin(pixels())
-    with pytest.raises(RuntimeError, match="must match"):
-        swin(torch.rand(1, 3, 24, 24))
-    assert "bool_masked_pos" not in inspect.signature(transformers.HieraModel.forward).parameters
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    data2vec = AutoModel.from_config(transformers.Data2VecVisionConfig(**sizes, image_size=SIZE, patch_size=PATCH))
-    assert data2vec.config.use_mean_pooling and data2vec.pooler is None
-    assert isinstance(data2vec.layernorm, torch.nn.Identity)
 
 
 def test_a_token_that_is_not_asked_for_stays_as_it_was() -> None:

@@ -201,9 +201,9 @@ def test_code_in_a_checkpoint_is_never_run(vit_folder):
 
 
 def test_unsupported_checkpoint(tmp_path):
-    config = transformers.SwinConfig(embed_dim=8, depths=[1], num_heads=[1])
-    transformers.SwinModel(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'swin' cannot be used.*supported: beit"):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    transformers.BertModel(transformers.BertConfig(**sizes, vocab_size=9)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'bert' cannot be used as an encoder: BertModel is no vision model"):
         Encoder.load(tmp_path)
 
 

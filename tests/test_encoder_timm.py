@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from sp_hf.encoders.checkpoint import CheckpointError
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.layers import layer_ids
 from sp_hf.encoders.loading import resolve_encoder
 from sp_hf.encoders.timm_wrapper import image_processor
 from sp_hf.evaluation.what.finetune.stock_classifier import stock_classifier
-from sp_hf.optimisation.layer_decay import layer_ids
 
 SIZE, PATCH, WIDTH = 32, 8, 32
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)

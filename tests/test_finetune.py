@@ -15,6 +15,7 @@ from torch import nn
 from transformers import ViTConfig
 
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.encoders.layers import layer_ids
 from sp_hf.evaluation.accuracy import LabelError
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess, random_initialisation
@@ -22,7 +23,7 @@ from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.task import TaskSkipped
 from sp_hf.evaluation.what.finetune.stock_classifier import stock_classifier
 from sp_hf.evaluation.what.finetune.task import Finetune, own_random_state, predict
-from sp_hf.optimisation.layer_decay import layer_ids, parameter_groups
+from sp_hf.optimisation.layer_decay import parameter_groups
 
 QUICK = {"epochs": 6, "batch_size": 10, "canvas_size": 24, "learning_rate": 3e-3}
 WITHOUT_CLASS = ("dinov3_vit",)

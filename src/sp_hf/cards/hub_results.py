@@ -80,17 +80,17 @@ def interval_of(notes: str | None) -> tuple[str, float, float] | None:
     return (match["metric"], float(match["low"]), float(match["high"])) if match else None
 
 
-def merge_entries(there: str, new: Sequence[EvalResultEntry]) -> str:
+def merge_entries(text: str, new: Sequence[EvalResultEntry]) -> str:
     """The text of a file with these entries, each in the place of the same benchmark's and task's, or at the end.
 
     Args:
-        there: the file's text; "" where there is none.
+        text: the file's text; "" where there is none.
         new: at least one.
 
     Raises:
         InputError: what is there is no list of entries, and could not be kept.
     """
-    merged = read_entries(there)
+    merged = read_entries(text)
     waiting = {(e["dataset"]["id"], e["dataset"]["task_id"]): e for e in eval_result_entries_to_yaml(list(new))}
     for index, entry in enumerate(merged):
         dataset = entry.get("dataset") or {}

@@ -23,7 +23,8 @@ from transformers.utils import logging as transformers_logging
 from ..boundary import reading_checkpoint
 from ..errors import CheckpointError, InputError
 from .configuration_sp_vit import SPViTConfig, convert_config
-from .facts import TASK_HEADS, TIMM, ModelFacts, describe, facts_of, model_class_of, vision_config
+from .facts import TASK_HEADS, TIMM, ModelFacts
+from .model_types import describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
 from .timm_wrapper import image_statistics as timm_image_statistics
 from .timm_wrapper import require_timm

@@ -2,15 +2,15 @@
 
 Letters: B images, N patch tokens (n of them visible), D hidden size, H x W pixels.
 
-The differences between models are rows of a table (:mod:`sp_hf.encoders.facts`); this module reads them.  What is
-yielded, per kind of model:
+The differences between models are rows of a table (:mod:`sp_hf.encoders.model_table`), or are seen in what a model
+makes of a view (:mod:`sp_hf.encoders.observed`); this module is led by them.  What is yielded, per kind of model:
 
 - ``cls``: the class token after the final norm.  SigLIP has none: its attention-pooling head's output.  BEiT fine-tuned
-  with mean pooling: its normalised mean of patch tokens.  I-JEPA and conv nets: the mean of patch tokens (ConvNeXt's
-  is normalised).
+  with mean pooling: its normalised mean of patch tokens.  I-JEPA, conv nets and hierarchical models: their own pooled
+  output, else the mean of patch tokens (``facts.embedding`` says which).
 - ``patches``: patch tokens, row by row, after the final norm; registers and distillation tokens are left out.
   CLIP, BEiT with mean pooling and ConvNeXt apply their final norm to the pooled output alone; here the same norm is
-  applied to the patch tokens too.
+  applied to the patch tokens too.  Of a model with stages: the cells of the last.
 
 What timm's models yield: :mod:`sp_hf.encoders.timm_wrapper`.
 
@@ -31,9 +31,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..errors import InputError
 from .checkpoint import load_verified, plain_vit, with_token_control
 from .export import save_stock
-from .facts import content_mask_types, describe, facts_of, find, model_class_of, vision_config
+from .facts import find
 from .initialisation import initialise, position_table, recorded_initialisation, starts_at_sincos
+from .model_types import content_mask_types, describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
+from .reading import read
+from .sizes import grid_of, nearest_size, size_kwargs
+from .token_order import check_order
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -104,6 +108,8 @@ class Encoder(nn.Module):
             parameter = find(model, name)
             if parameter is not None:
                 parameter.requires_grad_(False)
+        if self.facts.shapes is not None and self.facts.feature_map is None:
+            check_order(model, self.facts, self.dimensions)
 
     @classmethod
     def from_config(
@@ -162,13 +168,13 @@ class Encoder(nn.Module):
         if self.facts.mask_token is None:
             raise InputError(
                 f"{self._name()} cannot put a mask token in place of patches; use one of"
-                f" {', '.join(content_mask_types())}"
+                f" {', '.join(content_mask_types())}, or another that docs/encoders.md says to take them"
             )
         owner, _, name = self.facts.mask_token.rpartition(".")
         module = self.model.get_submodule(owner)
         if getattr(module, name) is None:
             like = self.patch_projection().weight
-            setattr(module, name, nn.Parameter(like.new_zeros(1, 1, self.hidden_size)))
+            setattr(module, name, nn.Parameter(like.new_zeros(1, 1, len(like))))  # as wide as the layer's output
         getattr(module, name).requires_grad_(True)
 
     def add_position_field(self, side: int) -> None:
@@ -204,19 +210,15 @@ class Encoder(nn.Module):
         """(rows, columns) of patch tokens of a square view of ``size`` pixels a side.
 
         Raises:
-            ValueError: the patch size does not divide ``size``.
+            ValueError: the patch size does not divide ``size``, or the encoder takes no views of this size.
         """
-        return self._grid(size, size)
+        grid = grid_of(self.dimensions, size, size)
+        self.size_kwargs(size, size)
+        return grid
 
-    def _grid(self, height: int, width: int) -> tuple[int, int]:
-        patch = self.patch_size
-        for size in (height, width):
-            if size < patch or size % patch:
-                below = max(size // patch, 1) * patch
-                raise InputError(
-                    f"a view of {size} pixels is not divisible into patches of {patch}; use {below} or {below + patch}"
-                )
-        return height // patch, width // patch
+    def nearest_size(self, size: int) -> int:
+        """Pixels a side of the views that the encoder takes, as near to ``size`` as can be."""
+        return nearest_size(self.facts, self.dimensions, size)
 
     def patch_projection(self) -> Any:
         """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
@@ -299,7 +301,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: indivisible size; token control or masks of a model that has none.
         """
-        grid = self._grid(*pixels.shape[-2:])
+        grid = grid_of(self.dimensions, *pixels.shape[-2:])
         given = {
             "visible": visible,
             "dropped": dropped,
@@ -317,9 +319,15 @@ class Encoder(nn.Module):
         if masked is not None:
             if self.facts.mask_token is None or find(self.model, self.facts.mask_token) is None:
                 raise InputError(f"{type(self.model).__name__} has no mask token: call train_mask_token() first")
-            control["bool_masked_pos"] = masked
+            control["bool_masked_pos"] = self._mask_cells(masked, grid)
         outputs = self.model(self.normalise(pixels), **self.size_kwargs(*pixels.shape[-2:]), **control)
-        return self._read(outputs, grid)
+        return Encoding(*read(self.model, outputs, self.facts, self.num_prefix_tokens), grid)
+
+    def _mask_cells(self, masked: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Masked patches [B, N] as cells of the grid that the model masks, [B, N * mask_factor^2]."""
+        factor = self.facts.mask_factor
+        cells = masked.unflatten(1, grid).repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        return cells.flatten(1)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(pixels - image_mean) / image_std`` per channel, in the model's dtype. [B, 3, H, W]"""
@@ -336,36 +344,9 @@ class Encoder(nn.Module):
         """Arguments of the model's ``forward`` for views of this size: interpolated positions, where it must be asked.
 
         Raises:
-            ValueError: it cannot take this size.
+            ValueError: it cannot take this size; says which it takes.
         """
-        native = self.dimensions.image_size
-        if (height, width) == native:
-            return {}
-        if self.facts.fixed_size:
-            raise InputError(
-                f"a view of {height} x {width} pixels: {self._name()} takes {native[0]} x {native[1]} pixels alone"
-            )
-        if self.facts.square_positions and native[0] != native[1]:
-            raise InputError(
-                f"a view of {height} x {width} pixels: the positions of an encoder made for {native[0]} x {native[1]} "
-                "cannot be interpolated, only square ones can"
-            )
-        return {"interpolate_pos_encoding": True} if self.facts.resizes_on_request else {}
-
-    def _read(self, outputs: Any, grid: tuple[int, int]) -> Encoding:
-        tokens = outputs.last_hidden_state
-        norm: Any = find(self.model, self.facts.final_norm) if self.facts.final_norm else None
-        if norm is not None and self.facts.norm_of_map:
-            tokens = norm(tokens)
-        if self.facts.feature_map:
-            tokens = tokens.flatten(2).transpose(1, 2) if self.facts.feature_map == "NCHW" else tokens.flatten(1, 2)
-        if norm is not None and not self.facts.norm_of_map:
-            tokens = norm(tokens)  # [B, prefix + N, D]
-        patches = tokens[:, self.num_prefix_tokens :]
-        if not self.facts.pooled:
-            return Encoding(tokens[:, 0], patches, grid)
-        pooled = getattr(outputs, "pooler_output", None)
-        return Encoding(patches.mean(1) if pooled is None else pooled, patches, grid)
+        return size_kwargs(self.facts, self.dimensions, self._name(), height, width)
 
     def gradient_checkpointing_enable(self, **kwargs: object) -> None:
         """Trade compute for memory, as ``PreTrainedModel.gradient_checkpointing_enable``."""

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
 
 from .configuration_sp_vit import SPViTConfig
-from .facts import describe, find
+from .facts import find
+from .model_types import describe
 from .position_field import lay_over_image
 
 
@@ -68,7 +69,9 @@ def _identity_pooler(stock: PreTrainedModel, state: Mapping[str, Tensor]) -> dic
     if not isinstance(getattr(stock, "pooler", None), nn.Module) or any(name.startswith("pooler.") for name in state):
         return {}
     own = stock.state_dict()
-    weights = {"pooler.dense.weight": torch.eye(stock.config.hidden_size), "pooler.dense.bias": torch.zeros(1)}
+    if "pooler.dense.weight" not in own:  # one without weights, or another's
+        return {}
+    weights = {"pooler.dense.weight": torch.eye(len(own["pooler.dense.weight"])), "pooler.dense.bias": torch.zeros(1)}
     return {name: value.expand_as(own[name]).clone() for name, value in weights.items() if name in own}
 
 

@@ -10,8 +10,9 @@
     That suits a width of 768; at 128 the positions then have a twentieth of the patch embedding's norm and the
     blocks hardly change a token: an encoder that starts nearly linear and nearly blind to position.
 
-Norms, layer scales, class and mask tokens are as the stock class makes them in both.  Conv nets and timm's models
-always start as their class makes them.  ``benchmarks/initialisation.py`` measures both at four widths.
+Norms, layer scales, class and mask tokens are as the stock class makes them in both.  Conv nets, hierarchical models,
+timm's, and all others without a row in :mod:`sp_hf.encoders.model_table` always start as their class makes them.
+``benchmarks/initialisation.py`` measures both at four widths.
 
 Letters: N patch tokens, D hidden size.
 """
@@ -25,13 +26,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import InputError
-from .facts import TIMM, Dimensions, describe, find
+from .facts import TIMM, Dimensions, find
+from .model_table import FACTS
+from .model_types import describe
 from .sincos_positions import sincos_positions
 
 Initialisation = Literal["xavier", "stock"]
 INITIALISATIONS: tuple[str, ...] = get_args(Initialisation)
 RECORDED_AS = "sp_hf_initialisation"
 """Field of the encoder's configuration that names its scheme, so that an untrained control starts alike."""
+
+
+def has_own_scheme(config: PreTrainedConfig) -> bool:
+    """Whether ``xavier`` means something for a configuration: a plain transformer, of which the layers are known."""
+    return config.model_type in FACTS and config.model_type != TIMM and FACTS[config.model_type].feature_map is None
 
 
 def recorded_initialisation(config: PreTrainedConfig) -> str:
@@ -61,9 +69,9 @@ def initialise(model: PreTrainedModel, scheme: str) -> None:
     Raises:
         ValueError: an unknown scheme.
     """
-    facts, dimensions = describe(model)
-    if check_initialisation(scheme) == "stock" or facts.feature_map is not None or model.config.model_type == TIMM:
+    if check_initialisation(scheme) == "stock" or not has_own_scheme(model.config):
         return
+    facts, dimensions = describe(model)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             xavier_(module)

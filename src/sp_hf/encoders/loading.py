@@ -1,4 +1,4 @@
-"""From what a user types after ``--encoder`` to an :class:`~sp_hf.encoders.encoder.Encoder`.
+"""Builds or loads the :class:`~sp_hf.encoders.encoder.Encoder` that ``--encoder`` names.
 
 ===============================  =======================================================
 ``vit-small-16``                 a fresh ViT (:data:`sp_hf.encoders.presets.PRESETS`)
@@ -24,9 +24,9 @@ from ..given import GIVEN, was_given
 from .checkpoint import commit_of, read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
-from .facts import facts_of
 from .given import encoder_of
-from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation
+from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation, has_own_scheme
+from .model_types import facts_of
 from .presets import PRESETS, SIZES, build_preset
 
 __all__ = ["PRESETS", "build_preset", "resolve_encoder"]
@@ -91,6 +91,14 @@ def resolve_encoder(
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
 
 
+def starts_fresh(name: str | os.PathLike | PreTrainedModel | Encoder) -> bool:
+    """Whether a name that :func:`resolve_encoder` takes brings no weights: a preset, or a configuration alone."""
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    path = Path(name).expanduser()
+    return os.fspath(name) in PRESETS or path.suffix == ".json" or (path.is_dir() and not _has_weights(path))
+
+
 def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> None:
     """Refuse a name that stands for no encoder, without its weights: quick, where reading images may take minutes.
 
@@ -128,8 +136,16 @@ def _fresh(config: PreTrainedConfig, token_control: bool, initialisation: str | 
         if config.model_type not in ("vit", "vit_mae"):
             raise InputError(f"token control needs a ViT configuration, not model type {config.model_type!r}")
         config = SPViTConfig.from_vit(config)
-    scheme = initialisation or getattr(config, RECORDED_AS, None) or INITIALISATIONS[0]
-    setattr(config, RECORDED_AS, check_initialisation(scheme))
+    scheme = check_initialisation(initialisation or getattr(config, RECORDED_AS, None) or INITIALISATIONS[0])
+    if scheme != "stock" and not has_own_scheme(config):
+        if initialisation is not None:
+            raise InputError(
+                f"initialisation={scheme!r} is for plain vision transformers; {config.model_type!r} starts as its class"
+                " makes it: initialisation='stock', or leave it out"
+            )
+        logger.info("%s: its weights start as its class makes them", config.model_type)
+        scheme = "stock"
+    setattr(config, RECORDED_AS, scheme)
     return Encoder.from_config(config)
 
 

@@ -155,7 +155,7 @@ def timm_facts(model: PreTrainedModel) -> tuple[ModelFacts, Dimensions]:
     facts = ModelFacts(
         "TimmWrapperModel",
         patch_projection=f"timm_model.{projection}",
-        pooled=True,
+        embedding="pooler",
         resizes_on_request=False,
         square_positions=False,
         fixed_size=bool(described.get("fixed_input_size")) and not any_size,

@@ -1,4 +1,4 @@
-"""The two sides of datasets, chosen and not decoded, and what was found of them: opened and computed once a run."""
+"""The training and validation images of datasets, opened once a run, and a memory for what is computed of them."""
 
 from __future__ import annotations
 

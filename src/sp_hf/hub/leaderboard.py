@@ -20,8 +20,8 @@ from huggingface_hub import HfApi
 from ..cards.front_matter import read_front_matter
 from ..cards.hub_results import FOLDER, interval_of, read_entries
 from ..errors import InputError
-from .card_there import text_of
 from .failures import PushError
+from .published_card import text_of
 from .push import Destination
 
 Source = Literal["eval_results", "model-index", "results.json"]

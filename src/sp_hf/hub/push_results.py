@@ -1,4 +1,4 @@
-"""Evaluation results into the card of a model that is on the Hub already, beside what is there.
+"""Merges evaluation results into the card of a model that is on the Hub already.
 
 The card's model-index gets the headline metrics and its text a section between two comments. What is measured anew
 takes the place of the same measured before, in both; whatever else is there stays, byte for byte. Results of
@@ -23,8 +23,8 @@ from ..cards.result_tables import results_section, with_section
 from ..cards.results import ResultsError, read_results
 from ..errors import InputError
 from ..evaluation.where_bench import NAME, bench_command
-from .card_there import card_of, text_of
 from .failures import PushError
+from .published_card import card_of, text_of
 from .push import Destination, PushResult, connect, push
 
 logger = logging.getLogger(__name__)
@@ -97,16 +97,16 @@ def destination(repo: str, create_pr: bool | None = None) -> Destination:
     """
     api = HfApi()
     anyone = Destination(api, repo, "")
-    who = anyone.attempt(lambda: api.whoami(), "logging in")
-    repo = repo if "/" in repo else f"{who['name']}/{repo}"
+    account = anyone.attempt(lambda: api.whoami(), "logging in")
+    repo = repo if "/" in repo else f"{account['name']}/{repo}"
     anyone.attempt(lambda: api.model_info(repo), f"looking for {repo}")  # connect would make it
-    return connect(repo, create_pr=not _may_write(who, repo) if create_pr is None else create_pr)
+    return connect(repo, create_pr=not _may_write(account, repo) if create_pr is None else create_pr)
 
 
-def _may_write(who: dict[str, Any], repo: str) -> bool:
+def _may_write(account: dict[str, Any], repo: str) -> bool:
     owner = repo.split("/")[0]
-    roles = {org["name"]: org.get("roleInOrg") for org in who.get("orgs", ())}
-    return owner == who["name"] or roles.get(owner) in _MAY_WRITE
+    roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs", ())}
+    return owner == account["name"] or roles.get(owner) in _MAY_WRITE
 
 
 def merge(card: str, results: Iterable[dict[str, Any]], name: str) -> str:

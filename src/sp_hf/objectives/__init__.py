@@ -25,11 +25,19 @@ from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
 from .validation import check_positive
 from .view_defaults import complete_views, default_views, view_size
+from .what.byol import BYOL
 from .what.dino import DINO
+from .what.dinov2 import DINOv2
+from .what.gram_anchoring import GramAnchoring
 from .what.ibot import IBOT
+from .what.ijepa import IJEPA
+from .what.lejepa import LeJEPA
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
+from .what.patch_alignment import PatchAlignment
+from .what.simclr import SimCLR
 from .what.supervised import Supervised
+from .what.vicreg import VICReg
 from .where.drop_pos import DropPos
 from .where.lorot import LoRot
 from .where.pirl import PIRL
@@ -42,9 +50,17 @@ if TYPE_CHECKING:
 _OWN: dict[str, type[Objective]] = {
     "dino": DINO,
     "ibot": IBOT,
+    "dinov2": DINOv2,
     "moco_v3": MoCoV3,
+    "simclr": SimCLR,
+    "byol": BYOL,
+    "vicreg": VICReg,
+    "lejepa": LeJEPA,
     "mae": MAE,
+    "ijepa": IJEPA,
     "supervised": Supervised,
+    "gram_anchoring": GramAnchoring,
+    "patch_alignment": PatchAlignment,
     "spatial_prediction": SpatialPrediction,
     "spatial_context": SpatialContext,
     "drop_pos": DropPos,
@@ -168,6 +184,11 @@ def wants_token_control(entry: Mapping[str, Any]) -> bool:
     return kind.needs_token_control or any(spec.positions == "crop" for spec in _specs_of(config))
 
 
+def wants_checkpoint(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry compares with the weights that a run starts from, so that these must be a checkpoint's."""
+    return _kind_of(entry).needs_initial
+
+
 def box_columns(entry: Mapping[str, Any]) -> set[str]:
     """Columns of the dataset that an entry's views take boxes from."""
     kind, config = parse_entry(entry)
@@ -221,5 +242,6 @@ __all__ = [
     "parse_entry",
     "register_objective",
     "to_entry",
+    "wants_checkpoint",
     "wants_token_control",
 ]

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from typing import Any
 
 from ..errors import InputError
+from ..views.sampler import Views
+from ..views.spec import ViewSpec
 
 
 def check_choice(option: str, value: Any, choices: Collection[Any]) -> None:
@@ -50,6 +52,23 @@ def check_decoder(width: int, depth: int, heads: int) -> None:
     check_at_least("decoder_width", width, 4)
     if width % heads or width % 4:
         raise InputError(f"decoder_width is {width}; it must be divisible by 4 and by decoder_heads, {heads}.")
+
+
+def check_two_views(objective: str, views: ViewSpec | Views | str) -> None:
+    """Raise ``ValueError`` unless a view set has two views; of a reference nothing is known until it is drawn."""
+    if isinstance(views, str):
+        return
+    count = views.count if isinstance(views, ViewSpec) else views.pixels.shape[1]
+    if count != 2:
+        raise InputError(f"{objective} compares 2 views, but its view set has {count}; set its count to 2.")
+
+
+def check_momentum(value: Any) -> tuple[float, float]:
+    """An EMA teacher's (start, end), both from 0 to 1."""
+    momentum = pair("momentum", value)
+    for end in momentum:
+        check_fraction("momentum", end)
+    return momentum
 
 
 def pair(option: str, value: Any) -> tuple[float, float]:

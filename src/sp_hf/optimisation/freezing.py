@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..encoders.layers import layer_ids, num_layers
 from ..errors import RecipeError
-from .layer_decay import layer_ids
 
 if TYPE_CHECKING:
     from ..encoders.encoder import Encoder
@@ -50,8 +50,8 @@ def freeze(encoder: Encoder, text: str) -> None:
     if last is None:
         encoder.patch_projection().requires_grad_(False)
         return
-    ids = layer_ids(name for name, _ in encoder.model.named_parameters())
-    layers = max(ids.values()) - 1
+    names = [name for name, _ in encoder.model.named_parameters()]
+    ids, layers = layer_ids(names), num_layers(names)
     if last > layers:
         raise RecipeError(f"--freeze {text}: {type(encoder.model).__name__} has {layers} layers.")
     for name, parameter in encoder.model.named_parameters():

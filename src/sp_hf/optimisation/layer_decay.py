@@ -16,29 +16,9 @@ from typing import Any
 
 from torch import nn
 
-# "layers.0", "encoder.layer.0", "blocks.0", "stages.0.layers.0", "layer1.0", and what a stage has beside its layers.
-_BLOCK = re.compile(r"^(?:.*?\.)?(?:(?:layers?\d*|blocks|stages)\.\d+)(?:\.(?:layers|blocks)\.\d+)?(?=\.)")
+from ..encoders.layers import layer_ids
+
 _NO_DECAY = re.compile(r"(?:_tokens?|position_embeddings?|pos_embed|position_bias_table)\b")
-
-
-def layer_ids(names: Iterable[str]) -> dict[str, int]:
-    """The layer l of each parameter.
-
-    Args:
-        names: of all parameters, in the order in which the network has them.
-
-    Returns:
-        0 for those ahead of the first block, then one number a block, in order, and one more for those behind.
-        Without blocks all are 0.
-    """
-    names = list(names)
-    blocks = {name: match.group() for name in names if (match := _BLOCK.match(name))}
-    number = {block: index for index, block in enumerate(dict.fromkeys(blocks.values()), start=1)}
-    ids, begun = {}, False
-    for name in names:
-        begun = begun or name in blocks
-        ids[name] = number[blocks[name]] if name in blocks else (len(number) + 1 if begun else 0)
-    return ids
 
 
 def layer_factors(names: Iterable[str], decay: float) -> dict[str, float]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.optim import Optimizer
 
+from ..encoders.layers import num_layers
+from ..errors import RecipeError
 from .layer_decay import layer_factors
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def rate_factors(encoder: Encoder, layer_decay: float, patch_embedding_factor: f
         layer_decay: in (0, 1].
         patch_embedding_factor: of the layer that turns pixels into patch embeddings, on top of its layer's.
     """
+    if layer_decay != 1.0 and not num_layers(name for name, _ in encoder.model.named_parameters()):
+        raise RecipeError(f"--layer_decay: {type(encoder.model).__name__} has no blocks that are told apart by name.")
     factors = layer_factors((name for name, _ in encoder.model.named_parameters()), layer_decay)
     patches = {id(parameter) for parameter in encoder.patch_projection().parameters()}
     for name, parameter in encoder.model.named_parameters():

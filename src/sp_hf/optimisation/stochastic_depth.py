@@ -73,7 +73,7 @@ def add_stochastic_depth(encoder: Encoder, rate: float) -> None:
 
 def _places(model: Any) -> list[tuple[nn.Module, list[str]]]:
     """Each layer, from first to last, and the names of its modules that end a branch."""
-    named = [(module, [name for name in DROP_PATHS if hasattr(module, name)]) for module in model.modules()]
+    named = [(layer, [name for name, _ in layer.named_children() if name in DROP_PATHS]) for layer in model.modules()]
     if any(names for _, names in named):
         return [(module, names) for module, names in named if names]
     kind = model.config.model_type

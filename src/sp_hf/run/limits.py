@@ -1,4 +1,4 @@
-"""What the options of a pretraining run may be, told before PyTorch is imported or an image is read.
+"""Limits of a pretraining run's options, checked before PyTorch is imported or an image is read.
 
 :data:`LIMITS` are ranges of numbers; :data:`WITHOUT_EFFECT` are options of transformers' TrainingArguments that would
 change nothing here, or break what this package promises, and are refused rather than ignored.

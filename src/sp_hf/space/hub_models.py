@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import PreTrainedConfig
 
-from ..encoders.facts import facts_of, model_class_of
+from ..encoders.model_types import facts_of, model_class_of
 from ..errors import InputError
 
 _ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)

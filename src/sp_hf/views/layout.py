@@ -1,4 +1,4 @@
-"""Where the boxes of a view set lie: on their own, in a grid, inside other views, or where boxes are given.
+"""Layouts of a view set's boxes: on their own, in a grid, inside other views, or where boxes are given.
 
 Letters: B images, V views of one image, W windows (V of them, or V / cells of a grid), P views of the parent set,
 K given boxes of one image.

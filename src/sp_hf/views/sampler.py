@@ -118,13 +118,13 @@ class ViewSampler:
         with torch.autocast(canvases.device.type, enabled=False):  # bf16 would round pixels
             rows_first = canvases.permute(0, 2, 1, 3).to(dtype, memory_format=torch.contiguous_format)  # [B, S, 3, S]
             numbers = uniform_streams(keys, {k: v for name, spec in self.specs.items() for k, v in _needs(name, spec)})
-            made: dict[str, Views] = {}
+            views: dict[str, Views] = {}
             for name in self._order:
                 spec = self.specs[name]
-                parent = None if spec.inside is None else made[spec.inside]
+                parent = None if spec.inside is None else views[spec.inside]
                 given = None if spec.boxes is None else (boxes or {}).get(spec.boxes)
-                made[name] = _sample(spec, name, rows_first, aspects, numbers, parent, given)
-            return {name: made[name] for name in self.specs}
+                views[name] = _sample(spec, name, rows_first, aspects, numbers, parent, given)
+            return {name: views[name] for name in self.specs}
 
 
 def _needs(name: str, spec: ViewSpec) -> list[tuple[str, tuple[int, ...]]]:

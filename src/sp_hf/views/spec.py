@@ -1,4 +1,4 @@
-"""What a set of views is: how many, how large, cut from where, and how disturbed.
+"""The description of a set of views: how many, how large, cut from where, and how disturbed.
 
 Letters: V views of one image, N output side in pixels, S canvas side in pixels.
 """
@@ -229,16 +229,16 @@ def as_view_spec(x: ViewSpec | Mapping[str, Any] | str, default: ViewSpec | None
 
 
 def _completed(given: Mapping[str, Any], default: ViewSpec) -> dict[str, Any]:
-    made = default.to_dict()
-    made["photometric"] = default.photometric.for_count(_count_of(given, default))
+    spec = default.to_dict()
+    spec["photometric"] = default.photometric.for_count(_count_of(given, default))
     for name, value in given.items():
         if value is None and name not in _NONE_MEANS_NONE:
-            made.pop(name, None)
-        elif isinstance(value, Mapping) and isinstance(made.get(name), dict):
-            made[name] = {k: v for k, v in {**made[name], **value}.items() if v is not None}
+            spec.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(spec.get(name), dict):
+            spec[name] = {k: v for k, v in {**spec[name], **value}.items() if v is not None}
         else:
-            made[name] = value
-    return made
+            spec[name] = value
+    return spec
 
 
 def _count_of(given: Mapping[str, Any], default: ViewSpec) -> int:

@@ -1,4 +1,4 @@
-"""What segmentation and depth share: images with an annotation a pixel, and the patch tokens of frozen encoders.
+"""The base of segmentation and depth: images with an annotation a pixel, and the patch tokens of frozen encoders.
 
 - **Geometry.** The whole image is squashed onto a square (bicubic), whatever the model's own image processor does, so
   that nothing is cropped away; the annotation keeps its own resolution (see
@@ -121,7 +121,7 @@ class Tokens(NamedTuple):
 
 
 class TrainingTokens(NamedTuple):
-    """What a head is fitted on.
+    """The tokens that a head is fitted on, with their targets.
 
     Args:
         x: float32 [t, D], standardised.

@@ -85,6 +85,7 @@ class Robustness(Task):
     """What of recognition is left on corrupted images, and on images from elsewhere."""
 
     name: ClassVar[str] = "robustness"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("unnormalised_mce", "mce", "clean_accuracy")
 
@@ -216,8 +217,8 @@ class Robustness(Task):
 
         def make() -> Tensor:
             keys = sample_keys(data.seed, 0, len(data.validation.rows))[whole.rows].tolist()
-            made = corrupt(whole.pixels.permute(0, 2, 3, 1).numpy(), name, severity, keys)
-            return torch.from_numpy(made).permute(0, 3, 1, 2)
+            corrupted = corrupt(whole.pixels.permute(0, 2, 3, 1).numpy(), name, severity, keys)
+            return torch.from_numpy(corrupted).permute(0, 3, 1, 2)
 
         if whole.pixels.numel() * len(CORRUPTIONS) * len(SEVERITIES) > _KEPT_BYTES:
             return make()

@@ -90,6 +90,7 @@ class Segmentation(DenseTask):
     """Which class each pixel belongs to."""
 
     name: ClassVar[str] = "segmentation"
+    hub_task: ClassVar[str] = "image-segmentation"
     headline: ClassVar[tuple[str, ...]] = ("miou_adjusted", "miou", "pixel_accuracy")
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 

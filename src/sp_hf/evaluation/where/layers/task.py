@@ -114,15 +114,15 @@ class Layers(Task):
             data.crops(model, sample, spec, detail.canvas, self.images) for sample in (data.train, data.validation)
         )
         held_out = hold_out(len(train.boxes), data.seed, PROBE)
-        found: dict[str, tuple[list[Measure], list[float]]] = {"r2_position": ([], []), "r2_scale": ([], [])}
+        by_metric: dict[str, tuple[list[Measure], list[float]]] = {"r2_position": ([], []), "r2_scale": ([], [])}
         for layer in range(train.cls.shape[2]):
             known, asked = _layer(train, layer), _layer(validation, layer)
             measures = ridge_relations(known, asked, seed=data.seed, refits=data.refits)[0]
             trial = _held_out_r2(known, held_out, data.seed)
-            for name, (of_layers, errors) in found.items():
+            for name, (of_layers, errors) in by_metric.items():
                 of_layers.append(measures[name])
                 errors.append(-trial[name].value)
-        return found
+        return by_metric
 
     def _places(self, model: EvaluatedModel, data: EvaluationData, sample: ImageSample, seed: int) -> Places:
         squashed = squash(model, data, None)

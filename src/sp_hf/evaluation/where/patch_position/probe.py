@@ -109,8 +109,8 @@ def probe_positions(
     """
     (tokens, places), (asked, truth) = train, validation
     probe = PositionProbe.fit(tokens, places, seed)
-    again = [
+    refitted = [
         position_measures(truth, PositionProbe.fit(tokens[half], places[half], seed, probe.penalties).predict(asked))
         for half in random_halves(len(tokens), refits, seed)
     ]
-    return with_refits(position_measures(truth, probe.predict(asked)), again), probe
+    return with_refits(position_measures(truth, probe.predict(asked)), refitted), probe

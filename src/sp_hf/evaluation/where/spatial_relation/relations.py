@@ -25,7 +25,7 @@ def relation_of(dx: float, dy: float) -> int:
 def relation_of_parts(parts: Sequence[Mapping[str, Any]], target: int, reference: int) -> int:
     """Of a row's parts (``{"part": id, "box": [cx, cy, w, h]}``); -1 where one is not there, or there twice."""
     places = {wanted: [part["box"][:2] for part in parts if part["part"] == wanted] for wanted in (target, reference)}
-    if any(len(found) != 1 for found in places.values()):
+    if any(len(boxes) != 1 for boxes in places.values()):
         return -1
     (x, y), (rx, ry) = places[target][0], places[reference][0]
     return relation_of(x - rx, y - ry)

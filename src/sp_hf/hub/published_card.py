@@ -1,4 +1,4 @@
-"""The card that a model on the Hub has already."""
+"""Reads the card that a model on the Hub has already."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WEIGHTS = "model.safetensors"
 
 
 def card_of(target: Destination) -> str:
-    """Its text; "" where there is none.
+    """The card's text; "" where there is none.
 
     Raises:
         PushError: the Hub does not answer, or not with a text.
@@ -49,7 +49,7 @@ def text_of(target: Destination, path: str) -> str:
 
 
 def card_of_same_weights(target: Destination, files: Mapping[str, Path]) -> str:
-    """Its text, if it can be read and the weights there are those that are to be pushed; else "".
+    """The card's text, if it can be read and the weights there are those that are to be pushed; else "".
 
     Args:
         target: where to.
