@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
-from ...views.spec import ViewSpec, as_view_spec
+from ...views.spec import ViewSpec
 from ..base import Batch, ObjectiveOutput
 from ..centring import sinkhorn
 from ..gather import concat_all_gather
@@ -74,8 +74,6 @@ class DINOv2Config(IBOTConfig):
     separate_heads: bool = False
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views, _default_global())
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
         super().__post_init__()
         check_choice("centring", self.centring, get_args(Centring))
         check_at_least("koleo_weight", self.koleo_weight, 0)
@@ -96,6 +94,7 @@ class DINOv2(IBOT):
 
     config_class = DINOv2Config
     title = "DINOv2"
+    remedies = ("centring: sinkhorn",)
     citation = """@article{oquab2023dinov2,
   title   = {{DINOv2}: Learning Robust Visual Features without Supervision},
   author  = {Oquab, Maxime and Darcet, Timoth{\\'e}e and Moutakanni, Th{\\'e}o and Vo, Huy and Szafraniec, Marc
@@ -118,13 +117,14 @@ class DINOv2(IBOT):
         return super().ema_heads() + ([self.patch_heads()] if self.config.separate_heads else [])
 
     def draw_masks(self, batch: Batch) -> Tensor:
+        ratios, grid = self.draw_ratios(batch)
+        return block_masks(batch.keys, "dinov2/blocks", grid, ratios, self.config.mask_aspect, least_area=_LEAST_BLOCK)
+
+    def draw_ratios(self, batch: Batch) -> tuple[Tensor, tuple[int, int]]:
         pixels = batch.views["global"].pixels
-        share, ratio = self.config.mask_probability, self.config.mask_ratio
-        ratios = spread_ratios(batch.keys, pixels.shape[1], share, *ratio)
         rows, columns = (side // self.patch_size for side in pixels.shape[-2:])
-        return block_masks(
-            batch.keys, "dinov2/blocks", (rows, columns), ratios, self.config.mask_aspect, least_area=_LEAST_BLOCK
-        )
+        share, ratio = self.config.mask_probability, self.config.mask_ratio
+        return spread_ratios(batch.keys, pixels.shape[1], share, *ratio), (rows, columns)
 
     def class_targets(self, outputs: Tensor) -> Tensor:
         if self.config.centring == "mean":
