@@ -1,4 +1,4 @@
-"""Look at every vision model type of the installed transformers, and write down which can be encoders: docs/encoders.md.
+"""Look at each vision model type of the installed transformers, and write down which can be encoders: docs/encoders.md.
 
     python scripts/encoders.py             # some minutes on one core
     python scripts/encoders.py swin vit    # the lines of these types alone; the others stay
