@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--puzzles", type=int, default=500, help="of the benchmark, a photograph each")
     parser.add_argument("--evaluation", type=Path, nargs="*", help="of these weights, for the cards; default: made now")
     parser.add_argument("--license", default="apache-2.0")
-    parser.add_argument("--run_snippets", action=argparse.BooleanOptionalAction, default=True, help="of the cards")
+    parser.add_argument("--no_run_snippets", action="store_true", help="of the cards")
     parser.add_argument("--no_cards", action="store_true")
     parser.add_argument("--output_dir", type=Path, default=folder())
     args = parser.parse_args(argv)
@@ -153,7 +153,7 @@ def write_cards(runs: Mapping[str, Path], args: Any) -> None:
             copy = workspace / FOLDERS[title]
             shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.png", "checkpoint-*", "pretraining"))
             made = workspace / f"card-{FOLDERS[title]}"
-            options = {"license": args.license, "evaluations": bare, "run_snippets": args.run_snippets}
+            options = {"license": args.license, "evaluations": bare, "run_snippets": not args.no_run_snippets}
             write_card(copy, made, str(shown), encoder=place, **options)
             shutil.copyfile(made / "README.md", place / "README.md")
 
