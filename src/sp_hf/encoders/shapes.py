@@ -182,5 +182,7 @@ def _forward_errors() -> Iterator[None]:
     except ViewError:
         raise
     except OF_A_FORWARD as error:
+        if "meta" in str(error):
+            raise ViewError("its forward cannot be run on shapes alone") from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ViewError(lines[0] if lines else type(error).__name__) from error

@@ -23,7 +23,7 @@ from ..errors import InputError, PluginError
 from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_positive
+from .validation import check_positive, check_types
 from .view_defaults import complete_views, default_views, view_size
 from .what.byol import BYOL
 from .what.dino import DINO
@@ -151,6 +151,7 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
             )
     try:
         config = kind.config_class(**complete_views(kind.config_class, options))
+        check_types(config)
         check_positive("weight", config.weight)
     except ValueError as error:
         raise InputError(f"objective {name!r}: {error}") from error

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec
@@ -86,8 +87,11 @@ class IBOTConfig(SelfDistillationConfig):
         check_positive("mask_aspect", self.mask_aspect)
         for option in ("mask_probability", "mask_aspect"):
             check_fraction(option, getattr(self, option))
-        for end in self.mask_ratio:
-            check_fraction("mask_ratio", end)
+        low, high = self.mask_ratio
+        check_fraction("mask_ratio", low)
+        check_fraction("mask_ratio", high)
+        if low > high:
+            raise InputError(f"mask_ratio is {[low, high]}; give [low, high].")
 
 
 @in_float32
