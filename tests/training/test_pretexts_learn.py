@@ -15,8 +15,8 @@ from sp_hf.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/part_scenes_where.yaml"
-# By objective: flags, the metric, what chance gives (a number, or a metric that is logged beside it), by how much it must
-# be beaten, in the mean over the last four log lines.
+# By objective: flags, the metric, what chance gives (a number, or a metric that is logged beside it), by how much
+# it must be beaten, in the mean over the last four log lines.
 FINER = ["--image_size", "64", "--learning_rate", "1e-3", "--warmup_steps", "0.05", "--max_steps", "200"]
 RUNS = {
     "relative_position": (FINER, "accuracy", 1 / 8, 0.03),
