@@ -16,7 +16,7 @@ setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do
 demo: $(INSTALLED)  ## pretrain a small ViT on PartScenes, evaluate what and where, print one table
 	$(VENV)/bin/python scripts/demo.py
 
-space: $(INSTALLED)  ## open the Space on this machine; MODELS="runs/mine facebook/dinov2-small" names others
+space: $(INSTALLED)  ## open the Space on this machine, with the models of make demo; MODELS="runs/mine ..." names others
 	$(VENV)/bin/sp-hf demo $(MODELS)
 
 results: $(INSTALLED)  ## run the experiments (hours; resumable) and write docs/results.md; photographs: see docs/results.md

@@ -3,10 +3,11 @@
     python benchmarks/same_weights.py                                  # what is not committed yet changed nothing
     python benchmarks/same_weights.py REF                              # a commit, a branch, a tag
     python benchmarks/same_weights.py REF --recipes demo drop_pos_vit_base --steps 3
+    python benchmarks/same_weights.py REF --recipes_of_ref             # the code alone: REF's recipes under both
 
 REF is checked out in a temporary worktree. Each recipe that both trees have is trained for a few steps under both, each
-by its own code, on a small encoder, narrow heads and a few PartScenes, with the recipe's views, losses, schedules and
-precision as they are. Then every weight and buffer is compared bit by bit. Exit code 1 if any differs.
+by its own code, on a small encoder, narrow heads and a few pictures of noise, with the views, losses, schedules
+and precision of the recipe. Then every weight and buffer is compared bit by bit. Exit code 1 if any differs.
 
 Cost: some five seconds a recipe and tree on one core.
 """
@@ -37,11 +38,14 @@ def main() -> int:
     parser.add_argument("--recipes", nargs="+", help="names without .yaml; default: all")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--recipes_of_ref", action="store_true", help="train REF's recipes in both trees")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)  # a subprocess: train into this folder
     options = parser.parse_args()
     if options.train is not None:
+        images = write_images(options.train / "images")
         for name in options.recipes:
-            train(Path(options.ref) / "recipes" / f"{name}.yaml", options.train / name, options.steps, options.batch)
+            recipe = Path(options.ref) / "recipes" / f"{name}.yaml"
+            train(recipe, images, options.train / name, options.steps, options.batch)
         return 0
     with worktree(options.ref) as before, tempfile.TemporaryDirectory() as results:
         trees = {"before": before, "now": REPOSITORY}
@@ -49,7 +53,8 @@ def main() -> int:
         names = sorted(options.recipes or shipped["now"] | shipped["before"])
         both = [name for name in names if all(name in found for found in shipped.values())]
         for key, tree in trees.items():
-            run_tree(tree, Path(results) / key, both, options)
+            recipes = before if options.recipes_of_ref else tree
+            run_tree(tree, recipes, Path(results) / key, both, options)
         verdicts = {name: compare(*(Path(results) / key / name for key in trees)) for name in both}
     for name in sorted(set(names) - set(both)):
         verdicts[name] = f"only {'now' if name in shipped['now'] else 'before'}"
@@ -72,15 +77,28 @@ def worktree(ref: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def run_tree(tree: Path, output: Path, recipes: list[str], options: argparse.Namespace) -> None:
-    """Train all recipes of a tree by its own code, in one process."""
-    command = [sys.executable, str(Path(__file__).resolve()), str(tree), "--train", str(output), "--recipes", *recipes]
+def run_tree(tree: Path, recipes: Path, output: Path, names: list[str], options: argparse.Namespace) -> None:
+    """Train the recipes of one tree by the code of another (or its own), in one process."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(recipes), "--train", str(output), "--recipes", *names]
     command += ["--steps", str(options.steps), "--batch", str(options.batch)]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, cwd=tree, env=environment, stdout=subprocess.DEVNULL)
 
 
-def train(recipe: Path, output: Path, steps: int, batch: int) -> None:
+def write_images(folder: Path) -> Path:
+    """16 pictures of smooth noise in two classes, the same whatever the tree makes of its own images."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, size=(16, 8, 8, 3), dtype=np.uint8)
+    for index, pixels in enumerate(noise):
+        file = folder / "train" / f"class_{index % 2}" / f"{index:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(file)
+    return folder
+
+
+def train(recipe: Path, images: Path, output: Path, steps: int, batch: int) -> None:
     """A few steps of a recipe, made small; a failure is told on the way and shows in the table."""
     import yaml
 
@@ -88,7 +106,7 @@ def train(recipe: Path, output: Path, steps: int, batch: int) -> None:
 
     output.mkdir(parents=True)
     small = {**read(recipe), **{
-        "dataset": "part-scenes?size=64&num_images=16", "canvas_size": 64, "max_steps": steps, "use_cpu": True,
+        "dataset": str(images), "canvas_size": 64, "max_steps": steps, "use_cpu": True,
         "per_device_train_batch_size": batch, "dataloader_num_workers": 0, "logging_steps": 1, "save_steps": 1000,
         "output_dir": str(output / "run"),
     }}  # fmt: skip

@@ -23,6 +23,7 @@ from sp_hf.objectives.heads import SyncBatchNorm
 PROCESSES, IMAGES = 2, 6
 VARIANTS = {
     "dino/sinkhorn": {"centring": "sinkhorn"},
+    "dinov2/sinkhorn": {"centring": "sinkhorn"},
     "pirl/queue": {"memory": "queue"},
     "spatial_prediction/laplace": {"loss": "laplace", "head": "difference"},
     "spatial_prediction/patch": {"embedding": "patch", "patch_pairs": 5},

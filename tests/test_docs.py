@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import sp_hf
 from sp_hf.cli import COMMANDS
 from sp_hf.evaluation.command import parser
 from sp_hf.evaluation.tasks import TASKS
+from sp_hf.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(sp_hf.__file__).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
@@ -37,6 +40,12 @@ def test_every_task_has_its_protocol():
     assert sorted(named) == sorted(TASKS)
 
 
+def test_every_objective_has_its_row():
+    """That the rows are what scripts/objectives.py makes of the classes: tests/objectives/test_matrix.py, slow."""
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == sorted(OBJECTIVES.own)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_tasks_of_the_pages_exist(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -54,3 +63,24 @@ def test_options_of_evaluate_exist(page):
     for option in re.findall(r"--[a-z_0-9]+", page.read_text(encoding="utf-8")):
         if option.startswith(prefixes):
             assert option in known, f"{page.name}: {option}"
+
+
+def rooms_of_the_tree():
+    """{folder: modules that the README's tree names in it}; deeper folders are named as a whole."""
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("```\nsrc/sp_hf/\n")[1].split("\nrecipes/")[0]
+    room, rooms = PACKAGE, {PACKAGE: set()}
+    for line in tree.splitlines():
+        depth = len(line) - len(line.lstrip())
+        folder = re.match(r" {2}([a-z_]+)/", line)
+        if depth == 2:
+            room = PACKAGE / folder[1] if folder else PACKAGE
+        rooms.setdefault(room, set()).update(re.findall(r"\b[a-z_]+\.py\b", line))
+    return rooms
+
+
+def test_the_readme_names_every_module_and_no_other():
+    rooms = rooms_of_the_tree()
+    assert rooms.keys() - {PACKAGE} == {path.parent for path in PACKAGE.glob("*/__init__.py")}
+    for room, named in rooms.items():
+        modules = {path.name for path in room.glob("*.py")} - {"__init__.py"}
+        assert named - {"__init__.py"} == (modules if named else set()), room.name

@@ -6,6 +6,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from sp_hf.evaluation.accuracy import LabelError, check_labels
+from sp_hf.evaluation.probes import knn
 from sp_hf.evaluation.probes.knn import evaluate_knn, knn_votes
 from sp_hf.evaluation.what.knn import KNN
 
@@ -91,3 +92,12 @@ def test_good_labels_pass():
 def test_options_out_of_their_range_are_refused(options):
     with pytest.raises(ValueError, match="k >= 1 and T > 0; got"):
         KNN(**options)
+
+
+def test_neighbours_are_found_chunk_by_chunk(monkeypatch):
+    train, labels = clusters(300, 7, noise=1.5, seed=0)
+    queries, _ = clusters(50, 7, noise=1.5, seed=1)
+    options = {"classes": 7, "neighbours": 20, "temperature": 0.07}
+    whole = knn_votes(train, labels, queries, **options)
+    monkeypatch.setattr(knn, "_CHUNK", 17)  # fewer than there are neighbours
+    torch.testing.assert_close(knn_votes(train, labels, queries, **options), whole)

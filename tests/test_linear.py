@@ -6,7 +6,9 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.preprocessing import StandardScaler
 
 from sp_hf.evaluation.accuracy import LabelError, accuracy_measures
+from sp_hf.evaluation.probes import linear, standardise
 from sp_hf.evaluation.probes.linear import fit_linear
+from sp_hf.evaluation.probes.standardise import Standardisation
 
 
 def features(n, classes, *, noise, seed, width=40):
@@ -81,3 +83,28 @@ def test_mean_per_class_accuracy_weighs_classes_alike():
     assert measures["accuracy"].value == pytest.approx(0.9)
     assert measures["mean_per_class_accuracy"].value == pytest.approx((1.0 + 0.5) / 2)
     assert measures["accuracy"].chance == 0.5 and measures["accuracy"].n == 10
+
+
+def test_reading_in_chunks_changes_nothing(monkeypatch):
+    """Seven held-out images at a time, statistics of nine rows at a time; and images without a label between."""
+    train, labels = features(300, 5, noise=3.0, seed=0)
+    probe = fit_linear(train, labels, refits=2)
+    monkeypatch.setattr(linear, "_ASKED", 7)
+    monkeypatch.setattr(standardise, "_ROWS", 9)
+    again = fit_linear(train, labels, refits=2)
+    assert (again.learning_rate, again.held_out_accuracy) == (probe.learning_rate, probe.held_out_accuracy)
+    torch.testing.assert_close(again.weight, probe.weight)
+    spaced, of_spaced = torch.full((600, train.shape[1]), 1e4), torch.full((600,), -1)
+    spaced[::2], of_spaced[::2] = train, labels
+    among = fit_linear(spaced, of_spaced, refits=2)
+    torch.testing.assert_close(among.weight, again.weight)
+    torch.testing.assert_close(among.refits[1].bias, again.refits[1].bias)
+
+
+def test_statistics_of_rows_are_those_of_all_at_once():
+    features = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e3, 1e-3, 0.0]) + 5
+    rows = torch.arange(0, 100, 3)
+    ours, plain = Standardisation.of_rows(features, rows), Standardisation.of(features[rows])
+    torch.testing.assert_close(ours.mean, plain.mean)
+    torch.testing.assert_close(ours.scale, plain.scale, rtol=1e-3, atol=0)
+    assert ours.scale[3] == torch.inf

@@ -146,6 +146,7 @@ def test_presets():
         1,
     )
     assert Photometric.moco_v3() == Photometric.named("moco_v3")
+    assert Photometric.simclr().hue == 0.2 and Photometric.simclr().solarised_views(2) == ()
     assert Photometric(grey_prob=0.1).changes_colour and Photometric(hue=0.1).changes_colour
     assert not Photometric(hue=0.1, jitter_prob=0.0).changes_colour
 

@@ -9,6 +9,7 @@ from dense_samples import GRID, SIDE, GridMeans, blocks, constant, encoded, eval
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, jaccard_score
+from sklearn.neighbors import KNeighborsRegressor
 from torch.nn import functional as F
 
 from sp_hf.data.annotations import AnnotationError, decode_annotation, upright_size
@@ -22,6 +23,7 @@ from sp_hf.evaluation.what.dense.dense_task import Tokens, TrainingTokens, train
 from sp_hf.evaluation.what.dense.metrics import intersection_and_union, mean_iou, pixel_accuracy
 from sp_hf.evaluation.what.dense.patch_targets import class_fractions, token_of_pixel, upsampled, upsampled_argmax
 from sp_hf.evaluation.what.segmentation.head import TAUS, fit_segmentation, token_miou, whitening_of
+from sp_hf.evaluation.what.segmentation.in_context import InContextSegmentation, Memory
 from sp_hf.evaluation.what.segmentation.task import Segmentation
 
 COLOURS = np.array([[20, 30, 40], [200, 40, 60], [60, 180, 220], [250, 250, 10]])
@@ -347,3 +349,38 @@ def test_sizes_a_model_cannot_take_are_refused(tmp_path):
         Segmentation(size=15).check(model(), evaluation(DataSource("part-scenes?num_images=12")))
     with pytest.raises(ValueError, match="size is 0"):
         Segmentation(size=0)
+
+
+# In context
+
+
+def test_neighbours_vote_as_scikit_learn_weighs_them():
+    generator = torch.Generator().manual_seed(0)
+    bank, queries = torch.randn(60, 8, generator=generator), torch.randn(9, 8, generator=generator)
+    fractions = torch.rand(60, 3, generator=generator)
+    memory = Memory(F.normalize(bank, dim=-1), fractions, neighbours=5, temperature=0.1)
+    reference = KNeighborsRegressor(
+        5, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.1)
+    ).fit(bank.numpy(), fractions.numpy())
+    np.testing.assert_allclose(memory.logits(queries), reference.predict(queries.numpy()), atol=1e-4)
+    torch.testing.assert_close(memory.prior, fractions.sum(0) / fractions.sum())
+
+
+def test_in_context_known_colours_are_segmented_and_constant_tokens_get_chance(tmp_path):
+    random = np.random.default_rng(0)
+    sides = {}
+    for side, count in (("train", 20), ("validation", 6)):
+        ids = [random.integers(0, len(COLOURS), (GRID, GRID)) for _ in range(count)]
+        # directions of colours, as similarity does not know their length
+        images = [encoded(blocks(COLOURS[i])) for i in ids]
+        sides[side] = (images, [encoded(np.kron(i, np.ones((4, 4))).astype(np.uint8)) for i in ids])
+    data, task = evaluation(save(tmp_path / "s", sides, "mask")), InContextSegmentation(memory=200, neighbours=5)
+    task.prepare(data)
+    result = task.run(model(GridMeans(lambda colours: colours - 0.5)), data)
+    assert result.measures["miou"].value > 0.7 and result.details["memory"] == 200
+    nothing = task.run(constant(), data).measures["miou"]
+    assert nothing.value < result.measures["miou"].value / 2
+    (picture,) = task.draw({"means": result}, tmp_path)
+    assert picture.path.name == "in_context_segmentation.png" and task.draw({}, tmp_path) == []
+    with pytest.raises(ValueError, match="memory of k or more"):
+        InContextSegmentation(memory=10)

@@ -330,7 +330,7 @@ def test_specs_from_recipes():
         ({"margin": 0.2}, "area goes up to 0.5, but a margin of 0.2 leaves 0.36 of the image"),
         ({"flip": "both"}, "flip is 'both'; it must be one of own, shared, parent, none"),
         ({"effective_resolution": (0.5, 1.5)}, "effective_resolution"),
-        ({"photometric": "simclr"}, "'simclr' is not known; the presets are none, byol"),
+        ({"photometric": "swav"}, "'swav' is not known; the presets are none, simclr"),
         ({"photometric": 3}, "photometric is 3"),
         ({"photometric": {"blur": 0.5}}, "photometric has no field blur; its fields are brightness"),
         ({"photometric": {"blur_prob": [1.0, 0.1, 0.5]}}, "blur_prob has 3 values for 2 views"),

@@ -1,4 +1,4 @@
-"""Access tokens of the Hub, and signatures of addresses, must not be published or shown."""
+"""Finds access tokens and signed addresses in text, and keeps them out of logs and of what is published."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def without_queries(text: str) -> str:
 
 
 class _NoQueries(logging.Filter):
-    """Of what libraries log of their requests."""
+    """A log filter: addresses without what follows their ``?``."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -36,7 +36,7 @@ _NO_QUERIES = _NoQueries()
 
 
 def keep_signatures_out_of_logs() -> None:
-    """From now on, of huggingface_hub's loggers and those of the client it is built on."""
+    """Filter the loggers of huggingface_hub, and of the client it is built on, from now on."""
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGS_ADDRESSES]
     for name in names:
         logging.getLogger(name).addFilter(_NO_QUERIES)  # a logger's own filters alone see what is logged with it

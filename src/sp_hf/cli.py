@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("sweep_command", "an experiment: several runs over several seeds, measured alike, in one report"),
     "export": ("export_command", "write the stock encoder of any checkpoint of a run"),
     "push": ("push_command", "share a run on the Hub: the stock encoder, and all it takes to train on"),
+    "where-bench": ("where_bench_command", "build the benchmark of where as a dataset of the Hub"),
     "demo": ("demo_command", "try in a browser what models know about where things are"),
 }
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: sp-hf COMMAND [options]      sp-hf COMMAND --help\n")
         for name, (_, what) in COMMANDS.items():
-            print(f"  {name:10} {what}")
+            print(f"  {name:11} {what}")
         return 0 if argv else 2
     if argv[0] == "--version":
         from importlib.metadata import version
@@ -120,9 +121,11 @@ def evaluate_command(argv: list[str]) -> int:
 
     options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
     repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
-    output = options.get("output_dir")
+    output, benchmark = options.get("output_dir"), options.pop("benchmark", None)
     if repo is not None and output is None:
         raise InputError("--push_results needs --output_dir: what is pushed is read from its results.json")
+    if benchmark is not None and (repo is None or "/" not in benchmark):
+        raise InputError(f"--benchmark {benchmark} is a dataset's owner/name on the Hub, and needs --push_results")
     quieten_libraries()
     from .evaluation.evaluate import evaluate
     from .hub.push_results import destination, push_results
@@ -134,9 +137,16 @@ def evaluate_command(argv: list[str]) -> int:
         report, numbers = Path(output) / "report.md", Path(output) / "results.json"
         print(f"\nAll metrics, differences and pictures: {report}; the numbers: {numbers}")
     if repo is not None and output is not None:
-        result = push_results(output, repo, create_pr=create_pr)
+        result = push_results(output, repo, create_pr=create_pr, benchmark=benchmark)
         print(f"Results pushed: {result.url}" if result.changed else f"{result.url} has these results already.")
     return 0
+
+
+def where_bench_command(argv: list[str]) -> int:
+    """``sp-hf where-bench OWNER/NAME``."""
+    from .hub.where_bench_command import where_bench_command as build
+
+    return build(argv)
 
 
 def sweep_command(argv: list[str]) -> int:

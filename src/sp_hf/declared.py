@@ -1,4 +1,4 @@
-"""What a module declares (constants, enumerations, dataclasses with their fields), read from its source.
+"""Reads from a module's source what it declares: constants, enumerations, dataclasses with their fields.
 
 PyTorch and transformers take seconds to import; the names and types of flags, and their help, should not. Only what is
 asked for is evaluated, with what it needs: modules of the standard library are imported, other modules of the same

@@ -23,6 +23,10 @@ this family where it enters (:mod:`sp_hf.boundary`). Any other exception is a de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+_LONGEST = 400  # characters of another library's message that are shown
+
 
 class SpHfError(Exception):
     """Something that the person who called can mend. ``exit_code`` is what the command line then ends with.
@@ -121,3 +125,18 @@ def sentence(error: SpHfError) -> str:
     if text.startswith(f"Caught {type(error).__name__} in "):
         text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
     return text.strip()
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def in_short(error: BaseException) -> str:
+    """The first paragraph of a message, on one line."""
+    text = " ".join(str(error).strip().split("\n\n")[0].split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} [...] {text[-90:]}"

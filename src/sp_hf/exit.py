@@ -1,4 +1,4 @@
-"""How a command ends when something went wrong: a sentence or a traceback, and the exit status.
+"""The end of a command that went wrong: a sentence or a traceback, and the exit status.
 
 ====  =====================================================================
 1     something that the user can mend, told in one sentence

@@ -1,4 +1,4 @@
-"""How flags are spelled, alike in every command: ``--dataset_split`` or ``--dataset-split``, old names with a notice.
+"""The flag parser of every command: ``--dataset_split`` or ``--dataset-split``, old names with a notice.
 
 A command line that cannot be read is one sentence, a :class:`~sp_hf.errors.UsageError`.
 

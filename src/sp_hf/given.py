@@ -1,4 +1,4 @@
-"""What a run writes down of things that Python code handed over as objects: a recipe can name them, not hold them."""
+"""How a recipe names objects that Python code handed over, which it cannot hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress bars of other libraries, on the command line. Functions of the package leave them as they are."""
+"""Turns off progress bars of other libraries, on the command line. Functions of the package leave them as they are."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A package offers a class by an entry point, which ``pip install`` writes down::
 
     [project.entry-points."sp_hf.objectives"]
-    simclr = "my_simclr:SimCLR"
+    dcl = "my_dcl:DCL"
 
 What is installed is read when a name is not known yet, or when names are listed; code is imported when its own name is
 asked for. Nothing else is ever imported: a configuration, downloaded or not, holds names, and names no modules.
@@ -68,8 +68,8 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         self._check(name, kind)
         before = self._classes.get(name)
         if before is not None and (name in self.own or _definition(before) != _definition(kind)):
-            whose = "sp-hf's own" if name in self.own else f"that of {'.'.join(_definition(before))}"
-            raise PluginError(f"there is {self.noun} {name!r} already, {whose}; give yours another name.")
+            owner = "sp-hf's own" if name in self.own else f"that of {'.'.join(_definition(before))}"
+            raise PluginError(f"there is {self.noun} {name!r} already, {owner}; give yours another name.")
         others = [point for point in self._offered().get(name, []) if _top(point.module) != _top(kind.__module__)]
         if before is None and others:
             raise PluginError(

@@ -58,6 +58,8 @@ VALUES = [  # options that no run can use
     ("--num_train_epochs 0", "num_train_epochs is 0"),
     ("--num_train_epochs -1", "-1"),
     ("--num_train_epochs nan", "nan"),
+    ("--num_train_epochs 1e30", "1e+30"),
+    ("--max_steps 99999999999", "99999999999"),
     ("--max_steps 0", "max_steps is 0"),
     ("--max_steps -5", "-5"),
     ("--adam_beta1 1", "adam_beta1 is 1"),
@@ -72,6 +74,17 @@ VALUES = [  # options that no run can use
     ("--seed -1", "-1"),
     ("--seed 4294967296", "4294967296"),
     ("--dataloader_num_workers -1", "-1"),
+    ("--dataloader_num_workers 100000", "100000"),
+    ("--max_skipped 1.5", "1.5"),
+    ("--layer_decay 2", "2"),
+    ("--stochastic_depth 1.5", "1.5"),
+    ("--freeze nonsense", "nonsense"),
+    ("--grad_clipping weird", "weird"),
+    ("--initialisation kaiming", "kaiming"),
+    ("--attn_implementation fast", "fast"),
+    ("--bf16 --fp16", "fp16"),
+    ("--base_learning_rate 1e-3 --learning_rate 1e-3", "one of the two"),
+    ("--hub_model_id a/b/c --push_to_hub", "a/b/c"),
     ("--dataloader_prefetch_factor 0", "0"),
     ("--canvas_size 0", "canvas_size is 0"),
     ("--canvas_size 1", "canvas_size is 1"),
@@ -188,6 +201,28 @@ RECIPES = [
     ("binary", "UTF-8"),
 ]
 
+ENTRIES = [
+    ("number", "'3'"),
+    ("one-view", "at least 2"),
+    ("half-a-view", "2.5"),
+    ("grid", "[3, 3]"),
+    ("inside", "target_std"),
+    ("boxes", "'objs'"),
+    ("photometric", "'dinoo'"),
+    ("area", "(2, 3)"),
+    ("sice", "sice"),
+    ("patches", "use 12 or 16"),
+    ("reference", "'dino/local'"),
+    ("views", "not list"),
+    ("weight", "weight is True"),
+    ("fraction", "prototypes is 2.5; it must be a whole number"),
+    ("truth", "norm_last_layer is 'no'; it must be true or false"),
+    ("momentum", "'a'"),
+    ("temperature", "teacher_temperature is 0"),
+    ("ratio", "1.5"),
+    ("ratios", "[0.9, 0.1]"),
+]
+
 OTHERS = [
     ("evaluate vit-smal-16", "vit-smal-16"),
     ("evaluate ./nowhere", "nowhere"),
@@ -243,6 +278,7 @@ REFUSED = [
     *((f"{GOOD} --encoder {encoder}", named) for encoder, named in ENCODERS),
     *((f"{GOOD} --dataset {dataset}", named) for dataset, named in DATASETS),
     *((f"pretrain --recipe {{here}}/{name}.yaml --output_dir out", named) for name, named in RECIPES),
+    *((f"pretrain --recipe {{here}}/entry-{name}.yaml --output_dir out", named) for name, named in ENTRIES),
     *OTHERS,
 ]
 

@@ -4,6 +4,7 @@ Letters: B images, V views of one image, N patch tokens, n of them visible, D hi
 """
 
 import copy
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ class TinyEncoding(NamedTuple):
 class TinyEncoder(nn.Module):
     """One transformer block over patches of 8 pixels; positions are linear in the patch's coordinates."""
 
-    patch_size = PATCH
+    patch_size, image_side = PATCH, 48
     supports_token_control = supports_content_mask = True
 
     def __init__(self, hidden_size: int = 16) -> None:
@@ -80,7 +81,7 @@ class TinyEncoder(nn.Module):
 
 
 class Step(nn.Module):
-    """An objective, its encoder and its teacher, with a forward that DDP can wrap."""
+    """An objective, its encoder, teacher and initial encoder, with a forward that DDP can wrap."""
 
     def __init__(self, objective: Objective, encoder: nn.Module) -> None:
         super().__init__()
@@ -88,6 +89,7 @@ class Step(nn.Module):
         if objective.needs_content_mask:
             encoder.train_mask_token()
         self.teacher = copy.deepcopy(encoder).requires_grad_(False)
+        self.initial = copy.deepcopy(self.teacher)
         self.objective = objective
         objective.prepare_encoder(encoder)
 
@@ -96,7 +98,7 @@ class Step(nn.Module):
         return self.objective(batch, {name: self._encode(batch, request) for name, request in requests.items()})
 
     def _encode(self, batch: Batch, request: Encode) -> TinyEncoding:
-        tower = self.encoder if request.tower == "student" else self.teacher
+        tower = {"student": self.encoder, "teacher": self.teacher, "initial": self.initial}[request.tower]
         pixels = batch.views[request.view].pixels  # [B, V, 3, H, H]
         with torch.set_grad_enabled(torch.is_grad_enabled() and request.receives_gradient):
             encoding = tower(pixels.flatten(0, 1), **mask_options(request.mask))
@@ -112,7 +114,9 @@ def make_batch(objective: Objective, images: int = 4, canvas: int = 48, start: i
     )
     canvases = nn.functional.interpolate(colours, size=(canvas, canvas), mode="bicubic").clamp(0, 1)
     aspects = torch.linspace(0.8, 1.5, 8)[(start + torch.arange(images)) % 8]
-    sampler = ViewSampler({f"test/{name}": spec for name, spec in objective.view_specs().items()})
+    specs = objective.view_specs()
+    specs = {k: dataclasses.replace(s, inside=f"test/{s.inside}") if s.inside in specs else s for k, s in specs.items()}
+    sampler = ViewSampler({f"test/{name}": spec for name, spec in specs.items()})
     views = sampler((canvases * 255).to(torch.uint8), aspects, keys)
     ids = start + torch.arange(images)
     labels = ids % 3 if objective.needs_labels else None

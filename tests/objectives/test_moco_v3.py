@@ -99,7 +99,7 @@ def test_only_the_projector_has_a_teacher():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"views": {**VIEWS, "count": 3}}, "contrasts 2 views, but its view set has 3"),
+        ({"views": {**VIEWS, "count": 3}}, "compares 2 views, but its view set has 3"),
         ({"temperature": -1}, "temperature is -1; it must be greater than 0"),
         ({"momentum": [0.9, 2]}, "momentum is 2.0; it must be from 0 to 1"),
     ],

@@ -1,6 +1,7 @@
 """What must hold of every objective. Each ``test_<name>.py`` gives a small entry of its own, ``TINY``.
 
-It says ``DRAWS = True`` where the objective draws more than its views at random.
+It says ``DRAWS = True`` where the objective draws more than its views at random, and ``BATCH_WIDE = True`` where its
+paper has it draw masks, or paste pixels, for the batch as a whole.
 """
 
 import copy
@@ -104,6 +105,8 @@ def test_nothing_is_random_but_by_key(name):
 
 @every_objective
 def test_masks_and_pixels_of_an_image_do_not_depend_on_the_rest_of_the_batch(name):
+    if getattr(module_of(name), "BATCH_WIDE", False):
+        pytest.skip("drawn for the batch as a whole")
     step, batch = build(name)
     (whole, asked), (part, alone) = (step.objective.prepared(b) for b in (batch, part_of(batch, slice(1, 3))))
     assert asked.keys() == alone.keys() and whole.views.keys() == part.views.keys()

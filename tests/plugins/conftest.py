@@ -38,15 +38,15 @@ def installed(*folders: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def my_simclr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def my_dcl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of CONTRIBUTING.md, its metadata written by the build backend that it names."""
-    source, built, site = map(tmp_path_factory.mktemp, ("my-simclr", "built", "site-packages"))
-    for path, code in code_blocks("my-simclr").items():
+    source, built, site = map(tmp_path_factory.mktemp, ("my-dcl", "built", "site-packages"))
+    for path, code in code_blocks("my-dcl").items():
         (source / path).write_text(code)
     subprocess.run([sys.executable, "-c", METADATA.format(str(built))], cwd=source, check=True, capture_output=True)
     (information,) = built.glob("*.dist-info")
     shutil.copytree(information, site / information.name)
-    shutil.copy(source / "my_simclr.py", site)
+    shutil.copy(source / "my_dcl.py", site)
     return site
 
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.controls.raw_pixels import RawPixels
 from sp_hf.evaluation.model import EvaluatedModel, Preprocess
-from sp_hf.evaluation.probes.linear import LinearProbe
-from sp_hf.evaluation.probes.standardise import Standardisation
 from sp_hf.evaluation.where.jigsaw.probe import CellProbe
 from sp_hf.evaluation.where.relative_geometry.probe import RelationProbe
-from sp_hf.space.drawing import data_url, draw_components, draw_located, draw_similarity, draw_solved
-from sp_hf.space.jigsaw import Cut, check_arrangement, doubly_stochastic, solve
+from sp_hf.space.drawing import data_url, draw_components, draw_similarity
+from sp_hf.space.jigsaw import Cut, check_arrangement, sheet, solve
 from sp_hf.space.patches import patch_maps
+from sp_hf.space.probe_set import Fitted, ProbeSet
 from sp_hf.space.uploads import Upload
 from sp_hf.space.where import Located, cut_crops, in_words, locate, read_box
+from sp_hf.views.photometric import Photometric
 from sp_hf.views.spec import ViewSpec
 
 SIZE = 48
@@ -31,76 +30,74 @@ def coordinates(width: int = 480, height: int = 480) -> Image.Image:
     return Image.fromarray(np.rint(np.stack([x, y, np.full((height, width), 90.0)], -1)).astype(np.uint8))
 
 
-def pixels_model(side: int = 12) -> EvaluatedModel:
+def pixels_model(side: int = 1) -> EvaluatedModel:
     return EvaluatedModel("pixels", RawPixels(side).eval(), Preprocess.squash(SIZE))
 
 
-def knows_cells(grid: int) -> CellProbe:
-    """Scores of cells by the colour of coordinates: minus the squared distance, but for what no assignment can use."""
-    ticks = (torch.arange(grid, dtype=torch.float64) + 0.5) / grid
-    centres = torch.stack([ticks.repeat(grid), ticks.repeat_interleave(grid), torch.zeros(grid**2)])  # [3, T]
-    return CellProbe(torch.ones(3, dtype=torch.float64), 200 * (centres - centres.mean(1, keepdim=True)), 1.0)
-
-
-def knows_nothing(features: int) -> LinearProbe:
-    zeros = torch.zeros(features)
-    return LinearProbe(
-        Standardisation(zeros, zeros + 1), torch.zeros(features, 3), torch.zeros(3), torch.tensor([1, 4, 7]), 1, 1, 1, 3
+def knows_coordinates() -> ProbeSet:
+    """Features of RawPixels(1) are a tile's mean colour, twice: scores are minus the distance to each cell's colour,
+    but for what no assignment can use, and weights turn colour into the centre of a crop."""
+    ticks = (torch.arange(3, dtype=torch.float64) + 0.5) / 3
+    centres = torch.stack([ticks.repeat(3), ticks.repeat_interleave(3), torch.zeros(9)])  # [3, T]
+    cells = 200 * torch.cat([centres - centres.mean(1, keepdim=True), torch.zeros(3, 9)])
+    weights = torch.zeros(6, 4, dtype=torch.float64)
+    weights[0, 0] = weights[1, 1] = 1
+    ones = torch.ones(6, dtype=torch.float64)
+    return ProbeSet(
+        CellProbe(ones, cells, 1.0), RelationProbe(ones, weights, torch.ones(4)), Fitted("", 9, 0), torch.zeros(6)
     )
 
 
-@pytest.mark.parametrize("grid", [2, 3, 4])
-def test_a_model_that_sees_coordinates_solves_every_puzzle(grid):
+@pytest.fixture
+def true_colours(monkeypatch):
+    """Tiles keep their colours: the oracle's coordinates."""
+    monkeypatch.setattr("sp_hf.space.jigsaw.PHOTOMETRIC", Photometric.none())
+
+
+def test_a_model_that_sees_coordinates_solves_every_puzzle(true_colours):
     upload, model = Upload(coordinates()), pixels_model()
-    for seed in range(5):
-        cut = Cut.of(grid, seed)
-        solved = solve(model, knows_cells(grid), knows_nothing(3 * 144 + 3), upload, cut)
-        assert solved.right == cut.puzzle.tiles
-        assert torch.equal(solved.placed, cut.solution)
-        assert solved.confidence.min() > 1 / cut.puzzle.tiles
-        assert [name for name, _ in solved.said.values()] and set(solved.said) == {"whole", "shuffled", "put back"}
+    puzzles = [(upload, Cut.of(seed)) for seed in range(20)]
+    for (_, cut), solved in zip(puzzles, solve(model, knows_coordinates(), puzzles), strict=True):
+        assert solved.right == 9 and torch.equal(solved.placed, cut.solution)
+    alone = solve(model, knows_coordinates(), puzzles[7:8])[0]
+    assert torch.equal(alone.placed, puzzles[7][1].solution)
 
 
-@pytest.mark.parametrize("grid", [2, 3, 4])
-def test_a_puzzle_is_cut_once_and_is_never_in_order(grid):
-    square = Upload(coordinates()).square(240)
-    for seed in range(40):
-        cut, again = Cut.of(grid, seed), Cut.of(grid, seed)
+def test_puzzles_of_several_images_are_not_mixed_up(true_colours):
+    mirrored = Upload(coordinates().transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    puzzles = [(Upload(coordinates()) if seed % 2 else mirrored, Cut.of(seed)) for seed in range(8)]
+    right = [solved.right for solved in solve(pixels_model(), knows_coordinates(), puzzles)]
+    assert right == [3, 9] * 4  # of the mirrored one, the middle column
+
+
+def test_a_puzzle_is_cut_once_is_never_in_order_and_its_sheet_shows_its_tiles(true_colours):
+    upload = Upload(coordinates())
+    for seed in range(30):
+        cut, again = Cut.of(seed), Cut.of(seed)
         assert torch.equal(cut.cells, again.cells)
-        assert not cut.right(cut.shuffled).all() and cut.right(cut.solution).all()
-    ordered, shuffled = cut.lay(square, cut.solution), cut.lay(square, cut.shuffled)
-    centres = [(slice(None), int((row + 0.5) * 240 / grid)) for row in range(grid)]
-    for row in range(grid):
-        for column in range(grid):
-            at = int((column + 0.5) * 240 / grid)
-            red, green, _ = ordered[centres[row]][:, at].tolist()
-            assert red / 255 * grid == pytest.approx(column + 0.5, abs=0.15)  # displaced by a tenth of a cell at most
-            assert green / 255 * grid == pytest.approx(row + 0.5, abs=0.15)
-            cell = int(cut.cells[row * grid + column])
-            red, green, _ = shuffled[centres[row]][:, at].tolist()
-            assert (int(green / 255 * grid), int(red / 255 * grid)) == divmod(cell, grid)
+        assert not cut.right(torch.arange(9)).all() and cut.right(cut.solution).all()
+    shown = sheet(upload, cut)
+    side = shown.shape[-1] // 3
+    for place, cell in enumerate(cut.cells.tolist()):
+        row, column = divmod(place, 3)
+        red, green, _ = shown[:, row * side + side // 2, column * side + side // 2].tolist()
+        assert (int(green / 255 * 3), int(red / 255 * 3)) == divmod(cell, 3)
+
+
+def test_tiles_have_colours_of_their_own():
+    grey = Upload(Image.new("RGB", (300, 300), (200, 120, 60)))
+    tiles = Cut.of(0).tiles(grey.square(96), 32).flatten(2).mean(2)  # [T, 3]
+    assert (tiles - tiles[0]).abs().max(1).values[1:].min() > 0.01
 
 
 def test_arrangements_and_puzzles_that_are_none():
-    cut = Cut.of(2, 0)
-    assert check_arrangement([3, 2, 1, 0], cut).tolist() == [3, 2, 1, 0]
-    for wrong in ([0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4], [0, 1, 2, -1]):
-        with pytest.raises(ValueError, match="each of the tiles 0 to 3 once"):
-            check_arrangement(wrong, cut)
-    with pytest.raises(ValueError, match="one of 2, 3, 4"):
-        Cut.of(5, 0)
-    with pytest.raises(ValueError, match="seed is -1"):
-        Cut.of(3, -1)
-
-
-def test_confidence_is_a_doubly_stochastic_matrix_that_ignores_what_assignments_ignore():
-    scores = torch.randn(9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    found = doubly_stochastic(scores)
-    torch.testing.assert_close(found.sum(0), torch.ones(9, dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.sum(1), torch.ones(9, dtype=torch.float64), atol=1e-6, rtol=0)
-    shifted = scores + torch.arange(9.0)[:, None] - 7 * torch.arange(9.0)[None]
-    torch.testing.assert_close(doubly_stochastic(shifted), found, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(doubly_stochastic(torch.zeros(4, 4)), torch.full((4, 4), 0.25, dtype=torch.float64))
+    assert check_arrangement([8, 7, 6, 5, 4, 3, 2, 1, 0]).tolist() == list(range(8, -1, -1))
+    for wrong in ([0, 1, 2], [0] * 9, list(range(1, 10)), [0.5, *range(1, 9)]):
+        with pytest.raises(ValueError, match="each of the tiles 0 to 8 once"):
+            check_arrangement(wrong)
+    for seed in (-1, 2**31):
+        with pytest.raises(ValueError, match=f"seed is {seed}"):
+            Cut.of(seed)
 
 
 def test_boxes_as_text():
@@ -116,12 +113,10 @@ def test_boxes_as_text():
             read_box(text, "second")
 
 
-SPEC = ViewSpec(count=2, size=24, area=(0.05, 0.3), effective_resolution=(0.2, 0.4))
-
-
 def test_crops_show_what_is_in_their_boxes():
+    spec = ViewSpec(count=2, size=24, area=(0.05, 0.3), effective_resolution=(0.2, 0.4))
     boxes = torch.tensor([[0.3, 0.6, 0.4, 0.3], [0.7, 0.3, 0.3, 0.5]], dtype=torch.float64)
-    crops = cut_crops(Upload(coordinates()).square(480), boxes, SPEC)
+    crops = cut_crops(Upload(coordinates()).square(480), boxes, spec)
     assert tuple(crops.shape) == (2, 3, 24, 24)
     torch.testing.assert_close(crops[:, :2].mean((2, 3)).double(), boxes[:, :2], atol=0.01, rtol=0)
     span = crops[:, 0].mean(1)
@@ -129,16 +124,10 @@ def test_crops_show_what_is_in_their_boxes():
 
 
 def test_a_model_that_sees_coordinates_finds_the_second_box():
-    """Features of RawPixels(1) are a crop's mean colour, twice: the probe's weights turn them into its centre."""
-    model = pixels_model(side=1)
-    weights = torch.zeros(6, 4, dtype=torch.float64)
-    weights[0, 0] = weights[1, 1] = 1
-    probe = RelationProbe(torch.ones(6, dtype=torch.float64), weights, torch.ones(4))
     first, second = read_box("10, 50, 30, 30", "first"), read_box("60, 10, 30, 30", "second")
-    found = locate(model, probe, SPEC, Upload(coordinates(480, 240)), first, second)
+    found = locate(pixels_model(), knows_coordinates(), Upload(coordinates(480, 240)), first, second)
     torch.testing.assert_close(found.predicted, second, atol=0.01, rtol=0)
     assert found.iou > 0.9 and in_words(found) == "spot on."
-    assert tuple(found.crops.shape) == (2, 3, 24, 24)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +143,7 @@ def test_a_model_that_sees_coordinates_finds_the_second_box():
 )
 def test_errors_in_words(predicted, words):
     second = torch.tensor([0.5, 0.5, 0.2, 0.2], dtype=torch.float64)
-    assert in_words(Located(second, second, torch.tensor(predicted, dtype=torch.float64), torch.empty(0))) == words
+    assert in_words(Located(second, second, torch.tensor(predicted, dtype=torch.float64))) == words
 
 
 def test_patches_of_the_same_colour_are_alike():
@@ -172,22 +161,7 @@ def test_patches_of_the_same_colour_are_alike():
 
 
 def test_pictures_have_the_shape_of_the_image():
-    upload, model = Upload(coordinates(300, 150)), pixels_model()
-    solved = solve(model, knows_cells(3), knows_nothing(3 * 144 + 3), upload, Cut.of(3, 1))
-    maps = patch_maps(model, upload, (0.5, 0.5))
-    box = torch.tensor([0.95, 0.1, 0.4, 0.9], dtype=torch.float64)  # predictions may reach out of the image
-    located = Located(box, box, box + 3, torch.zeros(2, 3, 24, 24, dtype=torch.uint8))
-    for picture in (draw_solved(upload, solved), draw_located(upload, located), draw_similarity(upload, maps)):
-        assert picture.size == (480, 240)
-    assert draw_components(upload, maps).size == (480, 240)
+    upload = Upload(coordinates(300, 150))
+    maps = patch_maps(pixels_model(4), upload, (0.5, 0.5))
+    assert draw_similarity(upload, maps).size == draw_components(upload, maps).size == (480, 240)
     assert data_url(upload.square(32)).startswith("data:image/jpeg;base64,")
-
-
-def test_encoding_is_what_raw_pixels_give():
-    """The oracle's premise: its features are coordinates."""
-    encoding: Encoding = RawPixels(2)(
-        torch.from_numpy(np.asarray(coordinates()).transpose(2, 0, 1)[None] / 255).float()
-    )
-    assert encoding.patches[0, :, :2].flatten().tolist() == pytest.approx(
-        [0.25, 0.25, 0.75, 0.25, 0.25, 0.75, 0.75, 0.75], abs=0.01
-    )

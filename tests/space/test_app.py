@@ -19,11 +19,10 @@ import httpx  # noqa: E402  # comes with Gradio
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
-from .conftest import EXAMPLES, free_port  # noqa: E402
+from .conftest import EXAMPLES, NAMES, PHOTO, ROOT, free_port  # noqa: E402
 from .hostile import REFUSED, TAKEN  # noqa: E402
 
-SPACE = EXAMPLES.parent
-PHOTO = str(sorted(EXAMPLES.iterdir())[0])
+SPACE = ROOT / "spaces" / "spatial_probes"
 BOXES = ("8, 45, 36, 40", "52, 8, 38, 42")
 
 
@@ -32,93 +31,106 @@ def client(app: str) -> Client:
     return Client(app, verbose=False)
 
 
-def jigsaw(client: Client, path: str, model: str, grid: int = 2, seed: int = 0):
-    return client.predict(handle_file(path), model, grid, seed, api_name="/jigsaw")
+def jigsaw(client: Client, path: str, models: list[str], seed: int = 0, placed=None, tally=None):
+    board = {"seed": seed, "placed": placed}
+    return client.predict(handle_file(path), models, board, tally, api_name="/jigsaw")
 
 
-def test_jigsaw(client, choices):
-    board, solved, truth, report, metrics, _ = jigsaw(client, PHOTO, choices[0], 3, 5)
-    assert metrics["tiles"] == 9 and sorted(metrics["cells"]) == sorted(metrics["predicted"]) == list(range(9))
-    right = sum(cell == found for cell, found in zip(metrics["cells"], metrics["predicted"], strict=True))
-    assert metrics["right"] == board["model"] == right
-    assert all(0 <= confidence <= 1 for confidence in metrics["confidence"])
-    assert set(metrics["classifier"]) == {"whole", "shuffled", "put back"}
-    assert f"{right} of 9 tiles right" in report
-    assert Image.open(solved).size == Image.open(truth).size == (480, 480)
-    again = jigsaw(client, PHOTO, choices[0], 3, 5)[4]
-    assert again == metrics
-    assert jigsaw(client, PHOTO, choices[0], 3, 6)[4]["cells"] != metrics["cells"]
-
-
-def test_a_visitor_solves_the_puzzle(client, choices):
-    board, *_, metrics, _ = jigsaw(client, PHOTO, choices[0], 2, 1)
-    solution = [metrics["cells"].index(cell) for cell in range(4)]
-    board, verdict = client.predict(board | {"placed": solution}, api_name="/check_jigsaw")
-    assert board["right"] == [True] * 4 and "All right! You 4" in verdict
+def test_a_puzzle_is_solved_by_models_and_counted(client):
+    board, answer, tally, score, metrics = jigsaw(client, PHOTO, NAMES, 5)
+    assert metrics["tiles"] == 9 and sorted(metrics["cells"]) == list(range(9)) and metrics["you"] is None
+    for name in NAMES:
+        found = metrics["models"][name]
+        right = sum(metrics["cells"][tile] == cell for cell, tile in enumerate(found["placed"]))
+        assert found["right"] == right and f"<b>{right}</b> of 9 right" in answer
+    assert jigsaw(client, PHOTO, NAMES, 5)[4] == metrics and jigsaw(client, PHOTO, NAMES, 6)[4] != metrics
+    solution = [metrics["cells"].index(cell) for cell in range(9)]
     wrong = [solution[1], solution[0], *solution[2:]]
-    board, verdict = client.predict(board | {"placed": wrong}, api_name="/check_jigsaw")
-    assert board["right"] == [False, False, True, True] and "You 2" in verdict
+    board, _, tally, score, metrics = jigsaw(client, PHOTO, NAMES, 5, wrong, tally)
+    assert board["right"] == [False, False] + [True] * 7 and metrics["you"] == 7
+    assert "Of 1 puzzle, tiles right of 9: you 7.0, Tiny ViT" in score
+    board, _, tally, score, _ = jigsaw(client, PHOTO, NAMES, 5, solution, tally)
+    assert board["right"] == [True] * 9 and "you 7.0" in score  # it had been shown the answer
+    _, _, _, score, _ = jigsaw(client, PHOTO, NAMES, 6, solution, tally)
+    assert "Of 2 puzzles" in score
 
 
-@pytest.mark.parametrize(
-    "board",
-    [None, {}, "x", {"src": "x", "grid": 2, "seed": 0, "model": 0, "placed": [0, 0, 1, 1]},
-     {"src": "x", "grid": 10**9, "seed": 0, "model": 0, "placed": [0]},
-     {"src": "x", "grid": "2", "seed": None, "model": 0, "placed": "0123"}],
-)  # fmt: skip
+def test_many_puzzles_at_once(client):
+    tally, score, metrics = client.predict(None, NAMES[:2], 12, 3, None, api_name="/puzzles")
+    assert {name: len(right) for name, right in metrics["models"].items()} == dict.fromkeys(NAMES[:2], 12)
+    means = [sum(right) / 12 for right in metrics["models"].values()]
+    assert f"Of 12 puzzles, tiles right of 9: Tiny ViT {means[0]:.1f}, Tiny DINOv2 {means[1]:.1f}, chance 1." in score
+    assert len(tally["puzzles"]) == 12
+    of_one = client.predict(handle_file(PHOTO), NAMES[:1], 2, 3, None, api_name="/puzzles")[2]["models"][NAMES[0]]
+    alone = [jigsaw(client, PHOTO, NAMES[:1], seed)[4]["models"][NAMES[0]]["right"] for seed in (3, 4)]
+    assert of_one == alone
+    with pytest.raises(AppError, match="from 1 to 200"):
+        client.predict(None, NAMES[:1], 201, 0, None, api_name="/puzzles")
+
+
+def test_a_puzzle_is_shuffled(client):
+    first, again, other = (client.predict(handle_file(PHOTO), {"seed": s}, api_name="/shuffle")[0] for s in (1, 1, 2))
+    assert first == again and first["src"] != other["src"] and first["placed"] == list(range(9))
+
+
+@pytest.mark.parametrize("board", [None, {}, "x", {"seed": 0, "placed": [0] * 9}, {"seed": -1}, {"seed": "1"}])
 def test_boards_that_the_page_did_not_send(client, board):
-    with pytest.raises(AppError, match="shuffle first|each of the tiles|grid is|not what this page sends"):
-        client.predict(board, api_name="/check_jigsaw")
+    with pytest.raises(AppError, match="each of the tiles|seed is|not what this page sends"):
+        client.predict(handle_file(PHOTO), NAMES, board, None, api_name="/jigsaw")
 
 
-def test_where(client, choices):
-    drawn, crops, report, metrics = client.predict(handle_file(PHOTO), choices[0], *BOXES, api_name="/where")
-    assert Image.open(drawn).size == (480, 480) and Image.open(crops).size[0] > 2 * Image.open(crops).size[1]
-    assert 0 <= metrics["iou"] <= 1 and len(metrics["predicted"]) == 4 and set(metrics["error"]) == {"x", "y", "scale"}
-    assert "The model is" in report
-    swapped = client.predict(handle_file(PHOTO), choices[0], *BOXES[::-1], api_name="/where")[3]
+def test_where(client):
+    answer, metrics = client.predict(handle_file(PHOTO), NAMES, *BOXES, api_name="/where")
+    for name in NAMES:
+        found = metrics["models"][name]
+        assert 0 <= found["iou"] <= 1 and len(found["predicted"]) == 4 and set(found["error"]) == {"x", "y", "scale"}
+        assert name in answer and f"<td>{found['iou']:.2f}</td>" in answer
+    swapped = client.predict(handle_file(PHOTO), NAMES, *BOXES[::-1], api_name="/where")[1]
     for axis in ("x", "y"):  # the probe is antisymmetric, and so is its error
-        assert swapped["error"][axis] == pytest.approx(-metrics["error"][axis], abs=1e-3)
+        errors = [found["models"][NAMES[0]]["error"][axis] for found in (metrics, swapped)]
+        assert errors[1] == pytest.approx(-errors[0], abs=1e-3)
     with pytest.raises(AppError, match="second box reaches out of the image"):
-        client.predict(handle_file(PHOTO), choices[0], BOXES[0], "90, 90, 40, 40", api_name="/where")
+        client.predict(handle_file(PHOTO), NAMES, BOXES[0], "90, 90, 40, 40", api_name="/where")
 
 
-def test_patches(client, choices):
-    similarity, components, _, metrics = client.predict(handle_file(PHOTO), choices[1], 99, 1, api_name="/patches")
-    assert metrics["grid"] == [4, 4] and metrics["chosen"] == [0, 3] and metrics["similarity"][0][3] == 1
-    assert Image.open(similarity).size == Image.open(components).size == (480, 480)
+def test_patches(client):
+    answer, metrics = client.predict(handle_file(PHOTO), NAMES[:2], 99, 1, api_name="/patches")
+    for name in NAMES[:2]:
+        found = metrics["models"][name]
+        assert found["grid"] == [4, 4] and found["chosen"] == [0, 3] and found["similarity"][0][3] == 1
+    assert answer.count("<img") == 4
 
 
-@pytest.mark.parametrize("question", ["Jigsaw", "Where", "Similarity", "Components"])
-def test_compare(client, choices, question):
-    arguments = (handle_file(PHOTO), *choices, question, 2, 0, *BOXES, 50, 50)
-    first, report, second, other, metrics = client.predict(*arguments, api_name="/compare")
-    assert "Tiny ViT" in report and "Tiny DINOv2" in other
-    assert Image.open(first).size == Image.open(second).size == (480, 480)
-    assert [metrics[which]["model"] for which in ("first", "second")] == choices
+def test_the_leaderboard(client):
+    _, answer, metrics = client.predict("", None, api_name="/leaderboard")
+    row = {"model": "Tiny ViT", "task": "jigsaw-v1", "metric": "tile_accuracy_3x3_apart", "value": 41.5}
+    assert metrics["rows"] == [row | {"dataset": "lab/where-bench"}]
+    assert "Measured on lab/where-bench" in answer and "41.5 ± 1.4" in answer
+    with pytest.raises(AppError, match="no Hub here"):
+        client.predict("owner/name", None, api_name="/leaderboard")
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_hostile_uploads_get_a_reason_and_the_app_goes_on(client, choices, tmp_path, kind):
+def test_hostile_uploads_get_a_reason_and_the_app_goes_on(client, tmp_path, kind):
     name, content, reason = REFUSED[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AppError, match=reason):
-        jigsaw(client, str(tmp_path / name), choices[0])
-    assert jigsaw(client, PHOTO, choices[0])[4]["tiles"] == 4
+        jigsaw(client, str(tmp_path / name), NAMES[:1])
+    assert jigsaw(client, PHOTO, NAMES[:1])[4]["tiles"] == 9
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_odd_uploads_work(client, choices, tmp_path, kind):
+def test_odd_uploads_work(client, tmp_path, kind):
     name, content = TAKEN[kind]
     (tmp_path / name).write_bytes(content)
-    assert jigsaw(client, str(tmp_path / name), choices[0])[4]["tiles"] == 4
+    assert jigsaw(client, str(tmp_path / name), NAMES[:1])[4]["tiles"] == 9
 
 
-def test_an_upload_over_the_limit_is_not_taken(client, choices, tmp_path):
+def test_an_upload_over_the_limit_is_not_taken(client, tmp_path):
     (tmp_path / "huge.png").write_bytes(b"\0" * (21 * 2**20))
     with pytest.raises(Exception, match="exceeded|413|Payload|size"):
-        jigsaw(client, str(tmp_path / "huge.png"), choices[0])
-    assert jigsaw(client, PHOTO, choices[0])[4]["tiles"] == 4
+        jigsaw(client, str(tmp_path / "huge.png"), NAMES[:1])
+    assert jigsaw(client, PHOTO, NAMES[:1])[4]["tiles"] == 9
 
 
 def call(app: str, name: str, data: list) -> str:
@@ -127,78 +139,57 @@ def call(app: str, name: str, data: list) -> str:
     return httpx.get(f"{app}/gradio_api/call/{name}/{event}", timeout=60).text
 
 
-def test_files_of_the_server_are_not_read(app, choices, tmp_path):
+def test_files_of_the_server_are_not_read(app, tmp_path):
     secret = tmp_path / "secret.png"
     Image.new("RGB", (64, 64), "red").save(secret)
     meta = {"meta": {"_type": "gradio.FileData"}}
     with open(PHOTO, "rb") as photo:
         uploaded = httpx.post(f"{app}/gradio_api/upload", files={"files": photo}).json()[0]
-    assert "event: complete" in call(app, "jigsaw", [{"path": uploaded} | meta, choices[0], 2, 0])
+    assert "event: complete" in call(app, "jigsaw", [{"path": uploaded} | meta, NAMES[:1], {"seed": 0}, None])
     for path in (str(secret), "/etc/passwd", f"{EXAMPLES}/../app.py", "/proc/self/environ"):
         for forged in ({"path": path} | meta, {"path": path}, {"path": path, "url": f"file://{path}"} | meta):
-            answer = call(app, "jigsaw", [forged, choices[0], 2, 0])
+            answer = call(app, "jigsaw", [forged, NAMES[:1], {"seed": 0}, None])
             assert "event: error" in answer and "event: complete" not in answer
 
 
 def test_models_that_are_not_offered(client, models, tmp_path):
     for name in ("/etc/passwd", str(tmp_path), models[0], "vit-large-4", "owner/name", ""):
         with pytest.raises(AppError, match="not one of the models here|Name a model"):
-            jigsaw(client, PHOTO, name)
+            jigsaw(client, PHOTO, [name])
 
 
-def test_no_image(client, choices):
+def test_no_image(client):
     with pytest.raises(AppError, match="no image yet"):
-        client.predict(None, choices[0], 2, 0, api_name="/jigsaw")
+        client.predict(None, NAMES[:1], {"seed": 0}, None, api_name="/jigsaw")
 
 
-def test_twenty_visitors_at_once_are_all_served(app, choices):
+def test_twenty_visitors_at_once_are_all_served(app):
     clients = [Client(app, verbose=False) for _ in range(20)]
 
-    def visit(index: int) -> int:
-        image, model = handle_file(PHOTO), choices[index % 2]
+    def visit(index: int) -> bool:
+        image, models = handle_file(PHOTO), [NAMES[index % 3]]
         if index % 3 == 0:
-            return clients[index].predict(image, model, *BOXES, api_name="/where")[3]["iou"] >= 0
+            return clients[index].predict(image, models, *BOXES, api_name="/where")[1]["models"][models[0]]["iou"] >= 0
         if index % 3 == 1:
-            return clients[index].predict(image, model, 10, 90, api_name="/patches")[3]["chosen"] == [3, 0]
-        return jigsaw(clients[index], PHOTO, model, 4, index)[4]["tiles"] == 16
+            found = clients[index].predict(image, models, 10, 90, api_name="/patches")[1]["models"][models[0]]
+            return found["chosen"] == [3, 0]
+        return jigsaw(clients[index], PHOTO, models, index)[4]["tiles"] == 9
 
     with ThreadPoolExecutor(20) as pool:
         assert all(pool.map(visit, range(20)))
 
 
-def resident() -> float:
-    """Of this process, which the app runs in, in MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_memory_stays_bounded(client, choices):
-    for seed in range(5):
-        jigsaw(client, PHOTO, choices[0], 3, seed)
-    before = resident()
-    for seed in range(25):
-        jigsaw(client, PHOTO, choices[0], 3, seed)
-    grown = resident() - before
-    print(f"{before:.0f} MB before, {grown:+.0f} MB after 25 more requests")
-    assert grown < 60
-
-
-def test_the_snippets_of_the_readme_run(app, choices, capsys):
+def test_the_snippets_of_the_readme_run(app, capsys):
     blocks = re.findall(r"```python\n(.*?)```", (SPACE / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 5
     script = "\n".join(blocks)
-    replaced = {
-        "owner/spatial_probes": app,
-        "photo.jpg": PHOTO,
-        "facebook/dinov2-small": choices[0],
-        "vit-tiny-16": choices[1],
-    }
+    replaced = {"owner/spatial_probes": app, "photo.jpg": PHOTO, "With SP": NAMES[0], "Without SP": NAMES[1]}
     for name, ours in replaced.items():
         assert f'"{name}"' in script
         script = script.replace(f'"{name}"', repr(ours))
     exec(compile(script, "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert "of 9 tiles right" in said and "IoU" in said and "like these" in said and "{'first': " in said
+    assert "of 9 tiles right" in said and "IoU" in said and "like these" in said and "of 50 puzzles" in said
 
 
 def test_the_folder_runs_as_it_stands(models, tmp_path):
@@ -229,9 +220,11 @@ def test_the_folder_runs_as_it_stands(models, tmp_path):
                     break
             address = re.search(r"http://[\d.]+:\d+", lines[-1]).group()
             assert any(str(folder / "sp_hf") in line for line in lines)
-            found = Client(address, verbose=False).predict(handle_file(PHOTO), models[0], 50, 50, api_name="/patches")
-            assert found[3]["grid"] == [4, 4]
+            name = Path(models[0]).name
+            visitor = Client(address, verbose=False)
+            found = visitor.predict(handle_file(PHOTO), [name], 50, 50, api_name="/patches")
+            assert found[1]["models"][name]["grid"] == [4, 4]
             with pytest.raises(AppError, match="not one of the models here"):
-                Client(address, verbose=False).predict(handle_file(PHOTO), models[1], 50, 50, api_name="/patches")
+                visitor.predict(handle_file(PHOTO), [models[1]], 50, 50, api_name="/patches")
         finally:
             process.terminate()

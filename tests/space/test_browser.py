@@ -5,9 +5,10 @@ Screenshots are left in pytest's temporary folder (``space0``), or where ``SPACE
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
 pytest.importorskip("playwright", reason="a browser is driven by Playwright: pip install playwright")
-from playwright.sync_api import Browser, Request, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 
 from .hostile import REFUSED, TAKEN  # noqa: E402
-from .visitor import SIZES, Visitor, ask_all, find_chromium, start  # noqa: E402
+from .visitor import SIZES, TABS, Visitor, ask_all, find_chromium, start  # noqa: E402
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no browser: apt-get install chromium")
+LOOKS = [("desktop", "light"), ("phone", "dark"), ("desktop", "dark"), ("phone", "light")]
+TILES = "#jigsaw-board button"
 
 
 @pytest.fixture(scope="module")
@@ -48,58 +51,78 @@ def visitor(browser: Browser, app: str, request: pytest.FixtureRequest) -> Itera
     context.close()
 
 
-def brightness(path: Path) -> float:
-    """Of the page's margin, 0 to 255."""
-    return Image.open(path).convert("L").getpixel((2, 2))
-
-
-LOOKS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, which finds what people with disabilities cannot use."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        pytest.skip("axe-core comes with axe-playwright-python: pip install axe-playwright-python")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("visitor", LOOKS, indirect=True, ids=["-".join(look) for look in LOOKS])
-def test_every_tab_answers(visitor, screenshots, request):
+def test_every_tab_answers_and_is_accessible(visitor, screenshots, request, axe):
     look = request.node.callspec.id
+    visitor.page.evaluate(axe)
     for tab, ask in ask_all(visitor).items():
         ask()
         path = screenshots / f"{tab.lower()}-{look}.png"
         visitor.photograph(path)
-        assert (brightness(path) > 200) == look.endswith("light")
+        assert (Image.open(path).convert("L").getpixel((2, 2)) > 200) == look.endswith("light")
         assert visitor.overflow <= 0
+        found = visitor.page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+        assert [(f["id"], [node["html"][:200] for node in f["nodes"][:3]]) for f in found] == []
 
 
-def tiles(visitor: Visitor):
-    return visitor.page.locator("#jigsaw-board button")
+def test_the_answer_is_near_the_button_on_a_phone(browser, app):
+    visitor = Visitor(browser.new_context(viewport=SIZES["phone"], has_touch=True), app)
+    for tab, ask in ask_all(visitor).items():
+        ask()
+        names = {"Play": "jigsaw", "Where": "where", "Patches": "patches", "Leaderboard": "board"}
+        button, answer = (visitor.page.locator(f"#{names[tab]}-{what}").bounding_box() for what in ("run", "answer"))
+        assert 0 < answer["y"] - button["y"] - button["height"] < 140, tab
 
 
 def expect_order(visitor: Visitor, *order: int) -> None:
-    expect(tiles(visitor)).to_have_count(len(order))
+    expect(visitor.page.locator(TILES)).to_have_count(len(order))
     for place, tile in enumerate(order):
-        expect(tiles(visitor).nth(place)).to_have_attribute("aria-label", re.compile(f"^Tile {tile},"))
+        expect(visitor.page.locator(TILES).nth(place)).to_have_attribute("aria-label", re.compile(f"^Tile {tile},"))
 
 
-def test_jigsaw_is_solved_by_mouse_and_keyboard(visitor):
-    visitor.page.get_by_label("2 x 2").check()
-    visitor.changes(visitor.picture("jigsaw-solved"), lambda: visitor.press("jigsaw-run"))
-    expect_order(visitor, 1, 2, 3, 4)
-    tiles(visitor).nth(0).click()
-    expect(tiles(visitor).nth(0)).to_have_attribute("aria-pressed", "true")
-    tiles(visitor).nth(3).click()
-    expect_order(visitor, 4, 2, 3, 1)
-    for key in ("Enter", "ArrowLeft", "Enter"):  # the last place with the one left of it
-        visitor.page.keyboard.press(key)
-    expect_order(visitor, 4, 2, 1, 3)
-    visitor.press("jigsaw-check")
-    visitor.says("jigsaw-verdict", "the model")
-    expect(visitor.page.locator("#jigsaw-board").locator("button.right, button.wrong")).to_have_count(4)
-    visitor.says("jigsaw-verdict", f"You {visitor.page.locator('#jigsaw-board button.right').count()}")
-    picture = visitor.picture("jigsaw-true")
-    visitor.page.get_by_role("button", name="The truth").click()
-    expect(picture).to_be_visible()
-    assert picture.get_attribute("alt") == "The tiles in their true order"
+def sheet(visitor: Visitor) -> str:
+    return visitor.page.locator(TILES).first.evaluate("node => node.style.backgroundImage")
+
+
+def test_a_puzzle_is_played_by_mouse_and_keys_shuffled_and_counted(visitor):
+    page = visitor.page
+    expect_order(visitor, *range(1, 10))
+    page.locator(TILES).nth(0).click()
+    page.locator(TILES).nth(3).click()
+    expect_order(visitor, 4, 2, 3, 1, 5, 6, 7, 8, 9)
+    for key in ("Enter", "ArrowRight", "Enter"):  # the fourth place with the one right of it
+        page.keyboard.press(key)
+    expect_order(visitor, 4, 2, 3, 5, 1, 6, 7, 8, 9)
+    visitor.press("jigsaw-run")
+    visitor.says("jigsaw-score", "Of 1 puzzle, tiles right of 9: you ")
+    expect(page.locator("#jigsaw-answer .mini-board")).to_have_count(3)
+    right = page.locator("#jigsaw-board button.right").count()
+    assert right + page.locator("#jigsaw-board button.wrong").count() == 9
+    visitor.says("jigsaw-score", f"you {right}.0")
+    before = sheet(visitor)
+    visitor.press("jigsaw-shuffle")
+    page.wait_for_function(f"old => document.querySelector('{TILES}').style.backgroundImage !== old", arg=before)
+    visitor.says("jigsaw-answer", "then compare with the models")  # no stale answer beside a new puzzle
+    visitor.press("jigsaw-many")
+    visitor.says("jigsaw-score", "Of 51 puzzles, tiles right of 9: Tiny ViT")
+    before = sheet(visitor)
+    visitor.press("jigsaw-next")
+    expect(page.locator("#strip button").nth(1)).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function(f"old => document.querySelector('{TILES}').style.backgroundImage !== old", arg=before)
 
 
 def test_boxes_are_dragged_typed_and_moved_by_keys(visitor):
     visitor.tab("Where")
+    visitor.page.get_by_role("button", name="The boxes as numbers").click()
     first, box = visitor.page.locator("#where-first input, #where-first textarea"), visitor.page.locator(".box.first")
     expect(box).to_be_visible()
     start, board = first.input_value(), visitor.page.locator(".box-board").bounding_box()
@@ -119,143 +142,83 @@ def test_boxes_are_dragged_typed_and_moved_by_keys(visitor):
     expect(first).to_have_value(f"{left + 2:g}, {top:g}, 36, 42")
     first.fill("0, 0, 50, 50")
     expect(box).to_have_attribute("style", "left: 0%; top: 0%; width: 50%; height: 50%;")
-    drawn = visitor.picture("where-drawn")
-    visitor.changes(drawn, lambda: visitor.press("where-run"))
-    visitor.says("where-report", "The model is")
-    first.fill("40, 40, 30, 30")
-    visitor.changes(drawn, lambda: visitor.press("where-run"))
+    visitor.press("where-run")
+    expect(visitor.page.locator("#where-answer .guess")).to_have_count(5)  # both crops, and three guesses
+    visitor.says("where-answer", "Tiny DINOv2")
 
 
-def test_a_patch_is_clicked_and_chosen_by_keys(visitor):
-    visitor.tab("Patches")
-    board = visitor.page.locator(".point-board")
-    expect(board).to_be_visible()
-    area, similarity = board.bounding_box(), visitor.picture("patches-similarity")
-    visitor.changes(similarity, lambda: board.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.1}))
-    visitor.says("patches-report", "row 1, column 4")
-    board.focus()
-    visitor.page.keyboard.press("ArrowDown")
-    visitor.changes(similarity, lambda: visitor.page.keyboard.press("Enter"))
-    visitor.says("patches-report", "row 2, column 4")
-
-
-def test_two_models_and_every_question(visitor):
-    visitor.tab("Compare")
-    first, second = visitor.picture("compare-picture-1"), visitor.picture("compare-picture-2")
-    for question in ("Jigsaw", "Where", "Similarity", "Components"):
-        visitor.page.get_by_label(question, exact=True).check()
-        visitor.changes(second, lambda: visitor.press("compare-run"))
-        assert first.get_attribute("src") != second.get_attribute("src")
-    visitor.says("compare-report-1", "Tiny ViT")
-    visitor.says("compare-report-2", "Tiny DINOv2")
-
-
-def test_images_are_uploaded_and_examples_chosen(visitor, tmp_path):
-    board = visitor.page.locator("#where-board .box-board")
-    shown = "node => node.style.backgroundImage + node.style.aspectRatio"
-    visitor.tab("Where")
-    expect(board).to_be_visible()
-    before = board.evaluate(shown)
-    name, content = TAKEN["cmyk"]
-    (tmp_path / name).write_bytes(content)
-    visitor.remove()
-    visitor.upload(tmp_path / name)
-    other = "old => { const node = document.querySelector('#where-board .box-board'); return !node.hidden"
-    other += " && node.style.backgroundImage + node.style.aspectRatio !== old }"
-    visitor.page.wait_for_function(other, arg=before)
-    assert "480 / 320" in board.evaluate(shown)
-    visitor.choose_example(2)
-    expect(board).to_have_css("aspect-ratio", "480 / 480")
-
-
-@pytest.mark.parametrize("kind", ["svg", "text in disguise", "1 pixel"])
-def test_what_is_wrong_with_an_upload_is_told(visitor, tmp_path, kind):
-    name, content, reason = REFUSED[kind]
-    (tmp_path / name).write_bytes(content)
-    visitor.remove()
-    visitor.upload(tmp_path / name)
-    expect(visitor.page.locator(".toast-wrap")).to_contain_text(reason)
-    visitor.choose_example(0)
-    visitor.changes(visitor.picture("jigsaw-solved"), lambda: visitor.press("jigsaw-run"))
-    visitor.problems.clear()  # the browser could not show the broken picture, and says so
-
-
-def asks(text: str, inputs: int) -> Callable[[Request], bool]:
-    """Is it a question with so many inputs, this among them?"""
-    return lambda request: (
-        "/queue/join" in request.url and len(request.post_data_json["data"]) == inputs and text in request.post_data
-    )
-
-
-def test_an_example_is_asked_about_at_once(visitor):
-    with visitor.slow_server(), visitor.page.expect_request(asks("Tiny ViT", 4)) as asked:
-        visitor.page.locator("#examples button").nth(2).click()
-        visitor.press("jigsaw-run")
-    assert asked.value.post_data_json["data"][0]["path"].endswith(visitor.example(2))
-    expect(visitor.picture("jigsaw-solved")).to_be_visible()
-
-
-def test_an_example_chosen_while_an_upload_is_being_refused(visitor, tmp_path):
-    name, content, reason = REFUSED["1 pixel"]
-    (tmp_path / name).write_bytes(content)
-    visitor.tab("Where")
-    board = visitor.page.locator("#where-board .box-board")
-    expect(board).to_be_visible()
-    visitor.remove()
-    expect(board).to_be_hidden()
-    with visitor.slow_server():
-        with visitor.page.expect_request(asks(name, 1)):
-            visitor.upload(tmp_path / name)
-        visitor.choose_example(2)
-    expect(visitor.page.locator(".toast-wrap")).to_contain_text(reason)
-    expect(board).to_be_visible()
-
-
-def test_a_box_moved_while_an_image_is_opened_stays_there(visitor):
-    visitor.tab("Where")
-    board, box = visitor.page.locator("#where-board .box-board"), visitor.page.locator(".box.first")
-    expect(box).to_be_visible()
-    before = board.evaluate("node => getComputedStyle(node).backgroundImage")
-    with visitor.slow_server():
-        visitor.choose_example(2)
-        box.focus()
-        visitor.page.keyboard.press("ArrowRight")
-    expect(board).not_to_have_css("background-image", before)
-    expect(box).to_have_attribute("style", "left: 10%; top: 45%; width: 36%; height: 40%;")
-
-
-def test_of_two_patches_the_last_one_is_answered(visitor):
+def test_a_patch_is_clicked_and_chosen_by_keys_in_all_models_at_once(visitor):
     visitor.tab("Patches")
     board = visitor.page.locator(".point-board")
     expect(board).to_be_visible()
     area = board.bounding_box()
+    board.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.1})
+    expect(visitor.page.locator("#patches-answer article")).to_have_count(3)
+    visitor.says("patches-answer", "Patch in row 1, column 4 of 4 x 4")
+    board.focus()
+    visitor.page.keyboard.press("ArrowDown")
+    visitor.page.keyboard.press("Enter")
+    visitor.says("patches-answer", "Patch in row 2, column 4")
     with visitor.slow_server():
-        with visitor.page.expect_request(asks("Tiny ViT", 4)):
-            board.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.1})
+        board.click(position={"x": area["width"] * 0.9, "y": area["height"] * 0.1})
         board.click(position={"x": area["width"] * 0.1, "y": area["height"] * 0.9})
-    visitor.says("patches-report", "row 4, column 1")
+    visitor.says("patches-answer", "Patch in row 4, column 1")  # of two, the last is answered
 
 
-def test_a_model_that_is_not_offered_is_told(visitor):
-    model = visitor.page.locator("#model input")
-    model.fill("../../etc")
-    model.press("Enter")
+def test_another_photograph_takes_every_answer_with_it(visitor, tmp_path):
+    for ask in (ask for tab, ask in ask_all(visitor).items() if tab != "Leaderboard"):
+        ask()
+    board = visitor.page.locator("#where-board .box-board")
+    before = board.evaluate("node => node.style.backgroundImage")
+    with visitor.slow_server():  # at once, before the server knows of it
+        visitor.choose(2)
+        for name in ("jigsaw", "where", "patches"):
+            expect(visitor.page.locator(f"#{name}-answer .waiting")).to_have_count(1)
+        visitor.tab("Where")
+        visitor.page.locator(".box.first").focus()
+        visitor.page.keyboard.press("ArrowRight")
+    visitor.page.wait_for_function(
+        "old => document.querySelector('#where-board .box-board').style.backgroundImage !== old", arg=before
+    )
+    expect(visitor.page.locator(".box.first")).to_have_attribute(
+        "style", "left: 10%; top: 45%; width: 36%; height: 40%;"
+    )
+    name, content = TAKEN["cmyk"]
+    (tmp_path / name).write_bytes(content)
+    visitor.upload(tmp_path / name)
+    expect(board).to_have_css("aspect-ratio", "480 / 320")
+    expect(visitor.page.locator("#strip button[aria-pressed=true]")).to_have_count(0)
+    visitor.tab("Play")
+    visitor.press("jigsaw-run")
+    expect(visitor.page.locator("#jigsaw-answer .mini-board")).to_have_count(3)
+
+
+def test_what_is_wrong_is_told(visitor, tmp_path):
+    name, content, reason = REFUSED["1 pixel"]
+    (tmp_path / name).write_bytes(content)
+    visitor.upload(tmp_path / name)
+    expect(visitor.page.locator(".toast-wrap")).to_contain_text(reason)
+    expect(visitor.page.locator(TILES)).to_have_count(0)
+    visitor.choose(1)
+    expect(visitor.page.locator(TILES)).to_have_count(9)
+    visitor.page.get_by_role("button", name="Models: Tiny ViT").click()
+    models = visitor.page.locator("#models input")
+    models.fill("../../etc")
+    models.press("Enter")
     visitor.press("jigsaw-run")
     expect(visitor.page.locator(".toast-wrap")).to_contain_text("not one of the models here")
 
 
-def test_everything_has_a_name_and_keys_reach_it(visitor):
-    nameless = visitor.page.evaluate(
-        """() => [...document.querySelectorAll("button, input, textarea, [tabindex='0']")]
-        .filter(node => node.offsetParent && !(node.ariaLabel || node.title || node.innerText || node.closest("label")
-                || node.labels?.length || node.getAttribute("aria-labelledby") || node.type === "file"))
-        .map(node => node.outerHTML.slice(0, 200))"""
-    )
-    assert nameless == []
-    visitor.page.locator("#jigsaw-run").focus()
-    visitor.page.keyboard.press("Enter")
-    expect(tiles(visitor).first).to_be_visible()
-    visitor.page.get_by_role("tab", name="Jigsaw").focus()
+def test_keys_reach_everything(visitor):
+    page = visitor.page
+    page.locator("#strip button").nth(0).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#strip button").nth(1)).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("tab", name=TABS[0]).focus()
     for key in ("Tab", "Enter"):
-        visitor.page.keyboard.press(key)
-    expect(visitor.page.locator("#where-run")).to_be_visible()
+        page.keyboard.press(key)
+    expect(page.locator("#where-run")).to_be_visible()
+    page.locator("#where-run").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#where-answer .guess")).to_have_count(5)

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from sp_hf.space import shipped
+
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "spaces" / "spatial_probes"
 
@@ -34,11 +36,14 @@ def test_everything_the_package_imports_is_required():
     )
 
 
-def test_examples_are_small():
-    examples = sorted((SPACE / "examples").iterdir())
-    assert len(examples) == 5
-    for path in examples:
-        assert path.stat().st_size < 50_000 and Image.open(path).size == (320, 320)
+def test_photographs_are_small_and_say_where_they_come_from():
+    photographs = shipped.photographs()
+    told = (photographs[0].parent / "SOURCES.md").read_text(encoding="utf-8")
+    assert len(photographs) >= 5
+    for path in photographs:
+        assert path.stat().st_size < 80_000 and max(Image.open(path).size) <= 480
+        row = next(line for line in told.splitlines() if f"`{path.name}`" in line)
+        assert "CC0" in row or "public domain" in row
 
 
 def test_on_zero_gpu_calls_cross_without_the_callback_and_errors_keep_their_words(monkeypatch):

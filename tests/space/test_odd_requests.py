@@ -9,17 +9,18 @@ import pytest
 pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
 import httpx  # noqa: E402  # comes with Gradio
 
-from .conftest import EXAMPLES  # noqa: E402
+from .conftest import NAMES, PHOTO  # noqa: E402
 from .hostile import TAKEN  # noqa: E402
 
-PHOTO = sorted(EXAMPLES.iterdir())[0]
 ODD = [None, True, 1e300, "x", [[]], {}, {"path": 5}, [{"a": 1}]]
+BOARD = {"seed": 3, "placed": [0, 1, 2, 3, 4, 5, 6, 7, 8]}
 ENDPOINTS = {
-    "jigsaw": ["IMAGE", "MODEL", 2, 0],
-    "where": ["IMAGE", "MODEL", "8, 45, 36, 40", "52, 8, 38, 42"],
-    "patches": ["IMAGE", "MODEL", 10, 90],
-    "compare": ["IMAGE", "MODEL", "MODEL", "Jigsaw", 2, 0, "8, 45, 36, 40", "52, 8, 38, 42", 10, 90],
-    "check_jigsaw": [{"src": "x", "grid": 2, "seed": 0, "model": 0, "placed": [0, 1, 2, 3]}],
+    "jigsaw": ["IMAGE", "MODELS", BOARD, None],
+    "puzzles": ["IMAGE", "MODELS", 2, 0, None],
+    "shuffle": ["IMAGE", BOARD],
+    "where": ["IMAGE", "MODELS", "8, 45, 36, 40", "52, 8, 38, 42"],
+    "patches": ["IMAGE", "MODELS", 10, 90],
+    "leaderboard": ["", None],
 }
 
 
@@ -36,15 +37,16 @@ def answer(app: str, name: str, body: object) -> tuple[str, object]:
 
 @pytest.fixture(scope="module")
 def image(app: str) -> dict:
-    with PHOTO.open("rb") as photo:
+    with open(PHOTO, "rb") as photo:
         path = httpx.post(f"{app}/gradio_api/upload", files={"files": photo}).json()[0]
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-def test_every_odd_argument_gets_a_sentence(app, choices, image, name):
-    usual = [{"IMAGE": image, "MODEL": choices[0]}.get(given, given) if isinstance(given, str) else given
+def test_every_odd_argument_gets_a_sentence(app, image, name):
+    usual = [{"IMAGE": image, "MODELS": NAMES[:2]}.get(given, given) if isinstance(given, str) else given
              for given in ENDPOINTS[name]]  # fmt: skip
+    assert answer(app, name, {"data": usual})[0] == "complete"
     silent = []
     for index in range(len(usual)):
         for odd in ODD:
@@ -63,10 +65,12 @@ def test_bodies_of_another_form_get_a_sentence(app, body):
 
 
 @pytest.mark.parametrize("name", ["photo.html", "photo", "photo.svg", "photo.js", "фото.jpg", "a b;c.HTM", ".html"])
-def test_an_image_by_any_name_is_taken_and_never_served_as_a_page(app, choices, name):
+def test_an_image_by_any_name_is_taken_and_never_served_as_a_page(app, name):
     files = {"files": (name, TAKEN["photo"][1], "text/html")}
     path = httpx.post(f"{app}/gradio_api/upload", files=files).json()[0]
-    event, _ = answer(app, "jigsaw", {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, choices[0], 2, 0]})
+    event, _ = answer(
+        app, "jigsaw", {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, NAMES[:1], BOARD, None]}
+    )
     assert event == "complete"
     served = httpx.get(f"{app}/gradio_api/file={path}")
     kind, how = served.headers.get("content-type", ""), served.headers.get("content-disposition", "")

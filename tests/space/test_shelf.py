@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +18,8 @@ from transformers import ViTConfig
 from sp_hf.encoders.encoder import Encoder
 from sp_hf.space import shelf as shelf_module
 from sp_hf.space.hub_models import ModelError, check_architecture, check_hub_model
-from sp_hf.space.probes import Probes
-from sp_hf.space.shelf import Shelf, ShelfOptions, label_of
+from sp_hf.space.probe_set import Fitted, ProbeError, crop_size, probes_of
+from sp_hf.space.shelf import Contestant, Shelf, ShelfOptions, label_of
 
 LIMIT = 10_000
 
@@ -107,16 +108,16 @@ def test_a_configuration_that_asks_for_all_memory_is_refused_before_it_gets_any(
 def test_folders_only_where_they_are_allowed(folders, monkeypatch):
     asked = []
     monkeypatch.setattr(shelf_module, "check_hub_model", lambda name, limit: asked.append(name))
-    public = Shelf(ShelfOptions(models=[str(folders[0])]))
-    assert public.open(str(folders[0]), quiet).model.name == "model-0"  # offered by whoever runs it
-    for name in (str(folders[1]), "vit-large-4", str(folders[1].parent)):
+    public = Shelf(ShelfOptions(models=[f"Mine={folders[0]}"]))
+    assert public.open("Mine", quiet).model.name == "Mine"  # offered by whoever runs it, under this name alone
+    for name in (str(folders[0]), str(folders[1]), "vit-large-4", str(folders[1].parent)):
         with pytest.raises(ModelError, match="not one of the models here"):
             public.open(name, quiet)
     monkeypatch.chdir(folders[1].parent.parent)
     with pytest.raises(ModelError, match="not one of the models here"):  # reads like an id, and is a folder
         public.open(f"{folders[1].parent.name}/{folders[1].name}", quiet)
     assert not asked
-    assert Shelf(ShelfOptions(local_paths=True)).open(str(folders[1]), quiet).model.name == "model-1"
+    assert Shelf(ShelfOptions(local_paths=True)).open(str(folders[1]), quiet).model.name == str(folders[1])
 
 
 def test_no_name_and_a_broken_model(tmp_path):
@@ -140,26 +141,48 @@ def test_the_least_recently_used_model_goes(folders):
     assert len(shelf) == 2 and shelf.open(names[0], quiet) is first
     opened: list[str] = []
     shelf.open(names[1], opened.append)
-    assert opened == ["model-1: loading"]
+    assert opened == [f"{names[1]}: loading"]
 
 
-def test_visitors_who_ask_at_once_wait_for_one_load(folders, monkeypatch):
-    loads, gate = [], threading.Barrier(6)
+def test_visitors_who_ask_at_once_wait_for_one_load_and_one_fit(folders, monkeypatch):
+    loads, fits, gate = [], [], threading.Barrier(6)
 
     def load(self, name, say):
         loads.append(name)
-        return Probes(None, None)
+        return Contestant(None, lambda say: fits.append(name) or "probes")
 
     monkeypatch.setattr(Shelf, "_load", load)
     shelf = Shelf(ShelfOptions(local_paths=True))
 
-    def visit(_: int) -> Probes:
+    def visit(_: int) -> Contestant:
         gate.wait()
-        return shelf.open("same", quiet)
+        contestant = shelf.open("same", quiet)
+        assert contestant.probes(quiet) == "probes"
+        return contestant
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(visit, range(6)))
-    assert loads == ["same"] and len({id(probes) for probes in found}) == 1
+    assert loads == fits == ["same"] and len({id(contestant) for contestant in found}) == 1
+
+
+def test_while_one_model_is_fitted_others_are_asked(folders, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(say):
+        begun.set()
+        assert may_end.wait(20)
+        return "slow"
+
+    monkeypatch.setattr(
+        Shelf, "_load", lambda self, name, say: Contestant(None, slow if name == "slow" else lambda _: name)
+    )
+    shelf = Shelf(ShelfOptions(local_paths=True))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: shelf.open("slow", quiet).probes(quiet))
+        assert begun.wait(20)
+        assert shelf.open("quick", quiet).probes(quiet) == "quick" and not waiting.done()
+        may_end.set()
+        assert waiting.result(20) == "slow"
 
 
 def test_labels(folders):
@@ -168,12 +191,39 @@ def test_labels(folders):
     assert label_of(str(folders[2])) == "model-2"
 
 
+def test_probes_beside_a_model_are_read_and_others_are_fitted(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("SP_HF_CACHE", str(tmp_path / "features"))
+    for index in (0, 1):
+        shutil.copytree(folders[index], tmp_path / f"m{index}")
+    shelf = Shelf(ShelfOptions(models=[str(tmp_path / "m0"), str(tmp_path / "m1")], hub=False, images=24))
+    said: list[str] = []
+    fitted = shelf.open("m0", quiet).probes(said.append)
+    assert fitted.fitted == Fitted("drawn scenes", 24, 0) and "m0: fitting probes to 24 images, once" in said
+    assert crop_size(shelf.open("m0", quiet).model) == 16
+    fitted.scored({"tiles": 4.2}).save(probes_of(tmp_path / "m0"))
+    again = Shelf(shelf.options).open("m0", quiet).probes(fail)
+    assert again.fitted.scores == {"tiles": 4.2}
+    for name in ("scale", "weights"):
+        assert torch.equal(getattr(again.cells, name), getattr(fitted.cells, name))
+        assert torch.equal(getattr(again.relation, name), getattr(fitted.relation, name))
+    shutil.copyfile(probes_of(tmp_path / "m0"), probes_of(tmp_path / "m1"))
+    with pytest.raises(ProbeError, match="of other weights"):
+        shelf.open("m1", quiet).probes(quiet)
+    probes_of(tmp_path / "m1").write_bytes(b"damaged")
+    with pytest.raises(ProbeError, match="holds no probes"):
+        shelf.open("m1", quiet).probes(quiet)
+
+
+def fail(text: str) -> None:
+    raise AssertionError(text)
+
+
 def test_models_see_whole_images_squashed(folders):
-    probes = Shelf(ShelfOptions(local_paths=True)).open(str(folders[0]), quiet)
+    model = Shelf(ShelfOptions(local_paths=True)).open(str(folders[0]), quiet).model
     from PIL import Image
 
     picture = Image.new("RGB", (200, 100), "black")
     picture.paste("white", (100, 0, 200, 100))
-    pixels = torch.from_numpy(probes.model.preprocess(picture))
-    assert tuple(pixels.shape) == (3, 32, 32) and probes.crop_size == 32
+    pixels = torch.from_numpy(model.preprocess(picture))
+    assert tuple(pixels.shape) == (3, 32, 32)
     assert pixels[:, :, :14].max() < 40 and pixels[:, :, 18:].min() > 215

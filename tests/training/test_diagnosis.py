@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from transformers import TrainerControl, TrainerState
 
+import sp_hf
 from sp_hf.cards.model_card import write_card
 from sp_hf.cli import main
 from sp_hf.hub.layout import files_to_push
@@ -352,3 +354,18 @@ def test_epochs_print_no_warning_of_pinned_memory(any_device: Path, tmp_path: Pa
 def test_pinned_memory_is_the_users_to_choose(any_device: Path, asked: bool) -> None:
     args = parse_run(["--recipe", str(any_device), "--dataloader_pin_memory", str(asked)])[2]
     assert args.dataloader_pin_memory is asked
+
+
+@pytest.mark.parametrize("name", sp_hf.OBJECTIVES)
+def test_what_an_objective_is_advised_is_an_option_of_its_own(name):
+    kind = sp_hf.OBJECTIVES[name]
+    options = {field.name for field in dataclasses.fields(kind.config_class)}
+    assert {remedy.partition(":")[0] for remedy in kind.remedies} <= options
+
+
+def test_advice_names_the_options_of_the_runs_objectives_alone():
+    lines = history("teacher_entropy", [3.0, 5.0, 5.0, math.log(1024)])
+    (finding,) = entropy_findings(lines, 1024)
+    assert "sinkhorn" not in finding.remedy and "koleo" not in finding.remedy
+    (finding,) = entropy_findings(lines, 1024, ("centring: sinkhorn", "koleo_weight: 0.1"))
+    assert "set its centring: sinkhorn or koleo_weight: 0.1" in finding.remedy

@@ -17,7 +17,7 @@ from transformers import AutoModel
 from sp_hf.cli import main
 
 from .conftest import OBJECTIVES, tiny_options
-from .runs import RESULTS, assert_same_results
+from .runs import RESULTS, assert_same_results, copy_without
 
 REPO = Path(__file__).parents[2]
 FSDP = Path(__file__).with_name("fsdp_on_cpu.py")
@@ -75,11 +75,12 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
 def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:
     """Each process goes on in its own part of the stream, past a damaged checkpoint, and makes a lost export."""
     flags = ("--streaming", "--images_per_epoch", "16", "--per_device_train_batch_size", "2")
+    flags += ("--save_steps", "3", "--save_total_limit", "9")
     launch(recipe, tmp_path / "whole", *flags)
-    launch(recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--save_total_limit", "9")
+    copy_without(tmp_path / "whole", tmp_path / "broken", *RESULTS)
     weights = tmp_path / "broken" / "checkpoint-6" / "optimizer.pt"
     weights.write_bytes(weights.read_bytes()[:-1])
-    launch(recipe, tmp_path / "broken", *flags, "--save_steps", "3", "--resume", "auto")
+    launch(recipe, tmp_path / "broken", *flags, "--resume", "auto")
     assert (tmp_path / "broken" / "damaged-checkpoint-6").is_dir()
     assert_same_results(tmp_path / "broken", tmp_path / "whole")
     for name in RESULTS:
@@ -89,6 +90,7 @@ def test_two_processes_resume_exactly(recipe: Path, tmp_path: Path) -> None:
     assert_same_results(tmp_path / "broken", tmp_path / "whole")
 
 
+@pytest.mark.slow  # five processes start
 def test_two_processes_share_the_weights(recipe: Path, tmp_path: Path) -> None:
     """FSDP: the losses of one process; a checkpoint resumes exactly, also while DINO's last layer is frozen."""
     options = json.loads(recipe.read_text())

@@ -1,4 +1,4 @@
-"""The YAML at the head of a card, changed in one field: all else, comments and order too, stays byte for byte."""
+"""Reads the YAML at the head of a card, and changes one field of it: all else stays byte for byte."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_front_matter(text: str) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(split_card(text)[0])
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        raise InputError(f"its metadata is not YAML{f' (line {where.line + 2})' if where else ''}") from error
+        mark = getattr(error, "problem_mark", None)
+        raise InputError(f"its metadata is not YAML{f' (line {mark.line + 2})' if mark else ''}") from error
     if not isinstance(fields, (Mapping, NoneType)):
         raise InputError(f"its metadata is {type(fields).__name__}, not fields with values")
     return dict(fields or {})

@@ -1,4 +1,4 @@
-"""What a run was told, the options that differ from the defaults first."""
+"""The section of a model card on hyperparameters: those that differ from the defaults first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ABSENT = object()
 
 
 def differing(record: RunRecord) -> list[tuple[str, Any, Any]]:
-    """(option, value, default) of all that bears on what was learnt and is not as it would be unasked.
+    """Options that bear on what was learnt and differ from their defaults: (option, value, default) each.
 
     Options of objectives are called ``dino.global_views.size``; what has no default (an image size, say, that the
     preset decides) counts as asked for.
@@ -45,7 +45,7 @@ def differing(record: RunRecord) -> list[tuple[str, Any, Any]]:
 
 
 def hyperparameters(record: RunRecord) -> str:
-    """A table of what differs, and all of it folded away, as a recipe."""
+    """The section: a table of what differs, and the whole recipe, folded away."""
     weights = ", ".join(f"{name} ({_origin(entry)})" for name, entry in record.objectives.items())
     rows = [(f"`{name}`", _shown(value), _shown(default)) for name, value, default in differing(record)]
     lines = table([("option", "here", "default"), *rows]) if rows else ["Every option that teaches is at its default."]

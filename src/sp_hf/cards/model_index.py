@@ -21,16 +21,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..errors import InputError
 
-TASK_TYPES = {
-    "knn": "image-classification",
-    "linear": "image-classification",
-    "finetune": "image-classification",
-    "fine-grained": "image-classification",
-    "robustness": "image-classification",
-    "shape-bias": "image-classification",
-    "segmentation": "image-segmentation",
-    "depth": "depth-estimation",
-}
+_TASK = "image-feature-extraction"  # of results that do not say
 _HUB = re.compile(r"Hub dataset (?P<type>\S+)(?: \((?P<config>.+?)\))?(?: at (?P<revision>\S+))?")
 _LOCAL = re.compile(r"(?:folder|files?|URL) (?P<path>.+)")
 
@@ -83,21 +74,21 @@ def eval_results(results: Iterable[Mapping[str, Any]]) -> list[EvalResult]:
     Args:
         results: of :func:`~sp_hf.cards.results.read_results`.
     """
-    made = {}
+    entries = {}
     for result in results:
         for name, task in result["tasks"].items():
             measures = task["results"].get(result["this"], {}).get("measures", {})
             for key in task["headline"]:
                 if key not in measures or not math.isfinite(measures[key]["value"]):
                     continue
-                entry = _eval_result(name, key, measures[key]["value"], measured_on(result, name))
+                hub_task = task.get("hub_task", _TASK)
+                entry = _eval_result(name, hub_task, key, measures[key]["value"], measured_on(result, name))
                 key_of_entry = (*entry.unique_identifier, entry.metric_type, entry.metric_name)
-                made[key_of_entry] = entry
-    return list(made.values())
+                entries[key_of_entry] = entry
+    return list(entries.values())
 
 
-def _eval_result(task: str, key: str, value: float, dataset: DatasetName) -> EvalResult:
-    task_type = TASK_TYPES.get(task, "image-feature-extraction")
+def _eval_result(task: str, task_type: str, key: str, value: float, dataset: DatasetName) -> EvalResult:
     return EvalResult(
         task_type=task_type,
         task_name=task_type.replace("-", " ").capitalize(),

@@ -94,13 +94,13 @@ def _blocks_of(result: Mapping[str, Any], title: str) -> list[Block]:
 
 def _caption(result: Mapping[str, Any], task: str) -> str:
     """Where, on how many images, and what the numbers mean."""
-    said = {}
+    names = {}
     for side, sample in result["data"].items():
         data = measured_on(result, task, side)
         size = f" ({sample['images']} images)" if data == DatasetName.of(sample["description"]) else ""
-        said[side] = f"{_one_line(str(data))}{size}"
+        names[side] = f"{_one_line(str(data))}{size}"
     return (
-        f"Measured on {said['validation']}; probes fitted on {said['train']}; seed {result['seed']}."
+        f"Measured on {names['validation']}; probes fitted on {names['train']}; seed {result['seed']}."
         " ±: the wider side of the 95 % interval over images."
     )
 
@@ -119,8 +119,8 @@ def _column_names(result: Mapping[str, Any], title: str) -> dict[str, str]:
         name = model["name"]
         shown = name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "./", "../", "~")) else name
         shown = _one_line(f"**{title}**" if name == result["this"] else shown)
-        again = sum(other.partition(" #")[0] == shown for other in names.values())
-        names[name] = f"{shown} #{again + 1}" if again else shown
+        repeats = sum(other.partition(" #")[0] == shown for other in names.values())
+        names[name] = f"{shown} #{repeats + 1}" if repeats else shown
     return names
 
 

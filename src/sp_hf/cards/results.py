@@ -1,4 +1,4 @@
-"""The measured results of a model card, read.
+"""Reads the measured results that a model card shows.
 
 Only what was measured of this very encoder is published: results are matched by the digest of its weights, not by
 name.
@@ -40,11 +40,11 @@ def read_results(paths: Iterable[str | os.PathLike[str]], encoder: str | os.Path
         if results.get("schema_version") != 1:
             raise ResultsError(f"{file} has schema_version {results.get('schema_version')!r}; this version reads 1")
         identity = identity or open_model(str(encoder)).identity
-        this = next((m["name"] for m in results["models"] if m["role"] == "model" and m["identity"] == identity), None)
-        if this is None:
+        model = next((m["name"] for m in results["models"] if m["role"] == "model" and m["identity"] == identity), None)
+        if model is None:
             named = ", ".join(m["name"] for m in results["models"] if m["role"] == "model")
             raise ResultsError(
                 f"{file} is about {named}, not about the weights in {encoder}; run sp-hf evaluate on it first"
             )
-        documents.append(results | {"this": this, "folder": file.parent})
+        documents.append(results | {"this": model, "folder": file.parent})
     return documents

@@ -10,7 +10,7 @@ from ..run.record import RunRecord
 
 
 def summary(record: RunRecord, architecture: str) -> str:
-    """What it is, in a sentence, and what its objectives taught it."""
+    """What the model is, in a sentence, and what its objectives taught it."""
     start = (
         "trained from scratch"
         if record.started_fresh
@@ -21,11 +21,11 @@ def summary(record: RunRecord, architecture: str) -> str:
     labels = "with labels" if record.uses_labels else "without labels"
     names = " + ".join(record.titles.values())
     taught = [method.teaches for method in record.methods.values() if method.teaches]
-    made = (
+    origin = (
         f"A vision encoder ({architecture}), {start} {labels} by {names} on {dataset_link(record)}, with sp-hf"
         f" {record.environment['packages'].get('sp-hf') or version('sp-hf')}."
     )
-    return " ".join([made, *taught])
+    return " ".join([origin, *taught])
 
 
 def dataset_link(record: RunRecord) -> str:

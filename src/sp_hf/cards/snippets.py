@@ -104,30 +104,32 @@ def snippets_for(repo_id: str, model_class: str, encoder: Encoder, image_size: i
         "width": encoder.hidden_size,
         "patch": encoder.patch_size,
     }
-    made = []
+    snippets = []
     if not encoder.facts.feature_map:
-        made.append(Snippet("Patch features", "python", _FEATURES.format(**fields)))
+        snippets.append(Snippet("Patch features", "python", _FEATURES.format(**fields)))
     if model_class in _CLASSIFIERS:
-        made.append(Snippet("Fine-tuning", "python", _FINETUNE.format(**fields)))
-    made.append(Snippet("What it knows of where things are", "bash", _WHERE.format(**fields), needs=_how_to_install()))
-    return made
+        snippets.append(Snippet("Fine-tuning", "python", _FINETUNE.format(**fields)))
+    snippets.append(
+        Snippet("What it knows of where things are", "bash", _WHERE.format(**fields), needs=_how_to_install())
+    )
+    return snippets
 
 
 def _how_to_install() -> str:
     """This package, from where its own metadata says that it is to be had."""
-    said = (url.partition(", ") for url in metadata("sp-hf").get_all("Project-URL") or [])
-    repository = next((address for label, _, address in said if label == "Repository"), None)
+    urls = (url.partition(", ") for url in metadata("sp-hf").get_all("Project-URL") or [])
+    repository = next((address for label, _, address in urls if label == "Repository"), None)
     if repository:
         return f'It takes sp-hf: `pip install "sp-hf @ git+{repository}"`'
     return f"It takes sp-hf {version('sp-hf')}, from its source or from the wheel that `make wheel` makes of that"
 
 
 def run_all(snippets: Sequence[Snippet], repo_id: str, model: Path) -> list[Snippet]:
-    """Those that run, with what they print; says which do not, or take too long to tell."""
-    made = []
+    """Run snippets: those that run, with what they print; warns of those that fail or take too long."""
+    results = []
     for snippet in snippets:
         try:
-            made.append(execute(snippet, repo_id, model))
+            results.append(execute(snippet, repo_id, model))
         except SnippetError as error:
             logger.warning("%s; the card goes without it", error)
         except subprocess.TimeoutExpired:
@@ -136,12 +138,12 @@ def run_all(snippets: Sequence[Snippet], repo_id: str, model: Path) -> list[Snip
                 snippet.title,
                 TIME_LIMIT,
             )
-            made.append(snippet)
-    return made
+            results.append(snippet)
+    return results
 
 
 def execute(snippet: Snippet, repo_id: str, model: Path) -> Snippet:
-    """Run it with the model's folder for its id; returns it with what it printed.
+    """Run a snippet with the model's folder for its id; returns it with what it printed.
 
     Raises:
         SnippetError: it fails; with the end of its error.

@@ -1,4 +1,4 @@
-"""From image files of every kind to RGB, and to the canvas that training keeps of each image.
+"""Decodes image files of every kind to RGB, and makes the canvas that training keeps of each image.
 
 The canvas is the WHOLE image squashed onto a uint8 square ``[3, S, S]``, with its aspect ratio kept beside it.
 Boxes live in the image's normalised coordinates, which squashing does not change; a crop undoes the squash.

@@ -1,4 +1,4 @@
-"""One string names the images to train on; this turns it into a ``datasets`` dataset.
+"""Loads a dataset of images, as a ``datasets`` dataset, by the one string that names it.
 
 ====================================  =====================================================================
 ``part-scenes?size=96&seed=1``         the embedded procedural dataset, with its options (the default)
@@ -32,8 +32,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..access_tokens import without_queries
-from ..boundary import chain, explain_hub, reading_images
+from ..boundary import reading_images
+from ..errors import chain
 from ..given import GIVEN, was_given
+from ..hub_refusals import explain_hub
 from .columns import describe_columns, find_image_column, find_label_column, require_column
 from .given_images import GivenImages
 from .image_rows import ImageRows
@@ -161,8 +163,8 @@ def _with_difficulty(query: str) -> str:
     """The embedded dataset's string with the difficulty said, the default one too."""
     from .part_scenes.dataset import DEFAULT
 
-    said = "difficulty" in dict(parse_qsl(query))
-    return f"{EMBEDDED}?" + "&".join([query] * bool(query) + [f"difficulty={DEFAULT}"] * (not said))
+    is_stated = "difficulty" in dict(parse_qsl(query))
+    return f"{EMBEDDED}?" + "&".join([query] * bool(query) + [f"difficulty={DEFAULT}"] * (not is_stated))
 
 
 def _number(text: str) -> int | float | str:
@@ -188,10 +190,10 @@ def _load_split(source: Source, split: str | None, streaming: bool) -> tuple[Any
             with _quiet_datasets():
                 splits = datasets.load_dataset(**source.arguments, split=wanted, streaming=streaming)
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, tarfile.TarError) as error:
-        said = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
+        text = explain_hub(error, "it", source.arguments.get("revision")) if source.if_missing else None
         is_damaged = any(isinstance(one, (tarfile.TarError, EOFError, pyarrow.ArrowInvalid)) for one in chain(error))
         advice = "; a file of it may be damaged: copy or download it again" if is_damaged else source.if_missing
-        raise DatasetLoadError(f"cannot load the {source.description}: {said or _in_short(error)}{advice}") from error
+        raise DatasetLoadError(f"cannot load the {source.description}: {text or _in_short(error)}{advice}") from error
     if is_slice:
         return splits, str(split)
     chosen = split or (next(iter(splits)) if len(splits) == 1 else "train")

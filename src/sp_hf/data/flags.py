@@ -1,4 +1,4 @@
-"""How data is spelled in every command, and what it means."""
+"""The flags that name a dataset, the same in every command."""
 
 from __future__ import annotations
 

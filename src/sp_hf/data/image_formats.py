@@ -1,4 +1,4 @@
-"""Which image files of a folder are read, and which are there but are not: counted, by format, and told aloud.
+"""Counts the image files of a folder by format, those that are read and those that cannot be, and says so.
 
 ``datasets`` knows an image by its suffix, and its list is older than AVIF, HEIC and JPEG XL. Those are read where
 Pillow can, by itself or by a plug-in that is installed.
@@ -30,7 +30,7 @@ _NEVER_MEANT = (".ds_store", "thumbs.db", "desktop.ini")
 
 
 class FolderCount(NamedTuple):
-    """Files of a folder and all below it.
+    """How many files a folder holds, with all below it.
 
     Args:
         images: that are read, by suffix.

@@ -61,15 +61,15 @@ class ImageRows:
 
     def select(self, indices: Iterable[int]) -> ImageRows:
         """Some of the rows."""
-        made = copy.copy(self)
-        made._indices = [self._indices[int(i)] for i in indices]
-        return made
+        rows = copy.copy(self)
+        rows._indices = [self._indices[int(i)] for i in indices]
+        return rows
 
     def select_columns(self, columns: Sequence[str]) -> ImageRows:
         """Some of the columns."""
-        made = copy.copy(self)
-        made.features = datasets.Features({name: self.features[name] for name in columns})
-        return made
+        rows = copy.copy(self)
+        rows.features = datasets.Features({name: self.features[name] for name in columns})
+        return rows
 
     def cast_column(self, name: str, feature: datasets.Image) -> ImageRows:
         """Itself: images are as they come, never decoded here."""

@@ -102,9 +102,9 @@ class SkippedLedger:
         if len(self) <= self.limit:
             return
         lines = self.reports[:_SHOWN] + ([f"... and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else [])
-        where = f" (whole list: {self.path})" if self.path else ""
+        place = f" (whole list: {self.path})" if self.path else ""
         raise TooManySkippedImages(
-            f"{len(self)} images could not be read, and max_skipped is {self._shown_limit()}{where}. "
+            f"{len(self)} images could not be read, and max_skipped is {self._shown_limit()}{place}. "
             "Repair or remove them, or raise max_skipped:\n  " + "\n  ".join(lines)
         )
 

@@ -107,8 +107,8 @@ def _locate_folder(folder: Path) -> Source:
     builders = sorted({_BUILDERS[suffix] for suffix in files.suffixes if suffix in _BUILDERS})
     if len(builders) == 1:
         return Source(description, {"path": builders[0], "data_dir": str(folder)})
-    holds = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"
-    raise DatasetLoadError(f"the {description} holds {holds}; name the files with a pattern, as in 'folder/*.parquet'")
+    kinds = f"files of several kinds ({', '.join(builders)})" if builders else "no images, parquet, arrow or tar files"
+    raise DatasetLoadError(f"the {description} holds {kinds}; name the files with a pattern, as in 'folder/*.parquet'")
 
 
 def _split_folders(folder: Path) -> dict[str, list[str]]:

@@ -271,9 +271,9 @@ def _check_at_least(least: int, **values: int) -> None:
 def _checked_state(state: Mapping[str, Any] | None, layout: Mapping[str, Any]) -> dict[str, Any]:
     if state is None:
         return {"batches": 0, "workers": [None] * int(layout["workers"])}
-    was = state["layout"]
+    saved = state["layout"]
     changed = [
-        f"{name} was {was.get(name)!r} and is {value!r}" for name, value in layout.items() if was.get(name) != value
+        f"{name} was {saved.get(name)!r} and is {value!r}" for name, value in layout.items() if saved.get(name) != value
     ]
     if changed:
         raise InputError(

@@ -46,7 +46,7 @@ def encoder_of(model: Any, *, token_control: bool = False) -> Encoder:
 
 
 def describe_given(model: Any) -> str:
-    """What a run's recipe says of it."""
+    """How a run's recipe names a model that was handed over as an object."""
     inner = model.model if isinstance(model, Encoder) else model
     origin = getattr(inner, "name_or_path", "")
     return f"{GIVEN}{type(inner).__name__}" + (f" from {origin}" if origin else "")

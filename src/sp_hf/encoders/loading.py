@@ -1,4 +1,4 @@
-"""From what a user types after ``--encoder`` to an :class:`~sp_hf.encoders.encoder.Encoder`.
+"""Builds or loads the :class:`~sp_hf.encoders.encoder.Encoder` that ``--encoder`` names.
 
 ===============================  =======================================================
 ``vit-small-16``                 a fresh ViT (:data:`sp_hf.encoders.presets.PRESETS`)
@@ -89,6 +89,14 @@ def resolve_encoder(
     if not path.is_dir():
         _check_hub_id(str(name))
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
+
+
+def starts_fresh(name: str | os.PathLike | PreTrainedModel | Encoder) -> bool:
+    """Whether a name that :func:`resolve_encoder` takes brings no weights: a preset, or a configuration alone."""
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    path = Path(name).expanduser()
+    return os.fspath(name) in PRESETS or path.suffix == ".json" or (path.is_dir() and not _has_weights(path))
 
 
 def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision: str | None = None) -> None:

@@ -73,7 +73,7 @@ def export_onnx(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_packages() -> None:
-    """Before any work.
+    """Refuse a missing package, before any work.
 
     Raises:
         PackageError: one is not installed.

@@ -22,7 +22,7 @@ class LabelError(DataError):
 
 
 def known(labels: Tensor | None) -> Tensor:
-    """The labels, where they have been seen to be there.
+    """The labels, which must be there.
 
     Raises:
         LabelError: there are none.

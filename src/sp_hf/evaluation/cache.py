@@ -107,13 +107,13 @@ def _read_or_discard(entry: Path) -> dict[str, np.ndarray] | None:
         return _read(entry)
     except _DamagedEntry as damage:
         logger.warning("the cached features in %s are damaged (%s): made again", entry, damage)
-    aside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".damaged", dir=entry.parent))
+    quarantine = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".damaged", dir=entry.parent))
     try:
-        os.rename(entry, aside / entry.name)
+        os.rename(entry, quarantine / entry.name)
     except FileNotFoundError:
         pass  # another process was faster
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(quarantine, ignore_errors=True)
     return None
 
 

@@ -23,47 +23,50 @@ if TYPE_CHECKING:
 def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     """The flags: of the run, and of every task (made of its options)."""
     tasks, usual = _tasks(), declared("sp_hf.evaluation.tasks", "DEFAULT_TASKS")
-    made = FlagParser(
+    flags = FlagParser(
         prog=prog,
         renamed=RENAMED,
         description="What a vision model knows, and where: any model of the Hub or on disk, several side by side.",
     )
-    made.add_argument(
+    flags.add_argument(
         "models", nargs="+", metavar="MODEL", help="[NAME=]Hub id, folder, run folder or preset (untrained)"
     )
     listed = f"all, or: {', '.join(tasks)}; default: {' '.join(usual)}, as far as the images allow"
-    made.add_argument("--tasks", nargs="+", metavar="TASK", help=listed)
-    made.add_argument("--output_dir", help="for results.json, report.md and pictures")
-    made.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
-    made.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
-    images = made.add_argument_group("images", "default: part-scenes, which are drawn here")
+    flags.add_argument("--tasks", nargs="+", metavar="TASK", help=listed)
+    flags.add_argument("--output_dir", help="for results.json, report.md and pictures")
+    flags.add_argument("--push_results", metavar="REPO", help="merge them into the card of this model on the Hub")
+    flags.add_argument("--benchmark", metavar="DATASET", help="and put those of where-bench into its .eval_results/")
+    flags.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
+    images = flags.add_argument_group("images", "default: part-scenes, which are drawn here")
     add_data_flags(images)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
     most = "of each side, chosen at random; default: all. Of part-scenes no more are drawn"
     images.add_argument("--max_images", type=int, help=most)
     images.add_argument("--size", type=int, help="side in px of whole images; default: each model's own")
-    how = made.add_argument_group("how")
-    how.add_argument("--seed", type=int, help="of every random choice (default: 0)")
+    general = flags.add_argument_group("how")
+    general.add_argument("--seed", type=int, help="of every random choice (default: 0)")
     refits = declared("sp_hf.evaluation.probes.refits", "REFITS")
-    how.add_argument("--refits", type=int, help=f"of cheap probes to half of the training images (default: {refits})")
-    how.add_argument("--batch_size", type=int, help="images encoded at once (default: 64)")
-    how.add_argument("--num_workers", type=int, help="processes that decode; default: one for two cores, at most 8")
-    how.add_argument("--device", help="default: cuda where there is one")
-    how.add_argument("--cache_dir", help="of features; default: $SP_HF_CACHE, or in the Hugging Face home")
-    how.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
+    general.add_argument(
+        "--refits", type=int, help=f"of cheap probes to half of the training images (default: {refits})"
+    )
+    general.add_argument("--batch_size", type=int, help="images encoded at once (default: 64)")
+    general.add_argument("--num_workers", type=int, help="processes that decode; default: one for two cores, at most 8")
+    general.add_argument("--device", help="default: cuda where there is one")
+    general.add_argument("--cache_dir", help="of features; default: $SP_HF_CACHE, or in the Hugging Face home")
+    general.add_argument("--no_cache", action="store_true", help="compute all features anew and keep none")
     for task in tasks.values():
-        group = made.add_argument_group(task.name, (task.__doc__ or "").split("\n")[0])
+        group = flags.add_argument_group(task.name, (task.__doc__ or "").split("\n")[0])
         hints = typing.get_type_hints(task)
         for flag, field in options_of(task).items():
             kind, several = _argument_type(hints[field.name])
             more: dict[str, Any] = {"nargs": "+"} if several else {}
             shown = field.default if field.default is not None else ""
-            if f"--{flag}" in made._option_string_actions:
+            if f"--{flag}" in flags._option_string_actions:
                 raise PluginError(f"task {task.name!r} has an option whose flag --{flag} is taken; rename the option.")
             text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
             group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
-    return made
+    return flags
 
 
 def _tasks() -> Mapping[str, type[Task]]:

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluationData(Samples):
-    """What tasks ask for images and features.
+    """The images and features of an evaluation, each decoded or computed once for all tasks.
 
     Args:
         source: the datasets of the run.
@@ -240,10 +240,10 @@ class EvaluationData(Samples):
         def compute(_: Path | None) -> dict[str, np.ndarray]:
             images = self.canvases(sample, canvas_size, max_images)
             per_batch = max(1, self.batch_size // spec.count)
-            made = extract_features(
+            features = extract_features(
                 model.encoder, images, {"crops": spec}, batch_size=per_batch, progress=self.progress, name=model.name
             )["crops"]
-            return {name: value.numpy() for name, value in made._asdict().items()}
+            return {name: value.numpy() for name, value in features._asdict().items()}
 
         key = ("crops", model, sample.identity or id(sample.rows), spec, canvas_size, max_images)
         hits = self.cache.hits

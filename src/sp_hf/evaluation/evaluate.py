@@ -1,4 +1,4 @@
-"""What and where, models side by side with their floors: ``sp_hf.evaluate``, and ``sp-hf evaluate``."""
+"""``sp_hf.evaluate``: measures models side by side, with their floors, on tasks of what and where."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..boundary import check_folder, open_device
 from ..data.datasets import EMBEDDED
 from ..errors import InputError
+from ..preconditions import check_folder, open_device
 from .cache import FeatureCache, default_cache_dir
 from .data import EvaluationData
 from .model import EvaluatedModel, open_model
@@ -144,8 +144,8 @@ def evaluate(
         refits=options.refits,
     )
     device = open_device(device)
-    everyone = with_controls(_open(models, options, device), seed, options.tasks)
-    return measure(everyone, options, data, None if output_dir is None else Path(output_dir), command)
+    all_models = with_controls(_open(models, options, device), seed, options.tasks)
+    return measure(all_models, options, data, None if output_dir is None else Path(output_dir), command)
 
 
 def measure(
@@ -181,16 +181,16 @@ def _open(models: Any, options: EvaluationOptions, device: torch.device) -> list
     Raises:
         ValueError: there is none.
     """
-    how: dict[str, Any] = {"size": options.size, "device": device, "seed": options.seed}
+    settings: dict[str, Any] = {"size": options.size, "device": device, "seed": options.seed}
     if isinstance(models, Mapping):
         opened = []
         for name, model in models.items():
-            opened.append(open_model(model, **how))
+            opened.append(open_model(model, **settings))
             opened[-1].name = str(name)
     else:
         several = models if isinstance(models, (list, tuple)) else [models]
         named = dict.fromkeys(os.fspath(m) if isinstance(m, os.PathLike) else m for m in several)
-        opened = [open_model(model, **how) for model in named]
+        opened = [open_model(model, **settings) for model in named]
     if not opened:
         raise InputError("there is no model to evaluate: name at least one")
     return opened

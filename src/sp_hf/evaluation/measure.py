@@ -112,7 +112,7 @@ class Measure:
 
     @property
     def interval(self) -> Literal["wilson", "bootstrap"]:
-        """How images are accounted for."""
+        """How its interval is made: by Wilson's formula, or by drawing images anew."""
         return "wilson" if self.is_proportion else "bootstrap"
 
     @property

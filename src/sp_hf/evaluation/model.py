@@ -80,8 +80,8 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image to uint8 [3, S, S]."""
-        made = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
-        return np.ascontiguousarray(np.clip(np.rint(made), 0, 255).astype(np.uint8))
+        pixels = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+        return np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
 def _set_size(processor: Any, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The probes while a run goes: the tasks of ``sp-hf evaluate``, on few images, at the run's own view sizes."""
+"""Probes of the encoder while it is trained: the tasks of ``sp-hf evaluate``, on few images and small views."""
 
 from __future__ import annotations
 

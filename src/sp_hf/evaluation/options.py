@@ -1,4 +1,4 @@
-"""What decides the numbers of an evaluation, checked before anything is loaded: tasks, images, seed, size."""
+"""The options that decide the numbers of an evaluation (tasks, images, seed, size), checked early."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ class EvaluationOptions:
     def record(self) -> dict[str, Any]:
         """All of it as JSON can hold it; equal for evaluations that measure the same."""
         source = {name: getattr(self.source, name) for name in _DATA}
-        made = {
+        document = {
             "tasks": {task.name: task.settings() for task in self.tasks},
             "data": {name: str(v) if isinstance(v, GivenImages) else v for name, v in source.items()},
             "seed": self.seed,
             "size": self.size,
             "refits": self.refits,
         }
-        return json.loads(json.dumps(made, default=str))
+        return json.loads(json.dumps(document, default=str))
 
 
 def _dataset(name: str, value: Any) -> Any:

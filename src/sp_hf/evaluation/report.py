@@ -1,4 +1,4 @@
-"""What an evaluation writes: a table in the terminal, ``results.json``, ``report.md``, ``.tex`` and ``.csv``, pictures.
+"""The report of an evaluation: a table in the terminal, ``results.json``, ``report.md``, ``.tex``, ``.csv``, pictures.
 
 Tables call models by short names (:mod:`sp_hf.evaluation.short_names`), which a list below them explains.
 """
@@ -43,7 +43,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
 
 
 def intervals_in_words(results: Mapping[str, Any]) -> str:
-    """What brackets are, and which tasks' hold the choice of training images, too."""
+    """A sentence on the intervals in brackets, and on which of them cover the choice of training images, too."""
     refitted = [
         name
         for name, task in results["tasks"].items()
@@ -70,8 +70,8 @@ def _task_table(name: str, task: Mapping[str, Any], names: Mapping[str, str]) ->
     widths = [max(len(row[i]) for row in rows if len(row) > i) for i in range(len(rows[0]))]
     if task["skipped"]:  # a long reason must not push the other columns apart
         widths[1:2] = [max(len(row[1]) for row in rows[: 1 + len(task["results"])])]
-    made = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-    return [made[0], "-" * len(made[0]), *made[1:]]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def other_data(results: Mapping[str, Any]) -> list[str]:

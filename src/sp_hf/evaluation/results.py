@@ -1,4 +1,4 @@
-"""What an evaluation found, as an object: metrics with intervals, paired differences, tables, pictures."""
+"""The results of an evaluation as an object: metrics with intervals, paired differences, tables, pictures."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _FIELDS = {field.name for field in dataclasses.fields(Metric)}
 
 
 class Results:
-    """What :func:`sp_hf.evaluate` found. ``print(results)`` shows the table.
+    """Results of :func:`sp_hf.evaluate`. ``print(results)`` shows the table.
 
     Args:
         data: what ``results.json`` holds (its schema: :mod:`sp_hf.evaluation.results_json`).

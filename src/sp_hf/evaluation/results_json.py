@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON holds it.
+"""The results of an evaluation as JSON.
 
 ``results.json``, version 1 (``schema_version``; fields are only ever added within a version)::
 
@@ -8,7 +8,8 @@
                  validation: {as train, duplicates (images that train has, too), majority_accuracy (with labels)}}
     notes       [sentences on what may mislead]
     models      [{name, role: model | random | pixels | cues, architecture, identity, size, source, weights}]
-    tasks       {task: {kind: what | where, settings, headline: [measure],
+    tasks       {task: {kind: what | where, version (of its protocol), hub_task (the Hub's word), settings,
+                        headline: [measure],
                         results: {model: {measures: {measure: {value, low, high, n, percent, higher_is_better, chance,
                                                                interval: wilson | bootstrap, refits, warning | null}},
                                           details, seconds}},
@@ -82,6 +83,8 @@ def reference_of(models: Sequence[EvaluatedModel]) -> str:
 def _task_dict(report: TaskReport, reference: str, seed: int) -> dict[str, Any]:
     return {
         "kind": report.task.kind,
+        "version": report.task.version,
+        "hub_task": report.task.hub_task,
         "settings": report.task.settings(),
         "headline": list(report.task.headline),
         "results": {

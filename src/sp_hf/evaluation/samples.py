@@ -1,4 +1,4 @@
-"""The two sides of datasets, chosen and not decoded, and what was found of them: opened and computed once a run."""
+"""The training and validation images of datasets, opened once a run, and a memory for what is computed of them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ class Samples:
             return train, numbered_as(train, validation)
 
         return self.memo(("sides", source), open_both)
+
+    def limited(self, images: int | None) -> tuple[ImageSample, ImageSample]:
+        """Both sides of the run's source with at most so many images each; 0 or ``None`` for all."""
+        limits = [limit for limit in (images, self.source.max_images) if limit]
+        return self.sides(dataclasses.replace(self.source, max_images=min(limits, default=None)))
 
     def check_labels(self, source: DataSource | None = None) -> None:
         """Whether recognition can be measured on a source, the run's own by default.

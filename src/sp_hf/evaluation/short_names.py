@@ -15,15 +15,15 @@ _LONG, _SHORT = "random initialisation", "random"
 
 def short_names(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]:
     """Names to names of at most ``longest`` characters, all different."""
-    made: dict[str, str] = {}
+    shortened: dict[str, str] = {}
     for name in names:
         short, number = _shortened(name, longest), 1
-        while short in made.values():
+        while short in shortened.values():
             number += 1
             mark = f" ({number})"
             short = _shortened(name, longest - len(mark)) + mark
-        made[name] = short
-    return made
+        shortened[name] = short
+    return shortened
 
 
 def names_in_tables(results: Mapping[str, Any]) -> dict[str, str]:

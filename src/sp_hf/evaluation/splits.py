@@ -60,12 +60,12 @@ def divide(images: LoadedImages, side: str, seed: int) -> LoadedImages:
     Raises:
         DatasetLoadError: a stream, whose images cannot be drawn from, or a single image.
     """
-    how = "name images to measure on with --validation_dataset, or a split with --validation_dataset_split"
+    advice = "name images to measure on with --validation_dataset, or a split with --validation_dataset_split"
     if images.streaming:
-        raise DatasetLoadError(f"{images.description} is a stream without a validation split: {how}")
+        raise DatasetLoadError(f"{images.description} is a stream without a validation split: {advice}")
     n = len(images.dataset)
     if n < 2:
-        raise DatasetLoadError(f"{images.description} holds {n} image and has no validation split: {how}")
+        raise DatasetLoadError(f"{images.description} holds {n} image and has no validation split: {advice}")
     held_out = held_out_rows(labels_of(images), n, seed)
     chosen = np.flatnonzero(held_out if side == "validation" else ~held_out)
     part = "held-out fifth" if side == "validation" else "all but a held-out fifth"

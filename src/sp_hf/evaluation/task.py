@@ -1,4 +1,4 @@
-"""What a task is: one thing measured of any frozen vision model, what or where.
+"""The base of all tasks: a task measures one thing, what or where, of any frozen vision model.
 
 A task is a dataclass in one file: its fields are its options (flags of ``sp-hf evaluate`` are made of them, named
 ``--<task>_<field>``), and it answers five calls, in this order::
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class TaskSkipped(Exception):
-    """This model cannot do this task, and why; the others go on, and the report says it."""
+    """Raised where a model cannot do a task, with the reason; the others go on, and the report says it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What one model got in one task.
+    """The result of one model in one task.
 
     Args:
         measures: metrics by name.
@@ -63,12 +63,16 @@ class Task:
         kind: what is in the image, or where.
         headline: names of the measures shown in the terminal, the first being the one that stands for the task.
         controls: which controls stand beside the models.
+        version: of the protocol; raised whenever it changes what is measured, as results of another are not comparable.
+        hub_task: what the Hub calls this kind of task.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["what", "where"]]
     headline: ClassVar[tuple[str, ...]]
     controls: ClassVar[tuple[Role, ...]] = ("pixels", "random")
+    version: ClassVar[int] = 1
+    hub_task: ClassVar[str] = "image-feature-extraction"
 
     def among(self, models: Sequence[EvaluatedModel]) -> Task:
         """The task for a run with these models, controls among them: another one where it compares them.

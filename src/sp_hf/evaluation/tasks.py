@@ -16,16 +16,34 @@ from .what.fine_grained import FineGrained
 from .what.finetune.task import Finetune
 from .what.knn import KNN
 from .what.linear import Linear
+from .what.ood_detection import OODDetection
 from .what.patch_pca import PatchPCA
 from .what.robustness.task import Robustness
+from .what.segmentation.in_context import InContextSegmentation
 from .what.segmentation.task import Segmentation
 from .what.shape_bias.task import ShapeBias
+from .where.correspondence.task import Correspondence
 from .where.jigsaw.task import Jigsaw
+from .where.layers.task import Layers
+from .where.patch_position.task import PatchPosition
 from .where.relative_geometry.task import RelativeGeometry
 from .where.shortcut_audit.task import ShortcutAudit
+from .where.spatial_relation.task import SpatialRelation
 
-_WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw)
-_WHAT = (KNN, Linear, FineGrained, Finetune, Segmentation, Depth, Robustness, ShapeBias, PatchPCA)
+_WHERE = (RelativeGeometry, ShortcutAudit, Jigsaw, PatchPosition, SpatialRelation, Correspondence, Layers)
+_WHAT = (
+    KNN,
+    Linear,
+    FineGrained,
+    Finetune,
+    Segmentation,
+    InContextSegmentation,
+    Depth,
+    Robustness,
+    OODDetection,
+    ShapeBias,
+    PatchPCA,
+)
 
 DEFAULT_TASKS = ("relative-geometry", "knn", "linear")
 

@@ -1,4 +1,4 @@
-"""What is to be known of the two sides before a metric is believed: duplicates, labels, balance, how they were divided.
+"""Facts of both sides that bear on every metric: duplicates, labels, balance, how they were divided.
 
 A validation image that is on the training side, too, is recognised by memory; a class that most images have is guessed;
 what has no label is not asked. All of it stands in the report, and what may mislead is said in a note, too.

@@ -1,0 +1,1 @@
+"""Pushing runs and results to the Hugging Face Hub."""

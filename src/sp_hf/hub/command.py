@@ -26,8 +26,8 @@ def push_run(argv: list[str]) -> int:
 
     if sys.stderr.isatty():
         enable_progress_bars()
-    again = shlex.join(["sp-hf", "push", *argv])
-    result = push(run, repo, **options, say=lambda text: print(text, flush=True), command=again)
+    command = shlex.join(["sp-hf", "push", *argv])
+    result = push(run, repo, **options, say=lambda text: print(text, flush=True), command=command)
     if options["dry_run"]:
         print("Dry run: nothing was pushed.")
     elif not result.changed:

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to the Hub: trying again what may pass, and one clear sentence for what does not.
+"""Failures on the way to the Hub: what may pass is tried again, what does not becomes one clear sentence.
 
 huggingface_hub itself tries each request of an upload six times within half a minute (``http_backoff``) and obeys
 ``Retry-After`` there; it sends once whatever logs in, makes a repository or a branch, or commits. :func:`with_retries`
@@ -149,7 +149,7 @@ def explain(error: Exception, repo: str, endpoint: str) -> str | None:
             f"{endpoint} has no model {repo}, or it is private to others (404): check the name; without --create-pr"
             " it is created."
         )
-    said = f" It said: {without_queries(' '.join((http.server_message or str(error)).split()))}"
+    answer = f" It said: {without_queries(' '.join((http.server_message or str(error)).split()))}"
     sentences = {
         401: f"{endpoint} does not accept your token (401): run `hf auth login` with one that may write, from"
         f" {endpoint}/settings/tokens.",
@@ -158,14 +158,14 @@ def explain(error: Exception, repo: str, endpoint: str) -> str | None:
         409: f"{repo} is being changed by somebody else (409): run the same command again in a minute.",
         412: f"{repo} has changed meanwhile (412): run the same command again.",
     }
-    return sentences.get(status, f"{endpoint} refused the push to {repo} ({status}).{said}")
+    return sentences.get(status, f"{endpoint} refused the push to {repo} ({status}).{answer}")
 
 
 def _explain_outage(error: Exception, http: HfHubHTTPError | None, endpoint: str) -> str:
     asked = _asked_to_wait(error)
     if http is not None and http.response.status_code == 429:
-        when = f"in {asked:.0f} s" if asked is not None else "later"
-        return f"{endpoint} has had too many requests from you (429) and wants the next one {when}."
+        time = f"in {asked:.0f} s" if asked is not None else "later"
+        return f"{endpoint} has had too many requests from you (429) and wants the next one {time}."
     return f"{endpoint} could not be reached, or failed, again and again ({_in_short(error)})."
 
 

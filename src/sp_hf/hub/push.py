@@ -173,9 +173,9 @@ def push(
         additions = ready[:] or _upload(target, files)
         ready.clear()
         opened = _own_pull_requests(target) if target.create_pr else {}
-        mine = [num for num, title in opened.items() if num not in requests and title == message]
-        if mine:
-            url = f"{target.api.endpoint}/{target.repo}/discussions/{mine[0]}"
+        own = [num for num, title in opened.items() if num not in requests and title == message]
+        if own:
+            url = f"{target.api.endpoint}/{target.repo}/discussions/{own[0]}"
             return PushResult(url, "", True, tuple(files), target.repo)
         done = target.api.create_commit(
             target.repo,

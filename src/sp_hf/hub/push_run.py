@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..run.export import find_weights
 from ..run.folder import RunFolder
-from .card_there import card_of_same_weights
 from .failures import PushError
 from .layout import describe_files, files_to_push, with_card
+from .published_card import card_of_same_weights
 from .push import Destination, PushResult, connect
 from .push import push as upload
 
@@ -108,8 +108,8 @@ def _upload(
     try:
         return upload(files, target, message, progress=say)
     except PushError as error:
-        again = f"go on with: {command}" if command else "push it again to go on"
-        raise PushError(f"{error} The run is untouched, and what is uploaded stays; {again}") from error
+        advice = f"go on with: {command}" if command else "push it again to go on"
+        raise PushError(f"{error} The run is untouched, and what is uploaded stays; {advice}") from error
 
 
 def _folder_of(evaluation: str | os.PathLike[str] | Results, folder: Path) -> Path:

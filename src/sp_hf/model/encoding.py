@@ -1,4 +1,4 @@
-"""Requests to encodings: each distinct (tower, resolution, mask) goes through its tower once.
+"""Turns the objectives' requests into encodings: each distinct (tower, resolution, mask) goes through its tower once.
 
 Letters: B images, V views of one image, H pixels a side, N patch tokens, D hidden size.
 """
@@ -66,7 +66,8 @@ def _run(request: Encode, sets: list[Views], towers: Mapping[str, Encoder | None
     """Encode view sets of one size as ``request`` says."""
     tower = towers[request.tower]
     if tower is None:
-        raise InputError("an objective asks for the teacher but gives no teacher_momentum().")
+        missing = "gives no teacher_momentum()" if request.tower == "teacher" else "does not say needs_initial"
+        raise InputError(f"an objective asks for the tower {request.tower!r} but {missing}.")
     pixels = torch.cat([s.pixels.flatten(0, 1) for s in sets])  # [sum(B*V), 3, H, H]
     options: dict[str, Tensor] = {}
     if request.positions == "crop":
@@ -89,5 +90,5 @@ def mask_options(mask: TokenMask | None) -> dict[str, Tensor]:
 
 
 def monitored(encoded: Mapping[Identity, Encoding]) -> Tensor:
-    """[B, D]: the first view of the first view set that the student encoded."""
+    """The embeddings that a run watches, [B, D]: the first view of the first view set that the student encoded."""
     return next(e for key, e in encoded.items() if key[0] == "student").cls[:, 0].detach()

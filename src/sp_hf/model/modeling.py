@@ -98,6 +98,8 @@ class SPForPreTraining(PreTrainedModel):
         if any(objective.needs_content_mask for objective in self.objectives.values()):
             self.encoder.train_mask_token()
         self.teacher = make_teacher(self.encoder) if self.momentum_schedule is not None else None
+        anchored = any(objective.needs_initial for objective in self.objectives.values())
+        self.initial = make_teacher(self.encoder) if anchored else None
         self._prepare_encoder()
         self.post_init()
         self._no_split_modules = self.encoder.layer_classes
@@ -128,9 +130,9 @@ class SPForPreTraining(PreTrainedModel):
             )
         crops = any(isinstance(s, ViewSpec) and s.positions == "crop" for s in objective.view_specs().values())
         if (objective.needs_token_control or crops) and not self.encoder.supports_token_control:
-            does = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
+            act = "hides tokens or positions" if objective.needs_token_control else "has views with positions: crop"
             raise InputError(
-                f"objective {name!r} {does}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
+                f"objective {name!r} {act}, which {kind!r} cannot do; use a ViT (a vit-* preset, or a ViT checkpoint),"
                 " which is then built as SPViTModel."
             )
 
@@ -174,9 +176,10 @@ class SPForPreTraining(PreTrainedModel):
     def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
         """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
         proposed: dict[str, Tensor] = {}
+        encoder = self.encoder if self.teacher is None else self.teacher
         for objective in self.objectives.values():
             if objective.proposes:
-                proposed |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+                proposed |= objective.propose_boxes(encoder, canvases, aspects, ids)
         return proposed
 
     # Teacher and schedules ---------------------------------------------------------------------------------------
@@ -198,8 +201,9 @@ class SPForPreTraining(PreTrainedModel):
 
     def train(self, mode: bool = True) -> SPForPreTraining:
         super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
+        for tower in (self.teacher, self.initial):
+            if tower is not None:
+                tower.eval()
         return self
 
     def set_progress(self, progress: Progress) -> None:
@@ -284,7 +288,7 @@ class SPForPreTraining(PreTrainedModel):
                 key: (with_positions(request, batches[name].views[request.view]), names[request.view])
                 for key, request in wanted.items()
             }
-        towers = {"student": self.encoder, "teacher": self.teacher}
+        towers = {"student": self.encoder, "teacher": self.teacher, "initial": self.initial}
         encoded = encode_all([pair for pairs in requests.values() for pair in pairs.values()], sets, towers)
 
         loss: Tensor | None = None

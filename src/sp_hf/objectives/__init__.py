@@ -23,16 +23,33 @@ from ..errors import InputError, PluginError
 from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_positive
+from .validation import check_positive, check_types
 from .view_defaults import complete_views, default_views, view_size
+from .what.byol import BYOL
 from .what.dino import DINO
+from .what.dinov2 import DINOv2
+from .what.gram_anchoring import GramAnchoring
 from .what.ibot import IBOT
+from .what.ijepa import IJEPA
+from .what.lejepa import LeJEPA
 from .what.mae import MAE
 from .what.moco_v3 import MoCoV3
+from .what.patch_alignment import PatchAlignment
+from .what.simclr import SimCLR
 from .what.supervised import Supervised
+from .what.vicreg import VICReg
+from .where.cim import CIM
+from .where.content_position import ContentPosition
 from .where.drop_pos import DropPos
+from .where.jigclu import JigClu
+from .where.loca import LOCA
 from .where.lorot import LoRot
+from .where.mp3 import MP3
+from .where.part import PART
 from .where.pirl import PIRL
+from .where.pix_pro import PixPro
+from .where.relative_position import RelativePosition
+from .where.self_patch import SelfPatch
 from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
 
@@ -42,14 +59,31 @@ if TYPE_CHECKING:
 _OWN: dict[str, type[Objective]] = {
     "dino": DINO,
     "ibot": IBOT,
+    "dinov2": DINOv2,
     "moco_v3": MoCoV3,
+    "simclr": SimCLR,
+    "byol": BYOL,
+    "vicreg": VICReg,
+    "lejepa": LeJEPA,
     "mae": MAE,
+    "ijepa": IJEPA,
     "supervised": Supervised,
+    "gram_anchoring": GramAnchoring,
+    "patch_alignment": PatchAlignment,
     "spatial_prediction": SpatialPrediction,
     "spatial_context": SpatialContext,
     "drop_pos": DropPos,
     "lorot": LoRot,
     "pirl": PIRL,
+    "relative_position": RelativePosition,
+    "jigclu": JigClu,
+    "mp3": MP3,
+    "part": PART,
+    "loca": LOCA,
+    "self_patch": SelfPatch,
+    "content_position": ContentPosition,
+    "pix_pro": PixPro,
+    "cim": CIM,
 }
 
 
@@ -117,6 +151,7 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
             )
     try:
         config = kind.config_class(**complete_views(kind.config_class, options))
+        check_types(config)
         check_positive("weight", config.weight)
     except ValueError as error:
         raise InputError(f"objective {name!r}: {error}") from error
@@ -166,6 +201,11 @@ def wants_token_control(entry: Mapping[str, Any]) -> bool:
     """Whether an entry needs an ``SPViTModel``: for its own sake, or for the positions of its views."""
     kind, config = parse_entry(entry)
     return kind.needs_token_control or any(spec.positions == "crop" for spec in _specs_of(config))
+
+
+def wants_checkpoint(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry compares with the weights that a run starts from, so that these must be a checkpoint's."""
+    return _kind_of(entry).needs_initial
 
 
 def box_columns(entry: Mapping[str, Any]) -> set[str]:
@@ -221,5 +261,6 @@ __all__ = [
     "parse_entry",
     "register_objective",
     "to_entry",
+    "wants_checkpoint",
     "wants_token_control",
 ]

@@ -64,7 +64,8 @@ class Encode:
     Args:
         view: the objective's own name of the view set: a key of its ``view_specs()``, or of the ``views`` that it
             makes in ``requests()``.
-        tower: ``"student"`` (receives gradient) or ``"teacher"`` (EMA copy, never receives gradient).
+        tower: ``"student"`` (receives gradient), ``"teacher"`` (EMA copy, never receives gradient), or ``"initial"``
+            (the encoder as the run began with it, for objectives with ``needs_initial``).
         mask: tokens hidden or stripped of content or position; ``None`` for the whole view.
         positions: ``"view"``: positional embeddings laid over the view, as usual. ``"crop"``: sampled from
             the image's position field at the view's box (SPViTModel only; gives the box away, so never
@@ -74,7 +75,7 @@ class Encode:
     """
 
     view: str
-    tower: Literal["student", "teacher"] = "student"
+    tower: Literal["student", "teacher", "initial"] = "student"
     mask: TokenMask | None = None
     positions: Literal["view", "crop"] | None = None
     gradient: bool = True
@@ -175,11 +176,15 @@ class Objective(nn.Module):
             to. It then has a mask token, and trains it. May be set on the instance, where an option decides.
         needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
             ``num_labels`` that is ``None`` is then read from the dataset.
-        proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
+        needs_initial: compares with the checkpoint that the run starts from, of which a frozen copy is kept and saved.
+        proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives; on the instance,
+            where an option decides, fewer.
         title: what model cards call it; "" is its name, with spaces.
         citation: BibTeX of the paper, for model cards.
         teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
+        measured: what it was measured to add to its control, with the seeds and where, for docs/objectives.md.
         own_metric: of what it logs, the number that says how far its own task got, and what tables call that.
+        remedies: options of its own that help where embeddings or its teacher go flat, as recipes write them.
 
     Example:
         >>> import sp_hf
@@ -196,12 +201,15 @@ class Objective(nn.Module):
     needs_token_control: ClassVar[bool] = False
     needs_content_mask: bool = False
     needs_labels: ClassVar[bool] = False
-    proposes: ClassVar[tuple[str, ...]] = ()
+    needs_initial: ClassVar[bool] = False
+    proposes: tuple[str, ...] = ()
     title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     config: Any  # of config_class
     teaches: ClassVar[str] = ""
+    measured: ClassVar[str] = ""
     own_metric: ClassVar[tuple[str, str] | None] = None
+    remedies: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ObjectiveConfig, encoder: Encoder) -> None:
         """Build heads from ``encoder.hidden_size`` and the like. Must not keep ``encoder``."""
@@ -264,7 +272,7 @@ class Objective(nn.Module):
         """Boxes of each source in ``proposes``, before views are cut (say, of objects, from the encoder's tokens).
 
         Args:
-            encoder: the student, as it stands.
+            encoder: as it stands; the EMA teacher where the run has one, otherwise the student.
             canvases: uint8 [B, 3, S, S], whole images squashed to squares. aspects: [B], their width / height.
             ids: int64 [B], to remember what was found; ``None``: a stream.
 

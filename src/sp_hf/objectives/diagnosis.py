@@ -1,4 +1,4 @@
-"""What a run's log says of its health: the log lines as a history, and a finding, what is amiss and what to try.
+"""The log lines of a run as a history, and findings: what is amiss in it, and what to try.
 
 Every objective may judge its own log lines (:meth:`~sp_hf.objectives.base.Objective.diagnose`); what holds of any run
 is judged in :mod:`sp_hf.training.diagnosis`, which also reports.
@@ -68,7 +68,7 @@ class LogHistory:
 
     @property
     def step(self) -> int:
-        """Of the last line."""
+        """The step of the last line."""
         return self.lines[-1]["step"] if self.lines else 0
 
     @property

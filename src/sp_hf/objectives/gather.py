@@ -65,6 +65,24 @@ def concat_all_gather(x: Tensor) -> tuple[Tensor, int]:
     return _communicate(_gather, x)
 
 
+def gather_rows(x: Tensor) -> tuple[Tensor, int]:
+    """As :func:`concat_all_gather`, differentiably, with gradients as those of :func:`all_reduce_sum`."""
+    if world_size() == 1:
+        return x, 0
+    everyone, start = concat_all_gather(x)
+    own = torch.zeros_like(everyone).index_copy(0, start + torch.arange(len(x), device=x.device), x)
+    return all_reduce_sum(own), start
+
+
+def first_key(keys: Tensor) -> Tensor:
+    """The key of the whole batch's first image, int64 [1]: of what all processes are to draw alike in this forward.
+
+    Args:
+        keys: int64 [B], of this process's images.
+    """
+    return concat_all_gather(keys[:1])[0][:1]
+
+
 @torch.compiler.disable
 def _communicate(function: Callable[[Tensor], Any], x: Tensor) -> Any:
     """Keep collectives out of compiled graphs; a run of one process has no break in its graph."""

@@ -65,13 +65,18 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def batch_norm_mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """MoCo v3's MLP: linear layers without bias, batch norm after each, ReLU between; the last norm is not affine."""
+def batch_norm_mlp(sizes: Sequence[int], last_norm: bool = True) -> nn.Sequential:
+    """Linear layers without bias, batch norm after each, ReLU between.
+
+    Args:
+        sizes: [in, hidden, ..., out].
+        last_norm: end with a norm that is not affine (MoCo v3), or with a linear layer that has a bias (BYOL, VICReg).
+    """
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(sizes[:-2], sizes[1:-1], strict=True):
         layers += [nn.Linear(fan_in, fan_out, bias=False), SyncBatchNorm(fan_out), nn.ReLU()]
-    layers += [nn.Linear(sizes[-2], sizes[-1], bias=False), SyncBatchNorm(sizes[-1], affine=False)]
-    return nn.Sequential(*layers)
+    layers.append(nn.Linear(sizes[-2], sizes[-1], bias=not last_norm))
+    return nn.Sequential(*layers, *([SyncBatchNorm(sizes[-1], affine=False)] if last_norm else []))
 
 
 class NormalisedLinear(nn.Module):

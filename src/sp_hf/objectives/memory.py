@@ -79,7 +79,7 @@ class MemoryBank(nn.Module):
         ids, _ = concat_all_gather(torch.cat([ids for ids, _ in self._pending]))  # [M]
         rows, _ = concat_all_gather(torch.cat([rows for _, rows in self._pending]).to(self.entries.dtype))  # [M, E]
         self._pending = []
-        seen, place, count = ids.unique(return_inverse=True, return_counts=True)
-        mean = rows.new_zeros(len(seen), rows.shape[1]).index_add_(0, place, rows) / count[:, None]
-        moved = self.momentum * self.entries[seen] + (1 - self.momentum) * mean
-        self.entries[seen] = F.normalize(moved, dim=-1)
+        images, place, count = ids.unique(return_inverse=True, return_counts=True)
+        mean = rows.new_zeros(len(images), rows.shape[1]).index_add_(0, place, rows) / count[:, None]
+        moved = self.momentum * self.entries[images] + (1 - self.momentum) * mean
+        self.entries[images] = F.normalize(moved, dim=-1)

@@ -1,4 +1,4 @@
-"""Is a teacher that gives probabilities over prototypes alive? By the entropy of its outputs.
+"""Findings on a teacher that gives probabilities over prototypes: flat or collapsed, by the entropy of its outputs.
 
 A teacher fails in two ways (Caron et al. 2021, arXiv:2104.14294, section 5.3): it gives the same probability to every
 prototype, entropy ln K, or all of it to one, entropy 0. Either way there is nothing to learn from it.
@@ -7,6 +7,7 @@ prototype, entropy ln K, or all of it to one, entropy 0. Either way there is not
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .diagnosis import Finding, LogHistory
 
@@ -16,35 +17,40 @@ FLAT_ENTROPY = 0.93
 COLLAPSED_ENTROPY = 0.02
 
 
-def entropy_findings(history: LogHistory, prototypes: int, name: str = "teacher_entropy") -> list[Finding]:
+def entropy_findings(
+    history: LogHistory, prototypes: int, remedies: Sequence[str] = (), name: str = "teacher_entropy"
+) -> list[Finding]:
     """A flat or a collapsed teacher, if the recent entropy says so.
 
     Args:
         history: an objective's own.
         prototypes: K, the teacher's outputs.
+        remedies: options of the objective that help, see :class:`~sp_hf.objectives.base.Objective`.
         name: under which the entropy is logged, in nats, mean over images.
     """
     entropy, most = history.recent(name), math.log(prototypes)
     if entropy is None or prototypes < 2 or not history.settled:
         return []
     if entropy.mean >= FLAT_ENTROPY * most:
-        seen = (
+        observation = (
             f"the teacher is flat: its entropy is {entropy.mean:.2f} of at most ln {prototypes} = {most:.2f}"
             f" (flat: {FLAT_ENTROPY * most:.2f} or more), so it tells no image from another"
         )
+        own = f"set its {' or '.join(remedies)}, " if remedies else ""
         remedy = (
-            "Lower the objective's teacher_temperature (0.04 throughout), set its centring: sinkhorn or koleo_weight:"
-            " 0.1, take fewer prototypes or a larger batch."
+            f"Lower the objective's teacher_temperature (0.04 throughout), {own}take fewer prototypes or a"
+            " larger batch."
         )
-        return [Finding("flat-teacher", entropy.since, seen, remedy)]
+        return [Finding("flat-teacher", entropy.since, observation, remedy)]
     if entropy.mean <= COLLAPSED_ENTROPY * most:
-        seen = (
+        observation = (
             f"the teacher has collapsed: its entropy is {entropy.mean:.3f} of at most ln {prototypes} = {most:.2f}"
             f" (collapsed: {COLLAPSED_ENTROPY * most:.3f} or less), one prototype for every image"
         )
+        own = f"{' or '.join(remedies)} or " if remedies else ""
         remedy = (
-            "Raise the objective's teacher_temperature, set its centring: sinkhorn or a smaller centre_momentum, or"
-            " lower --learning_rate."
+            f"Raise the objective's teacher_temperature, set its {own}a smaller centre_momentum, or lower"
+            " --learning_rate."
         )
-        return [Finding("collapsed-teacher", entropy.since, seen, remedy)]
+        return [Finding("collapsed-teacher", entropy.since, observation, remedy)]
     return []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection
 from typing import Any
 
 from ..errors import InputError
+from ..views.sampler import Views
+from ..views.spec import ViewSpec
 
 
 def check_choice(option: str, value: Any, choices: Collection[Any]) -> None:
@@ -27,6 +30,18 @@ def check_count(option: str, value: int, least: int) -> None:
     check_at_least(option, value, least)
     if not isinstance(value, int):
         raise InputError(f"{option} is {value}; it must be a whole number of at least {least}.")
+
+
+def check_types(config: Any) -> None:
+    """Raise ``ValueError`` unless options declared as whole numbers and as true or false are that."""
+    for field in dataclasses.fields(config):
+        value, declared = getattr(config, field.name), str(getattr(field.type, "__name__", field.type))
+        if value is None:
+            continue
+        if declared in ("int", "int | None") and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InputError(f"{field.name} is {value!r}; it must be a whole number.")
+        if declared == "bool" and not isinstance(value, bool):
+            raise InputError(f"{field.name} is {value!r}; it must be true or false.")
 
 
 def check_positive(option: str, value: float) -> None:
@@ -50,6 +65,29 @@ def check_decoder(width: int, depth: int, heads: int) -> None:
     check_at_least("decoder_width", width, 4)
     if width % heads or width % 4:
         raise InputError(f"decoder_width is {width}; it must be divisible by 4 and by decoder_heads, {heads}.")
+
+
+def check_two_views(objective: str, views: ViewSpec | Views | str) -> None:
+    """Raise ``ValueError`` unless a view set has two views; of a reference nothing is known until it is drawn."""
+    if isinstance(views, str):
+        return
+    count = views.count if isinstance(views, ViewSpec) else views.pixels.shape[1]
+    if count != 2:
+        raise InputError(f"{objective} compares 2 views, but its view set has {count}; set its count to 2.")
+
+
+def check_momentum(value: Any) -> tuple[float, float]:
+    """An EMA teacher's (start, end), both from 0 to 1."""
+    momentum = pair("momentum", value)
+    for end in momentum:
+        check_fraction("momentum", end)
+    return momentum
+
+
+def check_heads(option: str, heads: int, width: int) -> None:
+    """Raise ``ValueError`` unless so many attention heads divide a width."""
+    if width % heads:
+        raise InputError(f"{option} is {heads}; it must divide the width of the attention, {width}.")
 
 
 def pair(option: str, value: Any) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What an entry leaves open about its views: the objective's defaults, in a size that suits the encoder."""
+"""Defaults for what an entry leaves open about its views: the objective's, in a size that suits the encoder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PAPERS_SIDE = 224
 def default_views(config_class: type[ObjectiveConfig]) -> dict[str, ViewSpec]:
     """The view sets that an objective has if none are given, by option."""
     factories = {field.name: field.default_factory for field in dataclasses.fields(config_class)}
-    made = {name: make() for name, make in factories.items() if make is not dataclasses.MISSING}
-    return {name: default for name, default in made.items() if isinstance(default, ViewSpec)}
+    defaults = {name: make() for name, make in factories.items() if make is not dataclasses.MISSING}
+    return {name: default for name, default in defaults.items() if isinstance(default, ViewSpec)}
 
 
 def complete_views(config_class: type[ObjectiveConfig], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""How weights move: learning rates for any batch, parameter groups, stochastic depth, clipping."""
+"""Optimisation: learning rates for any batch, parameter groups, stochastic depth, clipping."""

@@ -1,4 +1,4 @@
-"""The flags that say how weights move, beside those of transformers' TrainingArguments."""
+"""The flags of optimisation, beside those of transformers' TrainingArguments."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def rotate(run: str | Path, keep: int | None, step: int) -> None:
 
 def set_aside(checkpoint: Path, why: str) -> Path:
     """Rename a checkpoint to ``WHY-checkpoint-N``, so that it is neither resumed from nor counted; the new path."""
-    aside = checkpoint.with_name(f"{why}-{checkpoint.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    checkpoint.rename(aside)
-    return aside
+    place = checkpoint.with_name(f"{why}-{checkpoint.name}")
+    shutil.rmtree(place, ignore_errors=True)
+    checkpoint.rename(place)
+    return place
 
 
 def publish(staged: Path, final: Path) -> None:

@@ -1,7 +1,8 @@
-"""What a run must keep when it is resumed: data, model, objectives, order, optimizer, schedule and precision.
+"""The contract of a run: the options that stay when it is resumed.
 
-Recorded in every checkpoint as ``contract.json``. What is free to change is where results go, how often something is
-logged, saved or probed, and how fast it runs.
+They say its data, model, objectives, order, optimizer, schedule and precision, and are recorded in every checkpoint as
+``contract.json``. What is free to change is where results go, how often something is logged, saved or probed, and how
+fast it runs.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def own_options() -> frozenset[str]:
 
 
 def contract_of(options: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checkpoints of a run record, as JSON holds it.
+    """The contract that the checkpoints of a run record, as JSON holds it.
 
     Args:
         options: of the run, by name, resolved; ``objectives`` are full entries.
@@ -60,12 +61,12 @@ def contract_of(options: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[st
 
 
 def write_contract(checkpoint: Path, contract: Mapping[str, Any]) -> None:
-    """Into a checkpoint that is still being written."""
+    """Write the contract into a checkpoint that is not published yet."""
     (checkpoint / CONTRACT).write_text(json.dumps(contract, indent=1) + "\n", encoding="utf-8")
 
 
 def read_contract(checkpoint: Path) -> dict[str, Any] | None:
-    """That of a checkpoint; ``None``: it has none, as those of older versions."""
+    """The contract of a checkpoint; ``None``: it has none, as those of older versions."""
     file = checkpoint / CONTRACT
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 

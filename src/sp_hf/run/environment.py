@@ -1,4 +1,4 @@
-"""What a run ran on: versions, hardware, and how many images."""
+"""The record of what a run ran on: versions, hardware, number of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run or a checkpoint of it to the stock encoder that ``AutoModel.from_pretrained`` loads."""
+"""``sp_hf.export``: writes the encoder of a run, or of a checkpoint of it, as its stock class."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from ..boundary import check_folder, reading_checkpoint
+from ..boundary import reading_checkpoint
 from ..encoders.onnx_export import check_packages, export_onnx
 from ..errors import InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
+from ..preconditions import check_folder
 from .checkpoints import last_checkpoint, newest_whole
 from .folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""What a finished run came to: at which step ``encoder/`` and ``pretraining/`` were written, whole."""
+"""The record of a finished run: at which step ``encoder/`` and ``pretraining/`` were written, whole."""
 
 from __future__ import annotations
 

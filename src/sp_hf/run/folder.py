@@ -1,4 +1,4 @@
-"""What a run folder looks like::
+"""The layout of a run folder::
 
     encoder/              the encoder as its stock class: AutoModel.from_pretrained(".../encoder")
     pretraining/          the whole SPForPreTraining with heads, teacher and centres
@@ -35,13 +35,13 @@ _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[None]:
-    """The folder is there within; where that fails before anything is written, it is as it was."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    """A context in which a folder exists; left by an error before anything is written, it is gone again."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        for folder in made:
+        for folder in new:
             with contextlib.suppress(OSError):  # somebody has written into it
                 folder.rmdir()
         raise
@@ -55,7 +55,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, run: str | Path) -> RunFolder:
-        """That of a run folder, or of a part of one (its ``pretraining/``, a checkpoint)."""
+        """The places of a run folder, or of the one that holds a part (its ``pretraining/``, a checkpoint)."""
         path = Path(run)
         return cls(path.parent if path.name == PRETRAINING or _CHECKPOINT.match(path.name) else path)
 
@@ -108,7 +108,7 @@ class RunFolder:
         return self.path / f"checkpoint-{step}"
 
     def checkpoints(self) -> list[Path]:
-        """The whole ones, oldest first."""
+        """Its checkpoints that are published, oldest first."""
         numbered = [(int(m[1]), p) for p in self.path.glob("*") if (m := _CHECKPOINT.match(p.name)) and p.is_dir()]
         return [path for _, path in sorted(numbered)]
 
@@ -122,7 +122,7 @@ class RunFolder:
         return record.with_name(f"{record.stem}.until-step-{step}{record.suffix}")
 
     def former_records(self) -> list[Path]:
-        """All that are kept so."""
+        """All former records."""
         return sorted(self.path.glob("*.until-step-*"))
 
     def staged(self, name: str) -> Path:
@@ -130,12 +130,12 @@ class RunFolder:
         return self.path / f"{STAGING_PREFIX}{name}"
 
     def leftovers(self) -> Iterator[Path]:
-        """All that is staged."""
+        """All that is staged, and so not whole."""
         return self.path.glob(f"{STAGING_PREFIX}*")
 
     @property
     def finished(self) -> bool:
-        """It holds the encoder, which is written last, and whole or not at all."""
+        """Whether it holds the encoder, which is written last, and whole or not at all."""
         return self.finished_at is not None
 
     @property

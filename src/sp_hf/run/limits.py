@@ -1,4 +1,4 @@
-"""What the options of a pretraining run may be, told before PyTorch is imported or an image is read.
+"""Limits of a pretraining run's options, checked before PyTorch is imported or an image is read.
 
 :data:`LIMITS` are ranges of numbers; :data:`WITHOUT_EFFECT` are options of transformers' TrainingArguments that would
 change nothing here, or break what this package promises, and are refused rather than ignored.
@@ -49,8 +49,8 @@ _POSITIVE, _NOT_NEGATIVE, _COUNT, _SHARE = Limit(above=True), Limit(), Limit(1),
 LIMITS: dict[str, Limit] = {
     "per_device_train_batch_size": _COUNT,
     "gradient_accumulation_steps": _COUNT,
-    "num_train_epochs": _POSITIVE,
-    "max_steps": Limit(1, also=-1),
+    "num_train_epochs": Limit(0, 1_000_000, above=True),
+    "max_steps": Limit(1, 10**9, also=-1),
     "learning_rate": _POSITIVE,
     "base_learning_rate": _POSITIVE,
     "stochastic_depth": Limit(0, 1, below=True),
@@ -67,7 +67,7 @@ LIMITS: dict[str, Limit] = {
     "save_steps": _POSITIVE,
     "save_total_limit": _COUNT,
     "torch_empty_cache_steps": _COUNT,
-    "dataloader_num_workers": _NOT_NEGATIVE,
+    "dataloader_num_workers": Limit(0, 1024),
     "dataloader_prefetch_factor": _COUNT,
     "ddp_timeout": _COUNT,
     "ddp_bucket_cap_mb": _COUNT,

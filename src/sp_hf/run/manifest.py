@@ -28,13 +28,13 @@ def describe_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any
 def differing_files(root: Path, described: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is no longer as :func:`describe_files` found it, a phrase a file; nothing: all is whole."""
     problems = []
-    for name, was in described.items():
+    for name, description in described.items():
         file = root / name
         if not file.is_file():
             problems.append(f"{name} is missing")
-        elif file.stat().st_size != was["bytes"]:
-            problems.append(f"{name} has {file.stat().st_size} bytes, not {was['bytes']}")
-        elif sha256(file) != was["sha256"]:
+        elif file.stat().st_size != description["bytes"]:
+            problems.append(f"{name} has {file.stat().st_size} bytes, not {description['bytes']}")
+        elif sha256(file) != description["sha256"]:
             problems.append(f"{name} has other bytes than were written")
     return problems
 

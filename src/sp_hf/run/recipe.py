@@ -1,4 +1,4 @@
-"""From a YAML recipe and flags to the run's arguments: flags win, a typo is an error."""
+"""Resolves a YAML recipe and flags into a run's arguments: flags win, a typo is an error."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def resolve_run(
         InputError: values that transformers refuses; an objective is unknown, or an option of one is wrong.
     """
     described = {} if recipe is None else recipe if isinstance(recipe, Mapping) else read_recipe(recipe)
-    where = f"{recipe}: " if isinstance(recipe, (str, Path)) else ""
+    prefix = f"{recipe}: " if isinstance(recipe, (str, Path)) else ""
     parser = run_parser(_ARGUMENTS, HfArgumentParser, exit_on_error=False)
-    described, options = checked_options(described, parser, where), checked_options(options, parser)
+    described, options = checked_options(described, parser, prefix), checked_options(options, parser)
     parser.set_defaults(**{**without_other_rate(described, options), **options})
     try:
         with refusals_of("transformers"):  # its own checks of its arguments
             model, data, training = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
     except argparse.ArgumentError as error:  # text in a recipe where a number belongs
-        raise RecipeError(f"{where}{error}") from error
+        raise RecipeError(f"{prefix}{error}") from error
     model.objectives = merge_objectives(as_list(model.objectives), as_list(described.get("objectives", [])))
     model.teacher_momentum = list(model.teacher_momentum)
     if training.output_dir is None or training.output_dir == "trainer_output":

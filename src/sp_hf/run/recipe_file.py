@@ -17,14 +17,14 @@ class _EachKeyOnce(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)  # as it is written: what "<<" brings in may be overridden
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
-            if (key.tag, key.value) in seen:
+            if (key.tag, key.value) in keys:
                 line = key.start_mark.line + 1
                 raise yaml.composer.ComposerError(problem=f"{key.value!r} stands there a second time, in line {line}")
-            seen.add((key.tag, key.value))
+            keys.add((key.tag, key.value))
         return node
 
 
@@ -36,8 +36,8 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(here)}." if here else ""))
+        neighbours = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise RecipeError(f"no recipe at {path}." + (f" There are: {', '.join(neighbours)}." if neighbours else ""))
     try:
         recipe = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except UnicodeDecodeError as error:
@@ -81,12 +81,12 @@ def extended(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     Raises:
         RecipeError: an objective without a name, or a weight that is no number.
     """
-    made = merged(without_other_rate(base, changes), changes)
+    recipe = merged(without_other_rate(base, changes), changes)
     if changes.get("objectives") is not None:
         described = {entry["name"]: entry for entry in map(named_entry, as_list(base.get("objectives") or []))}
         chosen = map(named_entry, as_list(changes["objectives"]))
-        made["objectives"] = [_merged_entry(described.get(entry["name"], {}), entry) for entry in chosen]
-    return made
+        recipe["objectives"] = [_merged_entry(described.get(entry["name"], {}), entry) for entry in chosen]
+    return recipe
 
 
 def _merged_entry(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,15 +97,15 @@ def _merged_entry(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes``; mappings within are merged too, ``null`` takes an option away."""
-    made = dict(base)
+    result = dict(base)
     for key, value in changes.items():
         if value is None:
-            made.pop(key, None)
-        elif isinstance(value, dict) and isinstance(made.get(key), dict):
-            made[key] = merged(made[key], value)
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
         else:
-            made[key] = value
-    return made
+            result[key] = value
+    return result
 
 
 def as_list(objectives: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a run folder says about its run: the facts that a model card is made of."""
+"""A finished run as its folder records it: the facts that a model card is made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run begins: afresh, or at a checkpoint that is whole.
+"""Finds where a run begins: afresh, or at a checkpoint that is whole.
 
 ``--resume auto`` suits a job that may be killed at any time, as it is always the same command: it starts a run, goes on
 with it, finishes its export, or finds that all is done. Never does it start afresh over what is there.
@@ -42,7 +42,7 @@ class Start:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that are behind it."""
+        """Optimizer steps that were done before."""
         if self.checkpoint is None:
             return 0
         return int(json.loads((self.checkpoint / _STATE).read_text(encoding="utf-8"))["global_step"])

@@ -6,7 +6,7 @@ visitor's and must be checked (:func:`board_value`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +20,12 @@ _ASSETS = files(__package__) / "assets"
 def asset(name: str) -> str:
     """A file of the page."""
     return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def photograph_strip(photographs: Sequence[Mapping[str, str]]) -> gr.HTML:
+    """Small photographs to choose from: the address and the name of each."""
+    template = '<div class="photo-strip" role="group" aria-label="Photographs to choose from"></div>'
+    return _board("photo_strip.js", template, value={"photos": list(photographs), "chosen": 0}, elem_id="strip")
 
 
 def tile_board(**options: Any) -> gr.HTML:

@@ -7,14 +7,17 @@ import importlib.util
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..declared import declared
 from ..errors import InputError
 from ..flags import FlagParser
 from ..quiet import quieten_libraries
 
-EXAMPLES = (3, 8, 10, 14, 21)  # scenes of PartScenes
-_DEFAULT = ("facebook/dinov2-small", "vit-tiny-16")
+DEMO = Path("runs/demo")
+"""Where ``make demo`` leaves its two runs."""
+SCENES = (3, 8, 10, 14, 21)
+"""Of PartScenes, drawn as examples for models that were trained on them."""
 
 
 class DemoError(InputError):
@@ -37,41 +40,60 @@ def run_demo(argv: list[str]) -> int:
         raise DemoError("the demo needs Gradio: pip install 'sp-hf[demo]'")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     quieten_libraries()
-    from .shelf import Shelf, ShelfOptions
-
-    models = tuple(args.models or _DEFAULT)
-    shelf = Shelf(ShelfOptions(models=models, local_paths=True, scenes=args.scenes))
-    if args.models:
-        shelf.open(models[0], print)  # a mistyped name is told here, not in the browser
-    from .serve import serve  # Gradio, which takes seconds
-
+    launch = {"server_name": args.host, "server_port": args.port, "inbrowser": args.open}
     with tempfile.TemporaryDirectory(prefix="sp-hf-demo-") as folder:
-        examples = render_examples(Path(folder))
-        serve(shelf, examples, server_name=args.host, server_port=args.port, inbrowser=args.open)
+        serve_local(args, Path(folder), launch)
     return 0
 
 
-def render_examples(folder: Path, size: int = 320) -> list[Path]:
-    """Draw the example images."""
-    from PIL import Image
+def serve_local(args: argparse.Namespace, folder: Path, launch: dict[str, Any]) -> None:
+    """Serve the models that were named, or those of ``make demo``, or the shipped ones.
 
-    from ..data.part_scenes.dataset import render_scene
+    Args:
+        folder: for what is drawn.
+        launch: of :func:`~sp_hf.space.serve.serve`.
+    """
+    from . import shipped
+    from .demo_runs import DemoRuns
+    from .leaderboard import Leaderboard
+    from .serve import FRESH, own_content, serve, shipped_content  # Gradio, which takes seconds
+    from .shelf import Shelf, ShelfOptions
 
-    paths = []
-    for index in EXAMPLES:
-        paths.append(folder / f"scene_{index}.jpg")
-        Image.fromarray(render_scene(7, index, size, split="test").image).save(paths[-1], quality=88)
-    return paths
+    results = [(path.name, path) for path in args.results]
+    demo = None if args.models else DemoRuns.find(DEMO)
+    models = tuple(args.models) or (demo.models if demo else ())
+    dataset = args.dataset or (demo.dataset if demo else None)
+    options = {"local_paths": True, "dataset": dataset, "images": args.scenes}
+    shelf = Shelf(ShelfOptions(models=(*models, *(shipped.models() or (FRESH,))), **options))
+    if args.models:
+        shelf.open(next(iter(shelf.options.places())), print)  # a mistyped name is told here, not in the browser
+    if demo is not None:
+        print(f"The two models of {DEMO}; sp-hf demo MODEL ... opens others.")
+    if models:
+        chosen = list(shelf.options.places())[: min(len(models), 4)]
+        drawn = demo.draw(folder, SCENES) if demo is not None else []
+        results += [(path.name, path) for path in (demo.evaluations if demo else ())]
+        content = own_content(shelf, line_up=chosen, photographs=[*drawn, *shipped.photographs()])
+    else:
+        content = shipped_content() if shipped.models() else own_content(shelf)
+        results += content.results.folders
+    serve(shelf, content.with_results(Leaderboard(results)), **launch)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(prog="sp-hf demo", description="Try in a browser what models know about where.")
-    parser.add_argument("models", nargs="*", help="to choose from: runs, folders, Hub ids or presets")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        help=f"to choose from: runs, folders, Hub ids or presets (default: those of {DEMO}, or else those shipped)",
+    )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; they may name any folder")
     parser.add_argument("--open", action="store_true", help="open a browser")
-    scenes = declared("sp_hf.space.probes", "SCENES")
+    parser.add_argument("--dataset", help="images that probes are fitted to (default: drawn scenes)")
+    scenes = declared("sp_hf.space.shelf", "SCENES")
+    parser.add_argument("--scenes", type=int, default=scenes, help=f"how many of these (default: {scenes})")
     parser.add_argument(
-        "--scenes", type=int, default=scenes, help=f"drawn, to which probes are fitted (default: {scenes})"
+        "--results", type=Path, nargs="*", default=[], help="folders of sp-hf evaluate, for the leaderboard"
     )
     return parser

@@ -1,26 +1,25 @@
-"""What all tabs share: the image and the model, how errors reach visitors, and how long work is announced."""
+"""What all tabs share: the photograph and the line-up, how errors reach visitors, and how long work is announced."""
 
 from __future__ import annotations
 
 import functools
 import html
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
-from gradio.data_classes import ImageData
-from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder
-from PIL import Image
 
-from ..whole_file import write_whole
-from .probes import Say
+from .drawing import image_url
+from .hub_models import ModelError
+from .shelf import Contestant, Say, Shelf
 from .uploads import open_upload
 
 COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 2}
 """Of everything that computes: so many at a time, the others wait in a queue."""
+LINE_UP = 5
+"""Models that are asked at once, at most."""
 
 F = TypeVar("F", bound=Callable)
 
@@ -46,7 +45,7 @@ class Shared(NamedTuple):
     """Components above the tabs."""
 
     image: gr.Image
-    model: gr.Dropdown
+    models: gr.Dropdown
 
 
 def shows_mistakes(function: F) -> F:
@@ -70,29 +69,15 @@ def announce(progress: gr.Progress) -> Say:
     return lambda text: progress(next(steps, 0.95), desc=text)
 
 
-def upload_box(**options: Any) -> gr.Image:
-    """An image that reaches its handler as the path of the file, whatever is in it.
+def image_box(value: str | None) -> gr.Image:
+    """The photograph that is asked about, chosen elsewhere, as the path of its file, whatever is in it.
 
     Gradio would decode it here, without bounds and with any format's decoder; :func:`~sp_hf.space.uploads.open_upload`
     does it with both.
     """
-    box: Any = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    box: Any = gr.Image(value, type="filepath", image_mode=None, label="Image", elem_id="image", visible=False)
     box.preprocess = lambda payload: None if payload is None else uploaded_path(payload.path)
     return box
-
-
-def add_examples(paths: Sequence[Path], image: gr.Image) -> None:
-    """Images to choose from instead of an upload.
-
-    The browser itself puts a chosen one in place. ``gr.Examples`` would ask the server for it, and what is pressed
-    before the answer comes would still get the old image.
-    """
-    images = [gr.Image(str(path), type="filepath", visible=False) for path in paths]
-    choice = gr.Dataset(
-        components=[image], samples=[[str(path)] for path in paths], label="or one of these", elem_id="examples"
-    )
-    choose = "(index, ...images) => images[index]"
-    choice.click(None, [choice, *images], [image], js=choose, api_visibility="private")
 
 
 def uploaded_path(path: str | None) -> str | None:
@@ -108,79 +93,60 @@ def uploaded_path(path: str | None) -> str | None:
     return path
 
 
-def model_box(models: list[tuple[str, str]], value: str, label: str, elem_id: str) -> gr.Dropdown:
-    """A choice of models, which also takes what a visitor types."""
-    box = gr.Dropdown(
-        models,
-        value=value,
-        label=label,
-        elem_id=elem_id,
+def models_box(names: Sequence[str], chosen: Sequence[str]) -> gr.Dropdown:
+    """The line-up: some of these, and what a visitor types."""
+    box: Any = gr.Dropdown(
+        list(names),
+        value=list(chosen),
+        multiselect=True,
+        max_choices=LINE_UP,
+        label="Models that play",
+        info="Choose, or type the id of any vision model on the Hub: owner/name",
+        elem_id="models",
         allow_custom_value=True,
         filterable=True,
-        info="or type a Hub id: owner/name",
     )
-    box.preprocess = _model_name  # type: ignore[method-assign]  # no other hook for what is posted
+    box.preprocess = _model_names  # no other hook for what is posted
     return box
 
 
-def _model_name(payload: Any) -> str:
-    if not isinstance(payload, str):
-        raise gr.Error("Name a model: one of the list, or owner/name of the Hub.", print_exception=False)
-    return payload
+def _model_names(payload: Any) -> list[str]:
+    names = [payload] if isinstance(payload, str) else payload
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > LINE_UP:
+        raise gr.Error(f"Name one to {LINE_UP} models, each of the list or owner/name.", print_exception=False)
+    return list(dict.fromkeys(name.strip() for name in names))
 
 
-def report_box(elem_id: str) -> gr.HTML:
-    """Where a :func:`report` goes; screen readers are told of changes."""
-    return gr.HTML(elem_id=elem_id, apply_default_css=False)
+def open_all(shelf: Shelf, names: Sequence[str], say: Say) -> list[Contestant]:
+    """Every model of a line-up.
 
-
-def picture_box(alt: str, elem_id: str) -> gr.Image:
-    """A picture that comes back, without a label over it: a caption stands above."""
-    box: Any = gr.Image(
-        label=alt,
-        alt_text=alt,
-        elem_id=elem_id,
-        interactive=False,
-        buttons=["fullscreen"],
-        show_label=False,
-        container=False,
-        format="png",
-    )
-    keep = Path(box.GRADIO_CACHE)
-    box.postprocess = lambda picture: None if picture is None else sent(picture, keep)
-    return box
-
-
-def sent(picture: Image.Image, cache: Path) -> ImageData:
-    """A picture as a file that Gradio sends, named by its content.
-
-    Gradio would write the file in place: a visitor who is just being sent the same picture would get half of it.
+    Raises:
+        ModelError: one cannot be had, or none is named.
     """
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    folder = cache.resolve() / hash_bytes(content.getvalue())
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "image.png", content.getvalue())
-    return ImageData(path=str(folder / "image.png"), orig_name="image.png")
+    if not names:
+        raise ModelError("Name a model: choose one, or type the id of one on the Hub, owner/name.")
+    return [shelf.open(name, say) for name in names]
+
+
+def fitted_note(contestants: Sequence[Contestant], say: Say) -> str:
+    """What their probes were fitted to, where that is not the same for all."""
+    probes = {one.model.name: one.probes(say).fitted for one in contestants}
+    fitted = {name: f"{of.count} of {of.images}" for name, of in probes.items()}
+    if len(set(fitted.values())) < 2:
+        return ""
+    said = "; ".join(f"{name}: {images}" for name, images in fitted.items())
+    return f"Their probes were fitted to different images, so compare with care: {said}."
+
+
+def answer_box(elem_id: str, value: str = "") -> gr.HTML:
+    """Where an answer goes; screen readers are told of changes."""
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, elem_classes="answer")
 
 
 def preview(path: str | None) -> dict[str, Any]:
-    """An uploaded image as boards show it: its address and its size on the page."""
-    from .drawing import image_url
-
+    """A photograph as boards show it: its address and its size on the page."""
     if path is None:
         return {"src": None}
     upload = open_upload(path)
     width, height = upload.shape
     return {"src": image_url(upload.image.resize((width, height))), "width": width, "height": height}
-
-
-def report(big: str, rows: Mapping[str, str] = {}, note: str = "") -> str:  # noqa: B006  # never written to
-    """Metrics as HTML; everything is escaped."""
-    cells = "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
-    return (
-        f"<div class='report' role='status'><div class='big'>{html.escape(big)}</div>"
-        + (f"<table>{cells}</table>" if cells else "")
-        + (f"<div class='note'>{html.escape(note)}</div>" if note else "")
-        + "</div>"
-    )

@@ -1,13 +1,10 @@
-"""The Jigsaw tab: an image cut and shuffled, put back by a model and by the visitor, and classified before and after.
+"""The game: a photograph in 3 x 3 tiles, each seen alone, shuffled; who puts more of them back in their places?
 
-The puzzles are those of :mod:`sp_hf.evaluation.where.jigsaw.task`, the image seen whole. A puzzle is a pure function of
-(grid, seed), so nothing is kept between requests: the visitor's arrangement is checked by cutting the image again.
+The puzzles are those of :mod:`sp_hf.evaluation.where.jigsaw.task`, tiles encoded apart: squares of 80 % of their cell,
+displaced in it, each with colours of its own, so that neither edges nor colour tell which tiles are neighbours. A
+puzzle is a pure function of its seed, so nothing is kept between requests.
 
-**Confidence.** The probe's score s of tile i in cell j is, but for what no assignment can use, a log-likelihood. The
-probability that i belongs in j is estimated by scaling exp(s) until rows and columns sum to 1 (Sinkhorn and Knopp 1967,
-"Concerning nonnegative matrices and doubly stochastic matrices"): the same for scores that no assignment tells apart.
-
-Letters: g cells a side, T = g^2 tiles, S side in px.
+Letters: T = 9 tiles, S side of a canvas and N of a tile in px, P puzzles.
 """
 
 from __future__ import annotations
@@ -18,75 +15,63 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.part_scenes.objects import CLASSES
 from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
-from ..evaluation.probes.linear import LinearProbe
-from ..evaluation.where.jigsaw.features import patch_grid
 from ..evaluation.where.jigsaw.permutations import optimal_assignment
-from ..evaluation.where.jigsaw.probe import CellProbe
-from ..evaluation.where.jigsaw.tiles import Puzzle, fill, lay, token_weights
+from ..evaluation.where.jigsaw.tiles import tiles_apart
 from ..evaluation.whole_images import encode_pixels
 from ..views.keyed_random import sample_keys
-from .probes import puzzle as puzzle_of
+from .probe_set import GRID, PHOTOMETRIC, PUZZLE, ProbeSet, canvas_size, crop_size
 from .uploads import SHOWN, Upload
 
-GRIDS = (2, 3, 4)
-_ROUNDS = 200
+TILES = PUZZLE.tiles
+CHANCE = 1.0
+"""Tiles right by chance, on average: of a random permutation, one stays in its place."""
+_SHOWN_TILE = 128  # px: 80 % of a cell of an image of SHOWN px
+_AT_ONCE = 16  # puzzles encoded together
 
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """An image that is cut and shuffled.
+    """How an image is cut and shuffled.
 
     Args:
-        puzzle: how.
         key: int64 [1].
-        cells: int64 [T], the cell in which the tile that lies in each place belongs.
+        cells: int64 [T], the cell in which each tile belongs, as they are handed out.
     """
 
-    puzzle: Puzzle
     key: Tensor
     cells: Tensor
 
     @classmethod
-    def of(cls, grid: int, seed: int) -> Cut:
+    def of(cls, seed: int) -> Cut:
         """The puzzle of a seed; never in order already.
 
         Raises:
-            ValueError: a grid that is not offered, or a negative seed.
+            InputError: a negative seed, or too large a one.
         """
-        if grid not in GRIDS:
-            raise InputError(f"The grid is {grid}; it must be one of {', '.join(map(str, GRIDS))}.")
         if not 0 <= seed < 2**31:
             raise InputError(f"The seed is {seed}; it must be a whole number from 0 on.")
-        cut, attempt = puzzle_of(grid), 0
+        attempt = 0
         while True:
             key = sample_keys(seed, attempt, attempt + 1)
-            cells = cut.order(key)[0]
-            if (cells != torch.arange(cut.tiles)).any():
-                return cls(cut, key, cells)
+            cells = PUZZLE.order(key)[0]
+            if (cells != torch.arange(TILES)).any():
+                return cls(key, cells)
             attempt += 1
 
-    def lay(self, square: Tensor, placed: Tensor) -> Tensor:
-        """A picture uint8 [3, S, S] whose tile in each place is that which lay at ``placed`` [T] when shuffled."""
-        places = torch.empty_like(placed)
-        places[self.cells[placed]] = torch.arange(self.puzzle.tiles)
-        return lay(self.puzzle, square[None], self.key, places[None])[0]
-
-    @property
-    def shuffled(self) -> Tensor:
-        """Every tile where it lies."""
-        return torch.arange(self.puzzle.tiles)
+    def tiles(self, square: Tensor, size: int) -> Tensor:
+        """Of a canvas uint8 [3, S, S], as they are handed out: float32 [T, 3, N, N] in [0, 1]."""
+        return tiles_apart(PUZZLE, square[None], self.key, size, PHOTOMETRIC)[0][self.cells]
 
     @property
     def solution(self) -> Tensor:
-        """Every tile where it belongs."""
+        """int64 [T]: which tile, as handed out, belongs in each cell."""
         return self.cells.argsort()
 
     def right(self, placed: Tensor) -> Tensor:
-        """bool [T]: in which places the right tile lies."""
-        return self.cells[placed] == torch.arange(self.puzzle.tiles)
+        """bool [T]: in which cells of an arrangement int64 [T] the right tile lies."""
+        return self.cells[placed] == torch.arange(TILES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +80,11 @@ class Solved:
 
     Args:
         cut: the puzzle.
-        placed: int64 [T], the tile in each place, by where it lay shuffled.
-        confidence: float [T], of the tile in each place.
-        said: what the classifier says, (class, probability), of the image whole, shuffled and put back.
+        placed: int64 [T], the tile in each cell, as they were handed out.
     """
 
     cut: Cut
     placed: Tensor
-    confidence: Tensor
-    said: dict[str, tuple[str, float]]
 
     @property
     def right(self) -> int:
@@ -111,51 +92,43 @@ class Solved:
         return int(self.cut.right(self.placed).sum())
 
 
-def solve(model: EvaluatedModel, probe: CellProbe, classifier: LinearProbe, upload: Upload, cut: Cut) -> Solved:
-    """Put a shuffled image back."""
-    square = upload.square(model.size)
-    shuffled = cut.lay(square, cut.shuffled)
-    encoding = encode_pixels(model, shuffled[None])
-    weights = token_weights(cut.puzzle, model.size, patch_grid(model))
-    tiles = weights @ encoding.patches[0].float().cpu()  # [T, D]
-    scores = probe.scores(tiles[None])
-    cells = optimal_assignment(scores)[0]  # of the tile in each place
-    placed = cells.argsort()
-    confidence = doubly_stochastic(scores[0])[placed, torch.arange(len(placed))]
-    laid = fill(cut.puzzle, torch.stack([shuffled, cut.lay(square, placed)]))
-    said = classify(model, classifier, torch.cat([square[None], laid]))
-    return Solved(cut, placed, confidence, dict(zip(("whole", "shuffled", "put back"), said, strict=True)))
+def solve(model: EvaluatedModel, probes: ProbeSet, puzzles: Sequence[tuple[Upload, Cut]]) -> list[Solved]:
+    """Put the tiles of images back, each encoded for itself.
+
+    Args:
+        model: on its device.
+        probes: its own.
+        puzzles: P images and how they are cut.
+    """
+    size, solved = crop_size(model), []
+    squares: dict[int, Tensor] = {}  # of the same image once
+    for start in range(0, len(puzzles), _AT_ONCE):
+        batch = puzzles[start : start + _AT_ONCE]
+        for upload, _ in batch:
+            squares.setdefault(id(upload), upload.square(canvas_size(model)))
+        tiles = torch.cat([cut.tiles(squares[id(upload)], size) for upload, cut in batch])  # [P T, 3, N, N]
+        with torch.inference_mode():
+            encoding = encode_pixels(model, tiles)
+            features = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1).cpu()
+        scores = probes.cells.scores(features.unflatten(0, (len(batch), TILES)))
+        cells = optimal_assignment(scores)  # [P, T], of each tile
+        solved += [Solved(cut, found.argsort()) for (_, cut), found in zip(batch, cells, strict=True)]
+    return solved
 
 
-def doubly_stochastic(scores: Tensor) -> Tensor:
-    """exp(scores) [T, T] with rows and columns scaled to sums of 1."""
-    log = scores.double()
-    for _ in range(_ROUNDS):
-        log = log - log.logsumexp(1, keepdim=True)
-        log = log - log.logsumexp(0, keepdim=True)
-    return log.exp()
+def sheet(upload: Upload, cut: Cut) -> Tensor:
+    """For people: the tiles as they are handed out, three in a row without gaps, uint8 [3, 3 N, 3 N]."""
+    tiles = cut.tiles(upload.square(SHOWN), _SHOWN_TILE).view(GRID, GRID, 3, _SHOWN_TILE, _SHOWN_TILE)
+    laid = tiles.permute(2, 0, 3, 1, 4).reshape(3, GRID * _SHOWN_TILE, GRID * _SHOWN_TILE)
+    return (laid * 255).round().to(torch.uint8)
 
 
-def classify(model: EvaluatedModel, classifier: LinearProbe, pictures: Tensor) -> list[tuple[str, float]]:
-    """The likeliest class of each picture uint8 [n, 3, S, S], and its probability."""
-    encoding = encode_pixels(model, pictures)
-    embedding = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1)
-    best = classifier.logits(embedding).softmax(-1).max(-1)
-    labels = classifier.classes[best.indices].tolist()
-    return [(CLASSES[label], value) for label, value in zip(labels, best.values.tolist(), strict=True)]
-
-
-def check_arrangement(placed: Sequence[int], cut: Cut) -> Tensor:
+def check_arrangement(placed: Sequence[float]) -> Tensor:
     """A visitor's arrangement as int64 [T].
 
     Raises:
-        ValueError: it does not name each tile once.
+        InputError: it does not name each tile once.
     """
-    if sorted(placed) != list(range(cut.puzzle.tiles)):
-        raise InputError(f"An arrangement of {cut.puzzle} names each of the tiles 0 to {cut.puzzle.tiles - 1} once.")
-    return torch.tensor(list(placed))
-
-
-def picture(upload: Upload, cut: Cut, placed: Tensor) -> Tensor:
-    """For people: uint8 [3, S, S] at the size in which pictures are shown."""
-    return cut.lay(upload.square(SHOWN), placed)
+    if sorted(placed) != list(range(TILES)):
+        raise InputError(f"An arrangement of {PUZZLE} names each of the tiles 0 to {TILES - 1} once.")
+    return torch.tensor([int(tile) for tile in placed])

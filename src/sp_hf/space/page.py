@@ -1,7 +1,8 @@
-"""The page: an image and a model above, a tab for each question below, and how it is served."""
+"""The page: what SP is and what was measured of it, a photograph and a line-up, a tab for each question."""
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,81 +10,147 @@ from typing import Any
 
 import gradio as gr
 
-from .boards import asset
-from .controls import Page, Shared, add_examples, model_box, preview, upload_box
+from .boards import asset, photograph_strip
+from .controls import Page, Shared, image_box, models_box, preview
+from .drawing import image_url
+from .first import First
+from .leaderboard import Leaderboard
+from .markup import evidence, waiting
+from .score import Benchmark
 from .shelf import Shelf
-from .tab_compare import Settings, add_compare
-from .tab_jigsaw import add_jigsaw
+from .tab_jigsaw import WAITING, add_jigsaw, shown_board
+from .tab_leaderboard import add_leaderboard
+from .tab_patches import WAITING as PATCHES_WAITING
 from .tab_patches import add_patches
+from .tab_where import WAITING as WHERE_WAITING
 from .tab_where import add_where
-from .uploads import MAX_BYTES, UploadError
+from .uploads import MAX_BYTES, UploadError, open_upload
 
 _HEAD = """
-# What does a vision model know about *where*?
+# Does it know *where*?
 
-Take an image and a model, and see what the model's features tell about where things are.
+**Spatial Prediction (SP)** trains a vision model to say, from two crops of a photo alone, where one lies seen from the
+other: so it learns not only *what* the parts of the world are but *where* they belong.
+([paper](https://arxiv.org/abs/2605.09963))
 """
-_NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
-  (button, index) => button.setAttribute("aria-label", `Example image ${index + 1}`))"""
-# The browser puts an image on the boards as they are when it comes: someone may have moved something meanwhile.
-_ON_BOARDS = "(shown, boxes, point) => [{ ...boxes, ...shown }, { ...point, ...shown }]"
-_KEPT = 3600  # seconds for which uploads and results are kept
+_ABOUT = """
+**Models.** *With SP* and *Without SP* are one small vision transformer (1.2 million parameters), pretrained on the same
+photographs (Caltech-101) without labels, in the same way and for as long; Spatial Prediction beside it is all that
+differs. *Untrained* is the same network with random weights: what it gets right, light and texture give away.
+
+**Questions.** Models are frozen. Answers are read from their features by linear probes, fitted to photographs that are
+in no puzzle (of a model that you name, to drawn scenes when it is first asked). Tiles and crops are encoded one by one,
+each with colours of its own, so that a model can only go by what is in them.
+
+**Images** are squashed to a square for every model, and kept for an hour at most.
+"""
+_KEPT = 3600  # seconds for which uploads are kept
 _WAITING = 100  # visitors in the queue
+_OPEN = "Math.floor(Math.random() * 2 ** 31)"
 
 
-def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
-    """The app, not running yet.
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a page shows besides its questions.
 
     Args:
-        shelf: of models; the first one it offers is chosen.
-        examples: images to choose from.
+        photographs: to choose from; the first is chosen.
+        line_up: models that are asked at first, of those on the shelf.
+        benchmark: measured of them beforehand, if it was.
+        first: answered beforehand about the first photograph, if it was.
+        results: where the leaderboard looks.
     """
-    models = shelf.options.choices()
-    with Page(title="Spatial probes", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
+
+    photographs: Sequence[Path]
+    line_up: Sequence[str]
+    benchmark: Benchmark | None = None
+    first: First | None = None
+    results: Leaderboard = dataclasses.field(default_factory=Leaderboard)
+
+    def with_results(self, results: Leaderboard) -> Content:
+        """With another leaderboard."""
+        return dataclasses.replace(self, results=results)
+
+
+def build_page(shelf: Shelf, content: Content) -> gr.Blocks:
+    """The app, not running yet."""
+    paths = content.photographs
+    upload = open_upload(paths[0])
+    first = content.first or First.unanswered()
+    with Page(title="Does it know where?", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
         gr.Markdown(_HEAD, elem_id="head")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=280):
-                image = upload_box(
-                    value=str(examples[0]) if examples else None,
-                    label="Image",
-                    alt_text="The image to probe",
-                    elem_id="image",
-                    height=280,
-                    buttons=[],
-                )
-                if examples:
-                    add_examples(examples, image)
-                model = model_box(models, models[0][1], "Model", "model")
-            with gr.Column(scale=5, min_width=280):
-                shared = Shared(image, model)
-                with gr.Tabs(elem_id="tabs"):
-                    with gr.Tab("Jigsaw", id="jigsaw"):
-                        grid, seed = add_jigsaw(shared, shelf)
-                    with gr.Tab("Where", id="where"):
-                        boxes, first, second = add_where(shared, shelf)
-                    with gr.Tab("Patches", id="patches"):
-                        point, x, y = add_patches(shared, shelf)
-                    with gr.Tab("Compare", id="compare"):
-                        add_compare(shared, shelf, Settings(grid, seed, first, second, x, y))
+        if content.benchmark is not None:
+            said = content.benchmark.verdict(*list(content.benchmark.right)[:2])
+            gr.HTML(evidence(content.benchmark, said), apply_default_css=False, elem_id="evidence")
+        image = image_box(str(paths[0]))
+        hidden = [gr.Image(str(path), type="filepath", visible=False) for path in paths]
+        with gr.Row(elem_id="photos", equal_height=True):
+            strip = photograph_strip([_thumbnail(path) for path in paths])
+            own = gr.UploadButton("Your own photo", file_types=["image"], elem_id="own", size="sm", min_width=130)
+        with gr.Accordion(f"Models: {', '.join(content.line_up)}", open=False, elem_id="line-up"):
+            models = models_box(list(shelf.options.places()), content.line_up)
+        shared = Shared(image, models)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Play", id="play"):
+                play = add_jigsaw(shared, shelf, paths, shown_board(upload, first.seed), first.puzzle(upload))
+            with gr.Tab("Where", id="where"):
+                boxes, where = add_where(shared, shelf, preview(str(paths[0])), first.where(upload))
+            with gr.Tab("Patches", id="patches"):
+                point, patches = add_patches(shared, shelf, preview(str(paths[0])), first.patches(upload))
+            with gr.Tab("Leaderboard", id="leaderboard"):
+                add_leaderboard(content.results)
+        with gr.Accordion("How this is measured", open=False):
+            gr.Markdown(_ABOUT)
+        seed = gr.Number(0, visible=False, precision=0)
+        answers, boards = [play.answer, where, patches], [play.board, boxes, point]
         shown = gr.JSON(visible=False)
-        opened = gr.on(
-            [image.change, page.load], show_image, image, shown, show_progress="hidden", api_visibility="private"
+        gone = "".join(f", {_text(waiting(text))}" for text in (WAITING, WHERE_WAITING, PATCHES_WAITING))
+        chosen = f"(strip, ...images) => [strip, images[strip.chosen], {_OPEN}{gone}]"
+        following = (
+            "(strip, ...images) => { const chosen = (strip.chosen + 1) % images.length;"
+            f" return [{{ ...strip, chosen }}, images[chosen], {_OPEN}{gone}]; }}"
         )
-        opened.success(None, [shown, boxes, point], [boxes, point], js=_ON_BOARDS, api_visibility="private")
-        page.load(None, js=_NAME_EXAMPLES, api_visibility="private")  # Gradio leaves these buttons without names
+        uploaded = f"(file, strip) => [{{ ...strip, chosen: -1 }}, file, {_OPEN}{gone}]"
+        events = [
+            strip.input(None, [strip, *hidden], [strip, image, seed, *answers], js=chosen, api_visibility="private"),
+            play.next_photograph.click(
+                None, [strip, *hidden], [strip, image, seed, *answers], js=following, api_visibility="private"
+            ),
+            own.upload(None, [own, strip], [strip, image, seed, *answers], js=uploaded, api_visibility="private"),
+        ]
+        for event in events:
+            opened = event.then(
+                show_image, [image, seed], [play.board, shown], show_progress="hidden", api_visibility="private"
+            )
+            # The browser puts it on the boards as they are when it comes: someone may have moved a box meanwhile.
+            put = "(shown, boxes, point) => [{ ...boxes, ...shown }, { ...point, ...shown }]"
+            opened.success(None, [shown, boxes, point], boards[1:], js=put, api_visibility="private")
     return page.queue(default_concurrency_limit=8, max_size=_WAITING)
 
 
-def show_image(path: str | None) -> dict[str, Any]:
-    """A new image for the boards. Says at once what is wrong with an upload, and the boards then show none.
+def show_image(path: str | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Another photograph: its puzzle, and the other boards. Says what is wrong with an upload; boards then show none.
 
     This is no error for Gradio: after one it forgets the image that was chosen meanwhile.
     """
     try:
-        return preview(path)
+        return shown_board(open_upload(path), int(seed or 0)), preview(path)
     except UploadError as error:
         gr.Warning(html.escape(str(error), quote=False), title="That did not work")
-        return preview(None)
+        return {"src": None}, preview(None)
+
+
+def _thumbnail(path: Path) -> dict[str, str]:
+    upload = open_upload(path)
+    side = min(upload.image.size)
+    left, top = ((length - side) // 2 for length in upload.image.size)
+    square = upload.image.crop((left, top, left + side, top + side)).resize((96, 96))
+    return {"src": image_url(square), "name": path.stem.partition("-")[2].replace("-", " ") or path.stem}
+
+
+def _text(markup: str) -> str:
+    """As a string of JavaScript."""
+    return '"' + markup.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def serving() -> dict[str, Any]:
@@ -94,6 +161,10 @@ def serving() -> dict[str, Any]:
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover_dark="*primary_700",
+        block_label_text_color="*neutral_700",
+        block_info_text_color="*neutral_600",
+        block_title_text_color="*neutral_800",
+        body_text_color_subdued="*neutral_600",
     )
     return {
         "theme": theme,

@@ -1,55 +1,47 @@
-"""The Patches tab."""
+"""The Patches tab: which patches do models find alike? All of the line-up side by side, at one click."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import point_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
-from .drawing import draw_components, draw_similarity
-from .patches import patch_maps
-from .probes import Say
-from .shelf import Shelf
+from .controls import COMPUTE, Shared, announce, answer_box, open_all, shows_mistakes
+from .drawing import draw_components, draw_similarity, image_url
+from .markup import cards, esc, picture
+from .patches import PatchMaps, patch_maps
+from .shelf import Say, Shelf
 from .uploads import Upload, open_upload
 
 _INTRO = (
-    "Choose a patch: click on the image, or use the arrow keys and Enter. Which others does the model find like it?"
+    "Click on the photograph, or use the arrow keys and Enter: which other patches does each model find like that one?"
 )
+WAITING = "Click on the photograph: each model shows what it finds alike."
 AT = (50.0, 50.0)  # percent
-GRID = (14, 14)  # until a model has said how many patches it sees
-_SHOW_GRID = "(metrics, board) => metrics ? { ...board, grid: metrics.grid } : board"
+GRID = (8, 8)  # until a model has said how many patches it sees
+_SHOW_GRID = "(metrics, board) => metrics ? { ...board, grid: Object.values(metrics.models)[0].grid } : board"
 _NOTE = (
-    "Similarity is the cosine of patch tokens, from the least (dark) to the most (bright) in this image. Colours of the"
-    " components are of this image alone; the shapes they make count."
+    "Above, the cosine of patch tokens with the chosen one, from the least (dark) to the most alike (bright). Below,"
+    " the first three principal components of all patches as red, green and blue: the shapes count, not the colours."
 )
 
 
-def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Slider]:
-    """Lay out the tab; returns its board and the coordinates of the point."""
+def add_patches(shared: Shared, shelf: Shelf, shown: dict[str, Any], answer: str) -> tuple[gr.HTML, gr.HTML]:
+    """Lay out the tab; returns its board and its answer."""
     gr.Markdown(_INTRO, elem_classes="tab-intro")
-    with gr.Row():
-        with gr.Column(min_width=260):
-            gr.Markdown("**Choose a patch**", elem_classes="caption")
-            board = point_board(value={"src": None, "at": AT, "grid": GRID}, elem_id="patches-board")
-            with gr.Row():
-                x = gr.Slider(0, 100, AT[0], step=0.1, label="From the left, %", elem_id="patches-x", min_width=120)
-                y = gr.Slider(0, 100, AT[1], step=0.1, label="From the top, %", elem_id="patches-y", min_width=120)
-            run = gr.Button("Compare patches", variant="primary", elem_id="patches-run")
-            answer = report_box("patches-report")
-        with gr.Column(min_width=260):
-            gr.Markdown("**Similarity** to the chosen patch", elem_classes="caption")
-            similarity = picture_box("The image under a map of similarity to the chosen patch", "patches-similarity")
-            gr.Markdown("**Principal components** of all patches", elem_classes="caption")
-            components = picture_box("Three principal components of the patches, as colours", "patches-components")
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(scale=4, min_width=280):
+            board = point_board(value={"at": AT, "grid": GRID} | shown, elem_id="patches-board")
+            run = gr.Button("Compare this patch with all", variant="primary", elem_id="patches-run")
+        with gr.Column(scale=6, min_width=280):
+            answered = answer_box("patches-answer", answer)
     metrics = gr.JSON(visible=False)
+    x, y = (gr.Number(n, label=f"{axis}, %", visible=False) for axis, n in zip("xy", AT, strict=True))
     answers = Answers(shelf)
-    to_board = "(x, y, board) => board && board.src ? { ...board, at: [x, y] } : board"
-    for slider in (x, y):
-        slider.input(None, [x, y, board], [board], js=to_board, api_visibility="private")
-    inputs, outputs = [shared.image, shared.model, x, y], [similarity, components, answer, metrics]
+    inputs, outputs = [shared.image, shared.models, x, y], [answered, metrics]
     asked = run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE)
     to_point = "(board) => board && board.at ? board.at : [50, 50]"
     chosen = board.input(None, [board], [x, y], js=to_point, api_visibility="private").then(
@@ -61,9 +53,9 @@ def add_patches(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Slider, gr.Sl
         trigger_mode="always_last",  # of patches chosen while it computes, the last one is compared too
         **COMPUTE,
     )
-    for answered in (asked, chosen):
-        answered.success(None, [metrics, board], [board], js=_SHOW_GRID, api_visibility="private")
-    return board, x, y
+    for answered_event in (asked, chosen):
+        answered_event.success(None, [metrics, board], [board], js=_SHOW_GRID, api_visibility="private")
+    return board, answered
 
 
 class Answers:
@@ -71,8 +63,8 @@ class Answers:
 
     def __init__(self, shelf: Shelf) -> None:
         @on_gpu
-        def compute(model: str, upload: Upload, at: tuple[float, float], say: Say) -> Any:
-            return patch_maps(shelf.open(model, say).model, upload, at)
+        def compute(names: list[str], upload: Upload, at: tuple[float, float], say: Say) -> list[PatchMaps]:
+            return [patch_maps(one.model, upload, at) for one in open_all(shelf, names, say)]
 
         self._shelf, self._compute = shelf, compute
 
@@ -80,30 +72,34 @@ class Answers:
     def alike(
         self,
         image: str | None,
-        model: str,
+        models: list[str],
         x: float,
         y: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
-        """Compare all patches with the chosen one."""
-        upload = open_upload(image)
-        say = announce(progress)
-        self._shelf.open(model, say)  # before a GPU is lent
-        maps = self._compute(model, upload, (float(x) / 100, float(y) / 100), say)
-        rows, columns = maps.similarity.shape
-        others = maps.similarity.flatten().sort(descending=True).values[1:]
+        """Compare all patches with the chosen one, in every model."""
+        upload, say = open_upload(image), announce(progress)
+        open_all(self._shelf, models, say)  # before a GPU is lent
+        at = (float(x or 0) / 100, float(y or 0) / 100)
+        maps = dict(zip(models, self._compute(models, upload, at, say), strict=True))
         metrics = {
-            "grid": [rows, columns],
-            "chosen": list(maps.chosen),
-            "similarity": [[round(value, 4) for value in row] for row in maps.similarity.tolist()],
+            name: {
+                "grid": list(one.similarity.shape),
+                "chosen": list(one.chosen),
+                "similarity": [[round(value, 4) for value in row] for row in one.similarity.tolist()],
+            }
+            for name, one in maps.items()
         }
-        words = report(
-            f"Patch in row {maps.chosen[0] + 1}, column {maps.chosen[1] + 1}",
-            {
-                "Patches": f"{rows} x {columns}",
-                "Most alike": f"{others[0]:.2f}" if len(others) else "no other",
-                "Mean similarity": f"{others.mean():.2f}" if len(others) else "no other",
-            },
-            _NOTE,
-        )
-        return draw_similarity(upload, maps), draw_components(upload, maps), words, metrics
+        return shown_answer(upload, maps), {"models": metrics}
+
+
+def shown_answer(upload: Upload, maps: Mapping[str, PatchMaps]) -> str:
+    """Both maps of every model."""
+    items = []
+    for name, one in maps.items():
+        rows, columns = one.similarity.shape
+        where = f"patch in row {one.chosen[0] + 1}, column {one.chosen[1] + 1} of {rows} x {columns}"
+        similar = picture(image_url(draw_similarity(upload, one)), f"{name}: similarity to the {where}", "similarity")
+        parts = picture(image_url(draw_components(upload, one)), f"{name}: principal components of all patches")
+        items.append((name, esc(where.capitalize()), similar + parts))
+    return f"<div class='answers'>{cards(items)}</div><p class='note'>{esc(_NOTE)}</p>"

@@ -1,7 +1,8 @@
-"""The Where tab."""
+"""The Where tab: where do models think that a second crop lies, seen from a first?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -9,20 +10,21 @@ from torch import Tensor
 
 from .accelerator import on_gpu
 from .boards import box_board
-from .controls import COMPUTE, Shared, announce, picture_box, report, report_box, shows_mistakes
-from .drawing import FIRST, PREDICTED, SECOND, draw_crops, draw_located
-from .probes import Say
-from .shelf import Shelf
+from .controls import COMPUTE, Shared, announce, answer_box, fitted_note, open_all, shows_mistakes
+from .drawing import image_url
+from .markup import boxes_on, esc, table
+from .shelf import Say, Shelf
 from .uploads import Upload, open_upload
-from .where import in_words, locate, read_box
+from .where import BOXES, Located, in_words, locate, read_box
 
 _INTRO = (
-    "Put two boxes on the image: drag them, pull at their corner, or use the arrow keys. Only the two crops go to the"
-    " model, each on its own. Where does the second lie, seen from the first?"
+    "Drag the two boxes, pull at their corners, or use the arrow keys. A model gets the two crops, each for itself:"
+    " where does crop 2 lie, seen from crop 1?"
 )
-_COLOURS = {FIRST: "the first crop", SECOND: "the second, as it is", PREDICTED: "the second, as the model thinks"}
-_NOTE = "The probe was fitted to crops of 5 to 30 % of an image's area; crops of other sizes are new to it."
-BOXES = ([8.0, 45.0, 36.0, 40.0], [52.0, 8.0, 38.0, 42.0])  # left, top, width, height in percent
+WAITING = "Where is crop 2? Ask the models."
+_NOTE = (
+    "Overlap (IoU): 1 if the guess is the box, 0 if they do not meet. Probes know crops of 5 to 30 % of an image best."
+)
 _TO_TEXT = "(board) => board && board.first ? [board.first.join(', '), board.second.join(', ')] : ['', '']"
 _TO_BOARD = """(first, second, board) => {
   const read = (text, old) => {
@@ -36,40 +38,30 @@ _TO_BOARD = """(first, second, board) => {
 }"""
 
 
-def add_where(shared: Shared, shelf: Shelf) -> tuple[gr.HTML, gr.Textbox, gr.Textbox]:
-    """Lay out the tab; returns its board and the two boxes as text."""
+def add_where(shared: Shared, shelf: Shelf, shown: dict[str, Any], answer: str) -> tuple[gr.HTML, gr.HTML]:
+    """Lay out the tab; returns its board and its answer."""
     gr.Markdown(_INTRO, elem_classes="tab-intro")
-    with gr.Row():
-        with gr.Column(min_width=260):
-            gr.Markdown("**Your boxes**", elem_classes="caption")
-            board = box_board(value={"src": None, "first": BOXES[0], "second": BOXES[1]}, elem_id="where-board")
-            with gr.Row():
-                options: dict[str, Any] = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
-                texts = [
-                    gr.Textbox(", ".join(f"{n:g}" for n in box), label=label, elem_id=f"where-{name}", **options)
-                    for box, label, name in zip(BOXES, ("First box", "Second box"), ("first", "second"), strict=True)
-                ]
-            run = gr.Button("Where is the second?", variant="primary", elem_id="where-run")
-            gr.Markdown("**All that the model sees**", elem_classes="caption")
-            crops = picture_box("The two crops as the model sees them", "where-crops")
-        with gr.Column(min_width=260):
-            gr.Markdown("**The model's answer**", elem_classes="caption")
-            drawn = picture_box("The image with both boxes, and where the model puts the second", "where-drawn")
-            answer = report_box("where-report")
+    start = {name: [float(n) for n in text.split(",")] for name, text in zip(("first", "second"), BOXES, strict=True)}
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(scale=5, min_width=280):
+            board = box_board(value=start | shown, elem_id="where-board")
+            run = gr.Button("Where is crop 2?", variant="primary", elem_id="where-run")
+        with gr.Column(scale=5, min_width=280):
+            answered = answer_box("where-answer", answer)
+    with gr.Accordion("The boxes as numbers", open=False, elem_id="where-numbers"), gr.Row():
+        options: dict[str, Any] = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
+        texts = [
+            gr.Textbox(box, label=label, elem_id=f"where-{name}", **options)
+            for box, label, name in zip(BOXES, ("First box", "Second box"), ("first", "second"), strict=True)
+        ]
     metrics = gr.JSON(visible=False)
-    answers = Answers(shelf)
     first, second = texts
     board.input(None, [board], texts, js=_TO_TEXT, api_visibility="private")
     for text in texts:
         text.change(None, [first, second, board], [board], js=_TO_BOARD, api_visibility="private")
-    run.click(
-        answers.locate,
-        [shared.image, shared.model, first, second],
-        [drawn, crops, answer, metrics],
-        api_name="where",
-        **COMPUTE,
-    )
-    return board, first, second
+    inputs = [shared.image, shared.models, first, second]
+    run.click(Answers(shelf).locate, inputs, [answered, metrics], api_name="where", **COMPUTE)
+    return board, answered
 
 
 class Answers:
@@ -77,9 +69,8 @@ class Answers:
 
     def __init__(self, shelf: Shelf) -> None:
         @on_gpu
-        def compute(model: str, upload: Upload, first: Tensor, second: Tensor, say: Say) -> Any:
-            probes = shelf.open(model, say)
-            return locate(probes.model, probes.relation(say), probes.crops, upload, first, second)
+        def compute(names: list[str], upload: Upload, first: Tensor, second: Tensor, say: Say) -> list[Located]:
+            return [locate(one.model, one.probes(say), upload, first, second) for one in open_all(shelf, names, say)]
 
         self._shelf, self._compute = shelf, compute
 
@@ -87,26 +78,45 @@ class Answers:
     def locate(
         self,
         image: str | None,
-        model: str,
+        models: list[str],
         first: str,
         second: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
-        """Cut the two crops, and say where the second lies."""
+        """Cut the two crops, and say where each model thinks that the second lies."""
         upload = open_upload(image)
         boxes = read_box(first, "first"), read_box(second, "second")
         say = announce(progress)
-        self._shelf.open(model, say)  # before a GPU is lent
-        answer = self._compute(model, upload, *boxes, say)
-        x, y, scale = answer.error
-        cx, cy, w, h = answer.predicted.tolist()
-        metrics = {
+        contestants = open_all(self._shelf, models, say)  # before a GPU is lent
+        located = dict(zip(models, self._compute(models, upload, *boxes, say), strict=True))
+        return shown_answer(upload, located, fitted_note(contestants, say)), {"models": _metrics(located)}
+
+
+def _metrics(located: Mapping[str, Located]) -> dict[str, Any]:
+    found = {}
+    for name, one in located.items():
+        (x, y, scale), (cx, cy, w, h) = one.error, one.predicted.tolist()
+        found[name] = {
             "predicted": [round(100 * n, 2) for n in (cx - w / 2, cy - h / 2, w, h)],
-            "iou": round(answer.iou, 4),
+            "iou": round(one.iou, 4),
             "error": {"x": round(x, 4), "y": round(y, 4), "scale": round(scale, 4)},
         }
-        words = report(f"The model is {in_words(answer)}", {"Overlap with the truth (IoU)": f"{answer.iou:.2f}"}, _NOTE)
-        key = "".join(
-            f"<div><span class='key' style='background:{c}'></span>{what}</div>" for c, what in _COLOURS.items()
-        )
-        return draw_located(upload, answer), draw_crops(answer), f"{words}<div class='legend'>{key}</div>", metrics
+    return found
+
+
+def shown_answer(upload: Upload, located: Mapping[str, Located], note: str = "") -> str:
+    """All guesses on one photograph, and how far off each is."""
+    one = next(iter(located.values()))
+    boxes: list[tuple[str, str, Sequence[float]]] = [("true first", "1", one.first.tolist())]
+    boxes.append(("true second", "2", one.second.tolist()))
+    guesses = [(f"series-{i}", name, loc.predicted.tolist()) for i, (name, loc) in enumerate(located.items())]
+    width, height = upload.shape
+    drawn = boxes_on(
+        image_url(upload.image.resize((width, height))),
+        width / height,
+        boxes + guesses,
+        "Both crops where they are, and where each model puts crop 2",
+    )
+    rows = [[name, f"{loc.iou:.2f}", in_words(loc)] for name, loc in located.items()]
+    said = table(["Model", "Overlap (IoU)", "Its guess is"], rows)
+    return f"{drawn}{said}<p class='note'>{esc(f'{_NOTE} {note}'.strip())}</p>"

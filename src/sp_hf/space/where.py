@@ -17,14 +17,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
-from ..evaluation.where.relative_geometry.probe import RelationProbe
 from ..evaluation.whole_images import encode_pixels
 from ..views.geometry import apply_relation, box_iou, relation, to_cxcywh
 from ..views.resampling import extra_variance, filter_weights, resample
 from ..views.spec import ViewSpec
+from .probe_set import ProbeSet, crop_spec
 from .uploads import SHOWN, Upload
 
 SMALLEST = 0.1  # side of a box, in sides of the image
+BOXES = ("8, 45, 36, 40", "52, 8, 38, 42")
+"""Where the page puts them at first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +35,11 @@ class Located:
 
     Args:
         first, second, predicted: boxes float64 [4], cxcywh: the two crops, and where the second is thought to be.
-        crops: uint8 [2, 3, N, N], all that the model saw.
     """
 
     first: Tensor
     second: Tensor
     predicted: Tensor
-    crops: Tensor
 
     @property
     def iou(self) -> float:
@@ -80,21 +80,20 @@ def cut_crops(square: Tensor, boxes: Tensor, spec: ViewSpec) -> Tensor:
     return resample(square.permute(1, 0, 2)[None].float().contiguous(), rows, columns)[0].clamp(0, 255) / 255
 
 
-def locate(
-    model: EvaluatedModel, probe: RelationProbe, spec: ViewSpec, upload: Upload, first: Tensor, second: Tensor
-) -> Located:
+def locate(model: EvaluatedModel, probes: ProbeSet, upload: Upload, first: Tensor, second: Tensor) -> Located:
     """Say where the second box lies from what is in the two.
 
     Args:
         model: on its device.
-        probe, spec: fitted for it, and the crops it was fitted to.
+        probes: its own.
         first, second: float64 [4], cxcywh.
     """
-    crops = cut_crops(upload.square(SHOWN), torch.stack([first, second]), spec)
-    encoding = encode_pixels(model, crops)
-    features = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1).cpu()
-    predicted = apply_relation(first, probe.predict(features[0], features[1]))
-    return Located(first, second, predicted, (crops * 255).round().to(torch.uint8))
+    crops = cut_crops(upload.square(SHOWN), torch.stack([first, second]), crop_spec(model))
+    with torch.inference_mode():
+        encoding = encode_pixels(model, crops)
+        features = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1).cpu()
+    predicted = apply_relation(first, probes.relation.predict(features[0], features[1]))
+    return Located(first, second, predicted)
 
 
 def in_words(located: Located) -> str:

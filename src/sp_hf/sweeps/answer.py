@@ -28,14 +28,14 @@ def lead(sweeps: Sequence[tuple[Plan, Metrics]]) -> str:
     """
     keys = [key for key in sweeps[0][0].expect if all(key in plan.expect for plan, _ in sweeps)]
     changes = {key: _all_differences(key, sweeps) for key in keys}
-    hoped = [d.sign * good for key in keys if sweeps[0][0].expect[key] == "higher" for d, good in _signed(changes[key])]
-    word = "Yes" if hoped and min(hoped) == 1 else "In part" if 1 in hoped else "No"
+    signs = [d.sign * good for key in keys if sweeps[0][0].expect[key] == "higher" for d, good in _signed(changes[key])]
+    word = "Yes" if signs and min(signs) == 1 else "In part" if 1 in signs else "No"
     named = _joined([f"{plan.title} ({len(_seeds(metrics))} seeds)" for plan, metrics in sweeps])
     added_to = _joined(list(dict.fromkeys(name for _, metrics in sweeps for name in metrics.references.values())))
-    said = "; ".join(f"{sweeps[0][0].measures[key]} {_range(changes[key])}" for key in keys if changes[key])
+    text = "; ".join(f"{sweeps[0][0].measures[key]} {_range(changes[key])}" for key in keys if changes[key])
     return (
         f"**{word}.** What adding SP to {added_to} changed, on {named}, counting a change only where its 95 % interval"
-        f" is clear of zero: {said}."
+        f" is clear of zero: {text}."
     )
 
 
@@ -79,9 +79,9 @@ def _counts(key: str, compared: list[str], plan: Plan, metrics: Metrics) -> str:
     signs = [d.sign for d in changes.values() if d is not None and not math.isnan(d.low)]
     if not (metrics.facts(key) or {}).get("higher_is_better", True):
         signs = [-sign for sign in signs]
-    said = [] if signs else ["one seed, so no interval"]
+    reasons = [] if signs else ["one seed, so no interval"]
     for sign, word in ((1, "better"), (-1, "worse"), (0, "not told apart from no change")):
         if signs.count(sign):
-            said.append(f"{word} in {signs.count(sign)} of {len(signs)}")
+            reasons.append(f"{word} in {signs.count(sign)} of {len(signs)}")
     shown = "; ".join(f"{name} {difference_text(metrics, name, key)}" for name, d in changes.items() if d is not None)
-    return f"- **{plan.measures[key]}**: {', '.join(said)}. {shown}."
+    return f"- **{plan.measures[key]}**: {', '.join(reasons)}. {shown}."

@@ -17,7 +17,7 @@ from ..training.pretrain import PretrainingResult, run_pretraining
 
 
 def run_job(file: str | os.PathLike[str]) -> PretrainingResult | Results:
-    """Do it: a training run that was interrupted goes on.
+    """Run one process of a sweep; a training run that was interrupted goes on.
 
     Raises:
         ValueError, OSError, ...: what the function raises.

@@ -33,14 +33,14 @@ from .plan import Plan, PlannedRun, slug
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a sweep keeps what."""
+    """The folders and files of a sweep."""
 
     root: Path
     evaluations: str = "evaluation"
 
     @classmethod
     def of(cls, plan: Plan, output_dir: Path) -> Layout:
-        """Under ``output_dir``."""
+        """The layout under ``output_dir``."""
         own = plan.folder == plan.name
         return cls(output_dir / plan.folder, "evaluation" if own else f"evaluation-{plan.name}")
 
@@ -79,12 +79,12 @@ class Job:
 
     @property
     def file(self) -> Path:
-        """Where its process reads what to do."""
+        """The file that its process reads what to do from."""
         return Path(f"{self.folder}.job.json")
 
     @property
     def done(self) -> bool:
-        """Nothing is left to do for it."""
+        """Whether nothing is left to do for it."""
         return RunFolder(self.folder).finished if self.is_training else self._is_measured()
 
     def _is_measured(self) -> bool:

@@ -41,7 +41,7 @@ class Metrics:
         }
 
     def seeds(self, model: str) -> list[int]:
-        """Those it was measured with."""
+        """The seeds that a model was measured with."""
         return sorted({e["seed"] for e in self.evaluations if any(m["name"] == model for m in e["models"])})
 
     def facts(self, key: str) -> Mapping[str, Any] | None:
@@ -58,9 +58,9 @@ class Metrics:
         task, metric = key.split("/")
         values = []
         for evaluation in self.evaluations:
-            mine = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(metric)
-            if mine is not None and self.references.get(model) == evaluation["reference"]:
-                values.append(mine)
+            own = evaluation["tasks"].get(task, {}).get("differences", {}).get(model, {}).get(metric)
+            if own is not None and self.references.get(model) == evaluation["reference"]:
+                values.append(own)
         if not values:
             return None
         return combined_difference([d["value"] for d in values], [(d["high"] - d["low"]) / 2 for d in values])

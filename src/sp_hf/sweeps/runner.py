@@ -130,11 +130,11 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 def _environment(slot: int, slots: int) -> dict[str, str]:
     """Processes share the cores, and take the GPUs in turn."""
-    made = dict(os.environ)
-    made.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // slots, 1)))
-    if torch.cuda.device_count() > 1 and "CUDA_VISIBLE_DEVICES" not in made:
-        made["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
-    return made
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // slots, 1)))
+    if torch.cuda.device_count() > 1 and "CUDA_VISIBLE_DEVICES" not in environment:
+        environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    return environment
 
 
 @contextlib.contextmanager

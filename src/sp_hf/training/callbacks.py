@@ -1,4 +1,4 @@
-"""What happens around the optimizer step, and what a run says of itself while it goes."""
+"""Callbacks of the Trainer: schedules around the optimizer step, log files, stopping, progress, probes."""
 
 from __future__ import annotations
 

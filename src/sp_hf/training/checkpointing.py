@@ -117,9 +117,9 @@ class CheckpointingTrainer(Trainer):
         """
         if self.watch is None:
             return True
-        wrong = self._anywhere(not_finite(self.model, self.optimizer))
-        if wrong is not None:
-            raise self.watch.error(f"{wrong} is not finite", step - self.health.read())
+        culprit = self._anywhere(not_finite(self.model, self.optimizer))
+        if culprit is not None:
+            raise self.watch.error(f"{culprit} is not finite", step - self.health.read())
         return self.watch.may_save(step)
 
     def _anywhere(self, problem: str | None) -> str | None:
@@ -177,12 +177,12 @@ class CheckpointingTrainer(Trainer):
 
     def _check_results(self, model: SPForPreTraining) -> None:
         """Raise ``DivergedError`` if the encoder is of no use: nobody has seen it work since the last step."""
-        wrong = not_finite(model)
-        if wrong is None:
+        culprit = not_finite(model)
+        if culprit is None:
             side = min(spec.size for spec in model.view_specs.values())
-            wrong = None if gives_numbers(model.encoder, side) else "the encoder's output"
-        if wrong is not None and self.watch is not None:
-            raise self.watch.error_here(f"{wrong} is not finite", self.state.global_step)
+            culprit = None if gives_numbers(model.encoder, side) else "the encoder's output"
+        if culprit is not None and self.watch is not None:
+            raise self.watch.error_here(f"{culprit} is not finite", self.state.global_step)
 
     # Reading --------------------------------------------------------------------------------------------------
 
@@ -210,8 +210,8 @@ class CheckpointingTrainer(Trainer):
         try:
             self.pretraining.load_checkpoint(resume_from_checkpoint)
         except RuntimeError as error:  # of load_state_dict: names every weight
-            said = " ".join(str(error).split())
-            raise CheckpointError(f"{resume_from_checkpoint} does not fit this model: {said}") from error
+            text = " ".join(str(error).split())
+            raise CheckpointError(f"{resume_from_checkpoint} does not fit this model: {text}") from error
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """transformers' own; of a run whose options were changed, moments and steps with the options of now."""

@@ -1,4 +1,4 @@
-"""Says when a run does not learn, once for each finding: in the log, and in the run folder's ``diagnosis.json``.
+"""Warnings of a run that does not learn, once for each finding: in the log, and in the run folder's ``diagnosis.json``.
 
 What holds of any run is judged here, what only an objective knows by its
 :meth:`~sp_hf.objectives.base.Objective.diagnose`.
@@ -43,41 +43,42 @@ def collapse(history: LogHistory, least_std: float) -> list[Finding]:
         return []
     healthy = [step for step, value in spread if value >= least_std]
     since = next(step for step, _ in spread if not healthy or step > healthy[-1])
-    seen = (
+    observation = (
         f"COLLAPSE? embedding_std is {spread[-1][1]:.4f}, under --collapse_std {least_std:g}: the encoder gives nearly"
         " the same embedding for every image"
     )
     remedy = "Lower --learning_rate, lengthen --warmup_steps or take a larger batch; --stop_on_collapse ends such runs."
-    return [Finding("collapse", since, seen, remedy)]
+    return [Finding("collapse", since, observation, remedy)]
 
 
-def rank_findings(history: LogHistory, images: int, hidden_size: int) -> list[Finding]:
+def rank_findings(history: LogHistory, images: int, hidden_size: int, remedies: str = "") -> list[Finding]:
     """RankMe that has fallen since the warm-up, or that is low.
 
     Args:
         history: the run's log lines.
         images: whose embeddings a RankMe is of.
         hidden_size: D.
+        remedies: options of the run's objectives that help, in words; "" for none.
     """
     rank, before = history.recent("rankme"), history.points("rankme", after=history.warmup_steps)
     if rank is None or not before or not history.settled:
         return []
     peak_step, peak = max(before, key=lambda point: point[1])
     if rank.mean < RANKME_KEPT * peak:
-        seen = (
+        observation = (
             f"RankMe has fallen to {rank.mean:.1f} from {peak:.1f} at step {peak_step}, by more than"
             f" {1 - RANKME_KEPT:.0%}: the embeddings use ever fewer dimensions"
         )
-        remedy = "Lower --learning_rate or lengthen --warmup_steps; beside DINO set its koleo_weight: 0.1."
-        return [Finding("falling-rankme", peak_step, seen, remedy)]
+        remedy = f"Lower --learning_rate or lengthen --warmup_steps{remedies}."
+        return [Finding("falling-rankme", peak_step, observation, remedy)]
     least = RANKME_SHARE * min(images, hidden_size, RANKME_MOST)
     if rank.mean < least:
-        seen = (
+        observation = (
             f"RankMe is {rank.mean:.1f}, under {least:.1f} ({images} images, {hidden_size} dimensions): the embeddings"
             " use few dimensions"
         )
-        remedy = "Lengthen --warmup_steps or take a larger batch; beside DINO set its koleo_weight: 0.1."
-        return [Finding("low-rankme", rank.since, seen, remedy)]
+        remedy = f"Lengthen --warmup_steps or take a larger batch{remedies}."
+        return [Finding("low-rankme", rank.since, observation, remedy)]
     return []
 
 
@@ -91,12 +92,12 @@ def knn_findings(history: LogHistory) -> list[Finding]:
         return []
     as_good = [s for s, value in probes if value >= start - KNN_MARGIN]
     since = next(s for s, _ in probes if s > as_good[-1])
-    seen = (
+    observation = (
         f"kNN is {now:.1%} at step {step}, and was {start:.1%} before training: the encoder knows less of what is in an"
         " image than the one it started from"
     )
     remedy = "Lower --learning_rate, train longer or with a larger batch, and look at the other warnings first."
-    return [Finding("knn-below-the-start", since, seen, remedy)]
+    return [Finding("knn-below-the-start", since, observation, remedy)]
 
 
 class Diagnosis(TrainerCallback):
@@ -121,9 +122,13 @@ class Diagnosis(TrainerCallback):
         """Every finding, with the name of the objective whose it is, or ``None``."""
         general = collapse(history, self.collapse_std) + knn_findings(history)
         if not any(objective.needs_labels for objective in self.objectives.values()):  # labels draw a class together
-            general += rank_findings(history, self.images, self.hidden_size)
+            general += rank_findings(history, self.images, self.hidden_size, self._remedies())
         own = [(n, finding) for n, o in self.objectives.items() for finding in o.diagnose(history.within(n))]
         return [*own, *((None, finding) for finding in general)]
+
+    def _remedies(self) -> str:
+        own = [f"{name}'s {' or '.join(o.remedies)}" for name, o in self.objectives.items() if o.remedies]
+        return f"; or set {', '.join(own)}" if own else ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

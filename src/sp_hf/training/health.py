@@ -1,4 +1,4 @@
-"""Are losses, gradients and state numbers? Counted on the device at every step, read by the host only now and then.
+"""Counts steps whose losses or gradients are not finite: on the device at every step, read by the host now and then.
 
 A step is bad if its loss, on any process, or its gradients are not finite. The gradients of such a step are made zero,
 so that the weights outlive it. After a few in a row the run stops, since they come of the weights themselves.
@@ -30,7 +30,7 @@ class Health:
         self._loss_is_bad = torch.zeros((), dtype=torch.bool, device=device)
 
     def add_loss(self, loss: Tensor) -> None:
-        """Of one forward; a scalar."""
+        """Take in the loss of one forward, a scalar."""
         self._loss_is_bad |= ~loss.detach().isfinite()
 
     def end_step(self, gradient_norm: Tensor) -> None:

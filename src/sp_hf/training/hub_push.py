@@ -20,9 +20,9 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import HubStrategy
 
-from ..hub.card_there import card_of_same_weights
 from ..hub.failures import PushError
 from ..hub.layout import files_to_push, with_card
+from ..hub.published_card import card_of_same_weights
 from ..hub.push import Destination, PushResult, connect, push
 from ..run.arguments import PretrainingArguments
 from ..run.folder import RunFolder
@@ -115,8 +115,8 @@ class HubPush(TrainerCallback):
             return push(files, self.target, f"End of training, step {step}")
         except PushError as error:
             revision = f" --revision {self.target.revision}" if self.target.revision else ""
-            again = f"sp-hf push {self.run} {self.target.repo}{revision}"
-            raise PushError(f"{error} The run is whole in {self.run}; push it with: {again}") from error
+            command = f"sp-hf push {self.run} {self.target.repo}{revision}"
+            raise PushError(f"{error} The run is whole in {self.run}; push it with: {command}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

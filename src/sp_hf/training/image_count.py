@@ -1,4 +1,4 @@
-"""How many images there are, for objectives that remember each of them.
+"""The number of images of a dataset, for objectives that remember each of them.
 
 What an objective says of itself: an option ``num_images``, which is ``None`` where it is left open. Images are told
 apart by ``batch.ids``, from 0 to ``num_images - 1``; a stream has none.
@@ -24,9 +24,9 @@ def with_num_images(entries: list[dict[str, Any]], images: LoadedImages) -> list
         options = parse_entry(entry)[1]
         number = getattr(options, "num_images", 0)
         if number and (images.streaming or number != images.num_images):
-            has = "is a stream, whose images have no numbers" if images.streaming else f"has {images.num_images}"
+            size = "is a stream, whose images have no numbers" if images.streaming else f"has {images.num_images}"
             raise InputError(
-                f"objective {entry['name']!r} has num_images {number}, but {images.description} {has}; leave it out."
+                f"objective {entry['name']!r} has num_images {number}, but {images.description} {size}; leave it out."
             )
         filled.append({**entry, "num_images": images.num_images} if number is None and not images.streaming else entry)
     return filled

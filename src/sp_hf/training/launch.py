@@ -1,4 +1,4 @@
-"""As many processes as ``accelerate launch`` was asked for, also on CPUs.
+"""Starts as many processes as ``accelerate launch`` was asked for, also on CPUs.
 
 With ``--cpu`` accelerate (1.15) starts one process, whatever ``--num_processes`` says, and says nothing. Such a process
 is known by the address of a group that it was given no rank in; it makes way for torchrun's.

@@ -1,4 +1,4 @@
-"""Is the representation alive? Two metrics from a batch of embeddings, and means over a logging interval.
+"""Two metrics of whether a batch of embeddings is alive, and means over a logging interval.
 
 Letters: B images, D hidden size.
 """

@@ -1,4 +1,4 @@
-"""What can be refused before a dataset or an encoder is loaded and a run folder is written."""
+"""Checks of a run's arguments before a dataset or an encoder is loaded and a run folder is written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from ..boundary import check_folder, refusals_of, require_package
+from ..boundary import refusals_of
+from ..preconditions import check_folder, require_package
 from ..run.arguments import PretrainingArguments
 
 _TRACKER_PACKAGES = {"comet_ml": "comet_ml", "dagshub": "dagshub", "azure_ml": "azureml", "flyte": "flytekit"}
 
 
 def check_run(args: PretrainingArguments) -> None:
-    """Everything of the arguments that does not need the data or the model.
+    """Check all of the arguments that does not need the data or the model.
 
     Raises:
         PackageError: a tracker or an optimizer that is not installed.

@@ -16,14 +16,14 @@ from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
 from ..encoders.encoder import Encoder
-from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder
+from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder, starts_fresh
 from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, packages_of, wants_token_control
+from ..objectives import box_columns, packages_of, wants_checkpoint, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
@@ -220,6 +220,12 @@ def build_model(args: ModelArguments) -> SPForPreTraining:
     Raises:
         ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
     """
+    guards = [entry["name"] for entry in args.entries if wants_checkpoint(entry)]
+    if guards and starts_fresh(args.encoder):
+        raise InputError(
+            f"objective {guards[0]!r} keeps what the checkpoint that a run starts from knows, but {args.encoder} starts"
+            " fresh: give --encoder a Hub id or a folder with weights, or leave the objective out."
+        )
     token_control = args.position_field is not None or any(map(wants_token_control, args.entries))
     encoder: Encoder = resolve_encoder(
         args.encoder,

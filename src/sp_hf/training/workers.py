@@ -1,4 +1,4 @@
-"""Processes that decode images outlive the signal that asks a run to stop."""
+"""The start of the processes that decode images: they outlive the signal that asks a run to stop."""
 
 from __future__ import annotations
 

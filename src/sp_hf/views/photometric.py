@@ -36,7 +36,7 @@ PerView = float | tuple[float, ...]
 _PER_VIEW = ("blur_prob", "solarise_prob")  # may have a value for each view
 _LUMA = (0.299, 0.587, 0.114)
 _TO_IQ = ((0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
-PRESETS = ("none", "byol", "dino_global", "dino_local", "moco_v3")
+PRESETS = ("none", "simclr", "byol", "dino_global", "dino_local", "moco_v3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,11 @@ class Photometric:
     def none(cls) -> Photometric:
         """Nothing: MAE (He et al. 2021, arXiv:2111.06377, app. A.1) uses crops and flips only."""
         return cls()
+
+    @classmethod
+    def simclr(cls) -> Photometric:
+        """SimCLR's: twice BYOL's jitter, and half of the views blurred."""
+        return cls.byol(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur_prob=0.5)
 
     @classmethod
     def byol(cls, **changes: Any) -> Photometric:

@@ -38,6 +38,7 @@ class Views(NamedTuple):
         angles: float32 [B, V], radians by which boxes are turned (:mod:`.rotated`); ``None``: none is.
         position_boxes: float32 [B, V, 4], boxes at which the encoder's positions are sampled (``positions: crop`` of
             the spec); ``None``: positions are laid over the views.
+        aspects: float32 [B, V], width / height of the images, of which a turned box's shape is; ``None``: none is.
     """
 
     pixels: Tensor
@@ -45,6 +46,7 @@ class Views(NamedTuple):
     flips: Tensor | None = None
     angles: Tensor | None = None
     position_boxes: Tensor | None = None
+    aspects: Tensor | None = None
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Views:
         """The set with every tensor put through ``function``: some of its images, or its views in another order."""
@@ -118,13 +120,13 @@ class ViewSampler:
         with torch.autocast(canvases.device.type, enabled=False):  # bf16 would round pixels
             rows_first = canvases.permute(0, 2, 1, 3).to(dtype, memory_format=torch.contiguous_format)  # [B, S, 3, S]
             numbers = uniform_streams(keys, {k: v for name, spec in self.specs.items() for k, v in _needs(name, spec)})
-            made: dict[str, Views] = {}
+            views: dict[str, Views] = {}
             for name in self._order:
                 spec = self.specs[name]
-                parent = None if spec.inside is None else made[spec.inside]
+                parent = None if spec.inside is None else views[spec.inside]
                 given = None if spec.boxes is None else (boxes or {}).get(spec.boxes)
-                made[name] = _sample(spec, name, rows_first, aspects, numbers, parent, given)
-            return {name: made[name] for name in self.specs}
+                views[name] = _sample(spec, name, rows_first, aspects, numbers, parent, given)
+            return {name: views[name] for name in self.specs}
 
 
 def _needs(name: str, spec: ViewSpec) -> list[tuple[str, tuple[int, ...]]]:
@@ -163,7 +165,8 @@ def _sample(
         angles = (2 * own["angle"] - 1) * math.radians(spec.rotation)  # [B, V]
         boxes = fit_rotated(boxes, angles, aspects, spec.margin if parent is None else 0.0)
     pixels = _cut(spec, name, canvases, aspects, numbers, boxes, flips, angles)
-    return Views(pixels, boxes, flips, angles, _position_boxes(spec, boxes, numbers))
+    of_images = None if angles is None else aspects.float()[:, None].expand_as(angles)
+    return Views(pixels, boxes, flips, angles, _position_boxes(spec, boxes, numbers), of_images)
 
 
 def _position_boxes(spec: ViewSpec, boxes: Tensor, numbers: Mapping[str, Tensor]) -> Tensor | None:

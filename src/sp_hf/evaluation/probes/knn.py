@@ -17,10 +17,18 @@ from ..accuracy import check_labels
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 _BATCH = 1024
+_CHUNK = 65_536  # training images at a time
 
 
 def knn_votes(
-    train: Tensor, labels: Tensor, queries: Tensor, *, classes: int, neighbours: int, temperature: float
+    train: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    *,
+    classes: int,
+    neighbours: int,
+    temperature: float,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Sum of the neighbours' weights for each class.
 
@@ -31,17 +39,31 @@ def knn_votes(
         classes: C.
         neighbours: k, at most n.
         temperature: T.
+        device: where similarities are computed, some training images at a time.
 
     Returns:
         float32 [m, C].
     """
-    train = F.normalize(train.float(), dim=-1)
     votes = []
-    for batch in F.normalize(queries.float(), dim=-1).split(_BATCH):
-        similarity, nearest = (batch @ train.T).topk(neighbours, dim=-1)  # [B, k]
-        weights = ((similarity - 1) / temperature).exp()  # exp(s / T) but for a constant factor: no overflow
-        votes.append(weights.new_zeros(len(batch), classes).scatter_add_(1, labels[nearest], weights))
+    for batch in queries.split(_BATCH):
+        similarity, nearest = _nearest(train, batch, neighbours, device)  # [B, k]
+        weights = ((similarity - 1) / temperature).exp().cpu()  # exp(s / T) but for a constant factor: no overflow
+        votes.append(weights.new_zeros(len(batch), classes).scatter_add_(1, labels[nearest.cpu()], weights))
     return torch.cat(votes)
+
+
+def _nearest(train: Tensor, queries: Tensor, k: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Cosine similarities and rows of the k nearest of [n, D] for [B, D]: [B, k] each; n may be read from disk."""
+    queries = F.normalize(queries.float().to(device), dim=-1)
+    similarity, nearest = torch.empty(len(queries), 0, device=device), torch.empty(len(queries), 0, dtype=torch.int64)
+    nearest = nearest.to(device)
+    for start in range(0, len(train), _CHUNK):
+        chunk = F.normalize(train[start : start + _CHUNK].float().to(device), dim=-1)
+        closest = (queries @ chunk.T).topk(min(k, len(chunk)), dim=-1)
+        similarity, order = torch.cat([similarity, closest.values], dim=1).sort(stable=True, dim=1, descending=True)
+        nearest = torch.cat([nearest, closest.indices + start], dim=1).gather(1, order)
+        similarity, nearest = similarity[:, :k], nearest[:, :k]
+    return similarity, nearest
 
 
 def evaluate_knn(
@@ -52,6 +74,7 @@ def evaluate_knn(
     *,
     neighbours: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
+    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor]:
     """The vote on the validation images.
 
@@ -60,6 +83,7 @@ def evaluate_knn(
         train_labels, validation_labels: int64 [n] and [m]; images without a label (-1) are left out.
         neighbours: k; all of the training images where there are fewer.
         temperature: T.
+        device: as for :func:`knn_votes`.
 
     Returns:
         Predicted and true classes of the labelled validation images, int64.
@@ -78,5 +102,6 @@ def evaluate_knn(
         classes=len(known),
         neighbours=min(neighbours, len(train)),
         temperature=temperature,
+        device=device,
     )
     return known[votes.argmax(-1)], validation_labels

@@ -10,12 +10,17 @@ Every candidate is a slice of one batched matrix, so that the sweep costs one pa
 Nesterov momentum 0.9 and a cosine schedule. 20 % of the training images choose the candidate (never the validation
 images), which is then trained again on all of them.
 
+Features stay where they are, maybe on disk; batches of them go to the device on which the weights are trained. So
+1.28 M images of 1,000 classes take the device less than 1 GB, and the host one copy of the features
+(``benchmarks/linear_probe.py``).
+
 Letters: n images, D features, C classes, K candidates, B images of a batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,13 +29,14 @@ from torch.nn import functional as F
 from ..accuracy import check_labels
 from .hold_out import hold_out_of_each_class
 from .refits import random_halves
-from .softmax_regression import train_softmax
+from .softmax_regression import read_rows, train_softmax
 from .standardise import Standardisation
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 WEIGHT_DECAYS = (1e-5, 1e-3, 1e-2, 1e-1)
 _BATCH = 256
 _STEPS = 1000  # at least, however few images there are
+_ASKED = 1024  # held-out images at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +81,8 @@ def fit_linear(
     learning_rates: tuple[float, ...] = LEARNING_RATES,
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS,
     refits: int = 0,
+    steps: int = _STEPS,
+    device: torch.device | str = "cpu",
 ) -> LinearProbe:
     """Choose step size and weight decay on held-out training images, then train on all.
 
@@ -85,50 +93,82 @@ def fit_linear(
         epochs: passes over the images (more where they are few: at least 1000 steps).
         learning_rates, weight_decays: candidates.
         refits: how many halves of the images the chosen candidate is trained on, too, in one pass for all of them.
+        steps: of each training, at least.
+        device: where it is trained; the probe is on the CPU.
 
     Raises:
         LabelError: fewer than two classes.
     """
     check_labels(labels, labels)
-    features, labels = features[labels >= 0].float(), labels[labels >= 0]
-    classes, index = torch.unique(labels, return_inverse=True)
-    standardise = Standardisation.of(features)
-    x = standardise(features)
+    rows = torch.where(labels >= 0)[0]  # of the features
+    classes, index = torch.unique(labels[rows], return_inverse=True)
+    features = features.float()
+    standardise = Standardisation.of_rows(features, rows)
     held_out = hold_out_of_each_class(index, seed)
     grid = [(rate, decay) for rate in learning_rates for decay in weight_decays]
-    weights, biases = _train(x[~held_out], index[~held_out], len(classes), grid, epochs, seed)
-    logits = torch.einsum("nd,kdc->knc", x[held_out], weights) + biases[:, None]
-    correct = (logits.argmax(-1) == index[held_out]).double().mean(1)  # [K]
-    losses = torch.stack([F.cross_entropy(of_setting, index[held_out]) for of_setting in logits])  # breaks ties
+    images = _Images(features, rows, index, len(classes), standardise, device)
+    fitted = torch.where(~held_out)[0]
+    weights, biases = images.train(grid, _batches(len(fitted), epochs, steps, seed, fitted))
+    correct, losses = images.score(weights, biases, torch.where(held_out)[0])  # [K] each; the loss breaks ties
     best = max(range(len(grid)), key=lambda k: (float(correct[k]), -float(losses[k])))
-    weight, bias = _train(x, index, len(classes), [grid[best]], epochs, seed)
-    probe = LinearProbe(standardise, weight[0], bias[0], classes, *grid[best], float(correct[best]), len(x))
-    halves = random_halves(len(x), refits, seed, index)
+    batches = _batches(len(rows), epochs, steps, seed)
+    weight, bias = images.train([grid[best]], batches)
+    probe = LinearProbe(standardise, weight[0], bias[0], classes, *grid[best], float(correct[best]), len(rows))
+    halves = random_halves(len(rows), refits, seed, index)
     if not halves:
         return probe
-    shares = torch.zeros(len(x), refits)
+    shares = torch.zeros(len(rows), refits)
     for k, half in enumerate(halves):
-        shares[half, k] = len(x) / len(half)
-    refitted = _train(x, index, len(classes), [grid[best]] * refits, epochs, seed, shares)
-    again = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
-    return dataclasses.replace(probe, refits=tuple(again))
+        shares[half, k] = len(rows) / len(half)
+    refitted = images.train([grid[best]] * refits, batches, shares)
+    probes = [dataclasses.replace(probe, weight=weight, bias=bias) for weight, bias in zip(*refitted, strict=True)]
+    return dataclasses.replace(probe, refits=tuple(probes))
 
 
-def _train(
-    x: Tensor,
-    labels: Tensor,
-    classes: int,
-    grid: list[tuple[float, float]],
-    epochs: int,
-    seed: int,
-    shares: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """All candidates at once: weights [K, D, C] and biases [K, C]."""
-    return train_softmax(x, labels, classes, grid, _batches(len(x), epochs, seed), shares)
+class _Images(NamedTuple):
+    """Labelled images: which rows of the features they are, their classes, and how their features are read."""
+
+    features: Tensor  # float32 [m, D]
+    rows: Tensor  # int64 [n]
+    labels: Tensor  # int64 [n]
+    classes: int
+    standardise: Standardisation
+    device: torch.device | str
+
+    def train(
+        self, grid: list[tuple[float, float]], batches: list[Tensor], shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All candidates at once: weights [K, D, C] and biases [K, C]."""
+        return train_softmax(
+            self.features,
+            self.labels,
+            self.classes,
+            grid,
+            batches,
+            shares,
+            standardise=self.standardise,
+            device=self.device,
+            places=self.rows,
+        )
+
+    def score(self, weights: Tensor, biases: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Accuracy and cross-entropy of each candidate on some images: [K] each."""
+        weights, biases = weights.to(self.device), biases.to(self.device)
+        correct, loss = torch.zeros(2, len(weights), dtype=torch.float64)
+        for part in asked.split(_ASKED):
+            x = read_rows(self.features, self.rows[part], self.standardise, self.device)
+            labels = self.labels[part].to(self.device)
+            logits = torch.einsum("nd,kdc->knc", x, weights) + biases[:, None]
+            correct += (logits.argmax(-1) == labels).double().sum(1).cpu()
+            every = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(weights)), reduction="none")
+            loss += every.unflatten(0, (len(weights), -1)).double().sum(1).cpu()
+        return correct / len(asked), loss / len(asked)
 
 
-def _batches(n: int, epochs: int, seed: int) -> list[Tensor]:
+def _batches(n: int, epochs: int, steps: int, seed: int, rows: Tensor | None = None) -> list[Tensor]:
+    """Of n images, or of these ones: int64 [n]."""
     generator = torch.Generator().manual_seed(seed)
     per_epoch = -(-n // _BATCH)
-    epochs = max(epochs, -(-_STEPS // per_epoch))
-    return [rows for _ in range(epochs) for rows in torch.randperm(n, generator=generator).split(_BATCH)]
+    epochs = max(epochs, -(-steps // per_epoch))
+    orders = [torch.randperm(n, generator=generator) for _ in range(epochs)]
+    return [batch for order in orders for batch in (order if rows is None else rows[order]).split(_BATCH)]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_ROWS = 16_384  # at a time
 _ROUNDING = 1e-6  # relative spread of a feature below which float32 says nothing
 
 
@@ -27,6 +28,21 @@ class Standardisation(NamedTuple):
     def of(cls, features: Tensor) -> Standardisation:
         """That of features [..., D]."""
         return cls(features.mean(tuple(range(features.dim() - 1))), spread(features))
+
+    @classmethod
+    def of_rows(cls, features: Tensor, rows: Tensor) -> Standardisation:
+        """That of some rows (int64 [n]) of features [m, D], which may be memory-mapped: read in chunks, in float64."""
+        parts = rows.split(_ROWS)
+        total, squares, largest = torch.zeros(3, features.shape[1], dtype=torch.float64)
+        for part in parts:
+            chunk = features[part].double()
+            total += chunk.sum(0)
+            largest = torch.maximum(largest, chunk.abs().amax(0))
+        mean = total / len(rows)
+        for part in parts:
+            squares += (features[part].double() - mean).square().sum(0)
+        scale = (squares / (len(rows) - 1)).sqrt()
+        return cls(mean.float(), scale.masked_fill(scale <= _ROUNDING * largest, torch.inf).float())
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features [..., D] less the mean, in units of the scale: 0 where they were constant."""

@@ -1,0 +1,1 @@
+"""Tasks that measure what a model knows of what is in an image."""

@@ -99,6 +99,7 @@ class Depth(DenseTask):
     """How far away each pixel is."""
 
     name: ClassVar[str] = "depth"
+    hub_task: ClassVar[str] = "depth-estimation"
     headline: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "delta_1.25", "aligned_abs_rel")
     target_columns: ClassVar[tuple[str, ...]] = ("depth", "depth_map")
 

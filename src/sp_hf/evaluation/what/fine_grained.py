@@ -27,6 +27,7 @@ class FineGrained(Task):
     """Recognition of finer classes by a linear classifier."""
 
     name: ClassVar[str] = "fine-grained"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("mean_per_class_accuracy", "accuracy")
 
@@ -56,7 +57,7 @@ class FineGrained(Task):
         source = self.source(data)
         train, validation = (data.features(model, sample) for sample in data.sides(source))
         train_labels, of_validation = known(train.labels), known(validation.labels)
-        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits)
+        probe = fit_linear(train.embedding(), train_labels, seed=data.seed, refits=data.refits, device=model.device)
         labelled = of_validation >= 0
         labels = of_validation[labelled]
         asked = validation.embedding()[labelled]

@@ -24,6 +24,7 @@ class KNN(Task):
     """Recognition without training anything."""
 
     name: ClassVar[str] = "knn"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("accuracy",)
 
@@ -44,7 +45,7 @@ class KNN(Task):
 
         def classified(rows: Tensor | slice) -> tuple[Tensor, Tensor]:
             sides = (features[rows], classes[rows], validation.cls, asked)
-            return evaluate_knn(*sides, neighbours=self.neighbours, temperature=self.temperature)
+            return evaluate_knn(*sides, neighbours=self.neighbours, temperature=self.temperature, device=model.device)
 
         predicted, labels = classified(slice(None))
         halves = random_halves(len(classes), data.refits, data.seed, classes)

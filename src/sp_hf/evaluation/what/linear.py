@@ -19,7 +19,9 @@ def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
     train = data.features(model, data.train)
     return data.memo(
         ("linear probe", model),
-        lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed, refits=data.refits),
+        lambda: fit_linear(
+            train.embedding(), known(train.labels), seed=data.seed, refits=data.refits, device=model.device
+        ),
     )
 
 
@@ -28,6 +30,7 @@ class Linear(Task):
     """Recognition by a linear classifier."""
 
     name: ClassVar[str] = "linear"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "mean_per_class_accuracy")
 

@@ -8,8 +8,18 @@ from ...data.datasets import EMBEDDED, is_embedded
 from ...data.part_scenes.dataset import SPLITS
 from ..source import DataSource
 
+OOD_VARIANTS = ("new-textures", "new-backgrounds", "silhouettes", "jumbled")
+"""Those that show what training images never do."""
 
-def variant_of(source: DataSource, side: str, variant: str, most: int, label_column: str | None = None) -> DataSource:
+
+def variant_of(
+    source: DataSource,
+    side: str,
+    variant: str,
+    most: int,
+    label_column: str | None = None,
+    difficulty: str | None = None,
+) -> DataSource:
     """The run's PartScenes, its size and seed and scenes, in another variant; open its ``"train"`` side.
 
     Args:
@@ -18,6 +28,7 @@ def variant_of(source: DataSource, side: str, variant: str, most: int, label_col
         variant: one of PartScenes' variants.
         most: at most so many images are drawn.
         label_column: which labels; ``None``: found by type.
+        difficulty: ``None``: the run's.
     """
     dataset, split = str(source.dataset), source.dataset_split or "train"
     if side == "validation":
@@ -27,6 +38,7 @@ def variant_of(source: DataSource, side: str, variant: str, most: int, label_col
     options = dict(parse_qsl(dataset.partition("?")[2]))
     available = int(options.get("num_images", SPLITS.get(split, most)))
     options |= {"variant": variant, "num_images": str(min(available, source.max_images or available, most))}
+    options |= {} if difficulty is None else {"difficulty": difficulty}
     return DataSource(f"{EMBEDDED}?{urlencode(options)}", dataset_split=split, label_column=label_column)
 
 

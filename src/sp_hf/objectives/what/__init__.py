@@ -1,0 +1,1 @@
+"""Objectives that teach what is in an image."""

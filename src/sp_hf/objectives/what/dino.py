@@ -22,28 +22,25 @@ are the paper's for ViT-S/16 at 224 px. Views are not resampled bicubically (:mo
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...views.photometric import Photometric
-from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress
+from ...views.spec import ViewSpec
+from ..base import Batch, Encode, ObjectiveOutput
 from ..centring import sinkhorn
 from ..gather import all_reduce_sum
-from ..heads import DINOHead
 from ..koleo import koleo_loss
 from ..precision import in_float32
-from ..teacher_entropy import entropy_findings
-from ..validation import check_at_least, check_choice, check_fraction, check_positive, pair
+from ..self_distillation import SelfDistillation, SelfDistillationConfig
+from ..validation import check_at_least, check_choice
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-    from ..diagnosis import Finding, LogHistory
 
 Centring = Literal["mean", "sinkhorn"]
 
@@ -57,59 +54,22 @@ def _default_local() -> ViewSpec:
 
 
 @dataclasses.dataclass
-class DINOConfig(ObjectiveConfig):
-    """Options of :class:`DINO`.
+class DINOConfig(SelfDistillationConfig):
+    """Options of :class:`DINO`, besides those of every :class:`SelfDistillationConfig`.
 
     Args:
-        global_views: seen by teacher and student; at least 2.
-        local_views: seen by the student only; ``None`` for none.
-        prototypes: K, outputs of the head.
-        head_width, head_bottleneck: of the projection head.
-        norm_last_layer: keep the head's last layer at norm 1. The paper's ViT-B needs it to be stable; its released
-            ViT-S learns the norm (``false``), which is a little better there.
-        student_temperature: tau_s.
-        teacher_temperature: (start, end) of tau_t's linear warm-up.
-        warmup_epochs: of the teacher temperature.
-        freeze_last_layer_epochs: epochs in which the head's last layer is not trained.
         centring: ``"mean"``, a running mean of the teacher's outputs, or ``"sinkhorn"``, Sinkhorn-Knopp of each batch.
-        centre_momentum: m, of the running mean.
         koleo_weight: of KoLeo in this loss, 0 for none (DINOv2: 0.1). It needs two images or more a process.
-        momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
     global_views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_global)
     local_views: ViewSpec | dict | str | None = dataclasses.field(default_factory=_default_local)
-    prototypes: int = 65536
-    head_width: int = 2048
-    head_bottleneck: int = 256
-    norm_last_layer: bool = True
-    student_temperature: float = 0.1
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
-    warmup_epochs: float = 30
-    freeze_last_layer_epochs: float = 1
     centring: Centring = "mean"
-    centre_momentum: float = 0.9
     koleo_weight: float = 0.0
-    momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views, _default_global())
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
-        if isinstance(self.global_views, ViewSpec):
-            check_at_least("global_views.count", self.global_views.count, 2)
-        for option in ("prototypes", "head_width", "head_bottleneck"):
-            check_at_least(option, getattr(self, option), 1)
-        for option in ("warmup_epochs", "freeze_last_layer_epochs"):
-            check_at_least(option, getattr(self, option), 0)
-        check_positive("student_temperature", self.student_temperature)
-        self.teacher_temperature = pair("teacher_temperature", self.teacher_temperature)
-        for temperature in self.teacher_temperature:
-            check_positive("teacher_temperature", temperature)
-        self.momentum = pair("momentum", self.momentum)
-        for momentum in self.momentum:
-            check_fraction("momentum", momentum)
+        super().__post_init__()
         check_choice("centring", self.centring, get_args(Centring))
-        check_fraction("centre_momentum", self.centre_momentum)
         check_at_least("koleo_weight", self.koleo_weight, 0)
 
 
@@ -135,14 +95,16 @@ def dino_loss(student_logits: Tensor, targets: Tensor, temperature: float) -> Te
     return (cross_entropy * different).sum() / (g * v - g)
 
 
-class DINO(Objective):
+class DINO(SelfDistillation):
     """Multi-crop self-distillation with a centred and sharpened EMA teacher."""
 
     config_class = DINOConfig
+    config: DINOConfig
     centre: Tensor  # [K]
     teacher_temperature: Tensor
     kind = "what"
     title = "DINO"
+    remedies = ("centring: sinkhorn", "koleo_weight: 0.1")
     citation = """@inproceedings{caron2021emerging,
   title     = {Emerging Properties in Self-Supervised Vision Transformers},
   author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien
@@ -153,21 +115,15 @@ class DINO(Objective):
 
     def __init__(self, config: DINOConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        self.head = DINOHead(
-            encoder.hidden_size, config.prototypes, config.head_width, config.head_bottleneck, config.norm_last_layer
-        )
-        self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         if config.centring == "mean":
             self.register_buffer("centre", torch.zeros(config.prototypes))
         self.register_buffer("teacher_temperature", torch.tensor(config.teacher_temperature[0]))
-        self.last_layer_frozen = config.freeze_last_layer_epochs > 0
         # Of the forwards since the last optimizer step. No buffers: DDP would overwrite them by those of rank 0.
         self._sum: Tensor | None = None  # [K]
         self._count = 0
 
-    def view_specs(self) -> dict[str, ViewSpec | str]:
-        specs = {"global": self.config.global_views}
-        return specs if self.config.local_views is None else {**specs, "local": self.config.local_views}
+    def warming_temperatures(self) -> list[tuple[tuple[float, float], Tensor]]:
+        return [(self.config.teacher_temperature, self.teacher_temperature)]
 
     def requests(self, batch: Batch) -> dict[str, Encode]:
         student = {f"student_{view}": Encode(view) for view in batch.views}
@@ -201,23 +157,6 @@ class DINO(Objective):
         self._sum = total if self._sum is None else self._sum + total
         self._count += len(teacher_logits)
 
-    def teacher_momentum(self) -> tuple[float, float]:
-        return self.config.momentum
-
-    def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(self.head, self.teacher_head)]
-
-    def set_progress(self, progress: Progress) -> None:
-        start, end = self.config.teacher_temperature
-        done = min(progress.epoch / self.config.warmup_epochs, 1.0) if self.config.warmup_epochs else 1.0
-        self.teacher_temperature.fill_(start + (end - start) * done)
-        self.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
-
-    def before_optimizer_step(self) -> None:
-        if self.last_layer_frozen:
-            for parameter in self.head.last_layer.parameters():
-                parameter.grad = None
-
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         if self._sum is None:
@@ -226,6 +165,3 @@ class DINO(Objective):
         mean = (statistics[:-1] / statistics[-1]).to(self.centre.dtype)
         self.centre.lerp_(mean, 1 - self.config.centre_momentum)
         self._sum, self._count = None, 0
-
-    def diagnose(self, history: LogHistory) -> list[Finding]:
-        return entropy_findings(history, self.config.prototypes)

@@ -20,7 +20,6 @@ the whole effective batch. The defaults are the paper's for ViT-S/16 at 224 px.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -28,21 +27,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
-from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from ..heads import DINOHead
+from ...views.spec import ViewSpec
+from ..base import Batch, Encode, ObjectiveOutput, Requests, TokenMask
 from ..masks import block_masks
 from ..precision import in_float32
 from ..running_centre import RunningCentre
-from ..teacher_entropy import entropy_findings
+from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..validation import check_at_least, check_fraction, check_positive, pair
 from .dino import dino_loss, teacher_probabilities
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-    from ..diagnosis import Finding, LogHistory
 
 
 def _default_global() -> ViewSpec:
@@ -54,66 +52,46 @@ def _default_local() -> ViewSpec:
 
 
 @dataclasses.dataclass
-class IBOTConfig(ObjectiveConfig):
-    """Options of :class:`IBOT`.
+class IBOTConfig(SelfDistillationConfig):
+    """Options of :class:`IBOT`, besides those of every :class:`SelfDistillationConfig`.
+
+    Class and patch tokens share the head. Global views are seen whole by the teacher and masked by the student.
 
     Args:
-        global_views: seen whole by the teacher and masked by the student; at least 2.
-        local_views: seen by the student only; ``None`` for none.
-        prototypes: K, outputs of the head that class and patch tokens share.
-        head_width, head_bottleneck: of the projection head.
-        norm_last_layer: keep the head's last layer at norm 1 (ViT-B and larger: true).
         class_weight, patch_weight: of the two losses.
         mask_probability: of a global view to be masked at all.
         mask_ratio: (low, high), share of its patches then, uniform.
         mask_aspect: least height / width of a block; its inverse is the largest.
-        student_temperature: tau_s.
-        teacher_temperature, patch_temperature: (start, end) of tau_t's linear warm-up, for class and patch tokens.
-        warmup_epochs: of the teacher temperatures.
-        freeze_last_layer_epochs: epochs in which the head's last layer is not trained.
-        centre_momentum: of both centres.
-        momentum: (start, end) of the EMA teacher's cosine schedule.
+        patch_temperature: as ``teacher_temperature``, for patch tokens.
     """
 
     global_views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_global)
     local_views: ViewSpec | dict | str | None = dataclasses.field(default_factory=_default_local)
     prototypes: int = 8192
-    head_width: int = 2048
-    head_bottleneck: int = 256
     norm_last_layer: bool = False
     class_weight: float = 1.0
     patch_weight: float = 1.0
     mask_probability: float = 0.5
     mask_ratio: tuple[float, float] = (0.1, 0.5)
     mask_aspect: float = 0.3
-    student_temperature: float = 0.1
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
     patch_temperature: tuple[float, float] = (0.04, 0.07)
-    warmup_epochs: float = 30
-    freeze_last_layer_epochs: float = 1
-    centre_momentum: float = 0.9
-    momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views, _default_global())
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
-        if isinstance(self.global_views, ViewSpec):
-            check_at_least("global_views.count", self.global_views.count, 2)
-        for option in ("prototypes", "head_width", "head_bottleneck"):
-            check_at_least(option, getattr(self, option), 1)
-        for option in ("class_weight", "patch_weight", "warmup_epochs", "freeze_last_layer_epochs"):
+        super().__post_init__()
+        for option in ("class_weight", "patch_weight"):
             check_at_least(option, getattr(self, option), 0)
-        for option in ("mask_ratio", "teacher_temperature", "patch_temperature", "momentum"):
+        for option in ("mask_ratio", "patch_temperature"):
             setattr(self, option, pair(option, getattr(self, option)))
-        for option in ("student_temperature", "mask_aspect"):
-            check_positive(option, getattr(self, option))
-        for temperature in (*self.teacher_temperature, *self.patch_temperature):
-            check_positive("teacher_temperature and patch_temperature", temperature)
-        for option in ("mask_probability", "mask_aspect", "centre_momentum"):
+        for temperature in self.patch_temperature:
+            check_positive("patch_temperature", temperature)
+        check_positive("mask_aspect", self.mask_aspect)
+        for option in ("mask_probability", "mask_aspect"):
             check_fraction(option, getattr(self, option))
-        for option in ("mask_ratio", "momentum"):
-            for end in getattr(self, option):
-                check_fraction(option, end)
+        low, high = self.mask_ratio
+        check_fraction("mask_ratio", low)
+        check_fraction("mask_ratio", high)
+        if low > high:
+            raise InputError(f"mask_ratio is {[low, high]}; give [low, high].")
 
 
 @in_float32
@@ -129,10 +107,11 @@ def patch_weights(masked: Tensor) -> Tensor:
     return masked / per_view / (masked.shape[0] * masked.shape[1])
 
 
-class IBOT(Objective):
+class IBOT(SelfDistillation):
     """DINO with masked patches, whose prototypes the teacher knows."""
 
     config_class = IBOTConfig
+    config: IBOTConfig
     class_temperature: Tensor
     patch_temperature: Tensor
     kind = "what"
@@ -149,19 +128,14 @@ class IBOT(Objective):
     def __init__(self, config: IBOTConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
         self.patch_size = encoder.patch_size
-        self.head = DINOHead(
-            encoder.hidden_size, config.prototypes, config.head_width, config.head_bottleneck, config.norm_last_layer
-        )
-        self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.class_centre = RunningCentre(config.prototypes, config.centre_momentum)
         self.patch_centre = RunningCentre(config.prototypes, config.centre_momentum)
         self.register_buffer("class_temperature", torch.tensor(config.teacher_temperature[0]))
         self.register_buffer("patch_temperature", torch.tensor(config.patch_temperature[0]))
-        self.last_layer_frozen = config.freeze_last_layer_epochs > 0
 
-    def view_specs(self) -> dict[str, ViewSpec | str]:
-        specs = {"global": self.config.global_views}
-        return specs if self.config.local_views is None else {**specs, "local": self.config.local_views}
+    def warming_temperatures(self) -> list[tuple[tuple[float, float], Tensor]]:
+        of_classes = (self.config.teacher_temperature, self.class_temperature)
+        return [of_classes, (self.config.patch_temperature, self.patch_temperature)]
 
     def requests(self, batch: Batch) -> Requests:
         masked = self.draw_masks(batch)
@@ -171,62 +145,58 @@ class IBOT(Objective):
 
     def draw_masks(self, batch: Batch) -> Tensor:
         """Which patches of the global views the student does not see: bool [B, G, N]."""
+        ratios, grid = self.draw_ratios(batch)
+        return block_masks(batch.keys, "ibot/blocks", grid, ratios, self.config.mask_aspect)
+
+    def draw_ratios(self, batch: Batch) -> tuple[Tensor, tuple[int, int]]:
+        """The share of patches to mask of each global view, [B, G], and the grid of these patches."""
         pixels = batch.views["global"].pixels
         u = uniform(batch.keys, "ibot/ratio", (pixels.shape[1], 2))  # [B, G, 2]
         low, high = self.config.mask_ratio
         ratios = torch.where(u[..., 0] < self.config.mask_probability, low + (high - low) * u[..., 1], 0.0)
         rows, columns = (side // self.patch_size for side in pixels.shape[-2:])
-        return block_masks(batch.keys, "ibot/blocks", (rows, columns), ratios, self.config.mask_aspect)
+        return ratios, (rows, columns)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        masked, seen, teacher = batch.state, encodings["student_global"], encodings["teacher"]
-        classes = [seen.cls] + ([encodings["student_local"].cls] if "student_local" in encodings else [])
+        masked, student, teacher = batch.state, encodings["student_global"], encodings["teacher"]
+        classes = [student.cls] + ([encodings["student_local"].cls] if "student_local" in encodings else [])
         logits = self.head(torch.cat(classes, dim=1))  # [B, V, K]
-        where = masked.flatten().nonzero()[:, 0]  # [M], of all patches
-        patch_logits = self.head(seen.patches.flatten(0, 2)[where])  # [M, K]
+        indices = masked.flatten().nonzero()[:, 0]  # [M], of all patches
+        patch_head, teacher_patch_head = self.patch_heads()
+        patch_logits = patch_head(student.patches.flatten(0, 2)[indices])  # [M, K]
         with torch.no_grad():
-            class_outputs, patch_outputs = self.teacher_head(teacher.cls), self.teacher_head(teacher.patches)
-            targets = teacher_probabilities(class_outputs, self.class_centre.centre, self.class_temperature)
-            hidden = patch_outputs.flatten(0, 2)[where]  # [M, K]
-            patch_targets = teacher_probabilities(hidden, self.patch_centre.centre, self.patch_temperature)
+            targets = self.class_targets(self.teacher_head(teacher.cls))  # [B, G, K]
+            patch_targets = self.patch_targets(teacher_patch_head(teacher.patches).flatten(0, 2), indices)  # [M, K]
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
             hits = (patch_logits.argmax(dim=-1) == patch_targets.argmax(dim=-1)).sum()
-        self.class_centre.add(class_outputs)
-        self.patch_centre.add(patch_outputs)
         tau = self.config.student_temperature
         of_classes = dino_loss(logits, targets, tau)
-        of_patches = patch_loss(patch_logits, patch_targets, patch_weights(masked).flatten()[where], tau)
+        of_patches = patch_loss(patch_logits, patch_targets, patch_weights(masked).flatten()[indices], tau)
         loss = self.config.class_weight * of_classes + self.config.patch_weight * of_patches
         logs = {
             "class_loss": of_classes.detach(),
             "patch_loss": of_patches.detach(),
-            "patch_accuracy": hits / max(len(where), 1),
+            "patch_accuracy": hits / max(len(indices), 1),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(loss, logs)
 
-    def teacher_momentum(self) -> tuple[float, float]:
-        return self.config.momentum
+    def patch_heads(self) -> tuple[nn.Module, nn.Module]:
+        """The student's and the teacher's head of patch tokens: those of class tokens."""
+        return self.head, self.teacher_head
 
-    def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(self.head, self.teacher_head)]
+    def class_targets(self, outputs: Tensor) -> Tensor:
+        """The teacher's outputs [B, G, K] to probabilities."""
+        probabilities = teacher_probabilities(outputs, self.class_centre.centre, self.class_temperature)
+        self.class_centre.add(outputs)
+        return probabilities
 
-    def set_progress(self, progress: Progress) -> None:
-        done = min(progress.epoch / self.config.warmup_epochs, 1.0) if self.config.warmup_epochs else 1.0
-        pairs = ("teacher_temperature", self.class_temperature), ("patch_temperature", self.patch_temperature)
-        for option, buffer in pairs:
-            start, end = getattr(self.config, option)
-            buffer.fill_(start + (end - start) * done)
-        self.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
-
-    def before_optimizer_step(self) -> None:
-        if self.last_layer_frozen:
-            for parameter in self.head.last_layer.parameters():
-                parameter.grad = None
+    def patch_targets(self, outputs: Tensor, indices: Tensor) -> Tensor:
+        """The teacher's outputs of all patches [B * G * N, K] to probabilities of some [M, K]."""
+        probabilities = teacher_probabilities(outputs[indices], self.patch_centre.centre, self.patch_temperature)
+        self.patch_centre.add(outputs)
+        return probabilities
 
     def after_optimizer_step(self) -> None:
         self.class_centre.step()
         self.patch_centre.step()
-
-    def diagnose(self, history: LogHistory) -> list[Finding]:
-        return entropy_findings(history, self.config.prototypes)

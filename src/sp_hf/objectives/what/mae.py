@@ -144,10 +144,10 @@ class MAE(Objective):
     def decode(self, encoding: Encoding, visible: Tensor) -> Tensor:
         """Pixels of all patches [B, V, N, P], from the class token and the visible patches."""
         rows, columns = encoding.grid
-        cls, seen = self.embed(encoding.cls), self.embed(encoding.patches)  # [B, V, width], [B, V, n, width]
+        cls, embedded = self.embed(encoding.cls), self.embed(encoding.patches)  # [B, V, width], [B, V, n, width]
         width = cls.shape[-1]
-        tokens = self.mask_token.to(seen.dtype).expand(*visible.shape[:2], rows * columns, width)
-        tokens = tokens.scatter(2, visible[..., None].expand(-1, -1, -1, width), seen)  # [B, V, N, width]
+        tokens = self.mask_token.to(embedded.dtype).expand(*visible.shape[:2], rows * columns, width)
+        tokens = tokens.scatter(2, visible[..., None].expand(-1, -1, -1, width), embedded)  # [B, V, N, width]
         tokens = tokens + sincos_positions(rows, columns, width, tokens.device).to(tokens.dtype)
         tokens = torch.cat([cls[:, :, None], tokens], dim=2).flatten(0, 1)  # [B * V, 1 + N, width]
         return self.to_pixels(self.decoder(tokens)[:, 1:]).unflatten(0, visible.shape[:2])

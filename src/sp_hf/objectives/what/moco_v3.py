@@ -29,14 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import InputError
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..gather import concat_all_gather
 from ..heads import batch_norm_mlp
 from ..precision import in_float32
-from ..validation import check_at_least, check_fraction, check_positive, pair
+from ..validation import check_at_least, check_momentum, check_positive, check_two_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
@@ -71,19 +70,11 @@ class MoCoV3Config(ObjectiveConfig):
 
     def __post_init__(self) -> None:
         self.views = as_view_spec(self.views, _default_views())
-        if isinstance(self.views, ViewSpec):
-            _check_two(self.views.count)
+        check_two_views("moco_v3", self.views)
         check_positive("temperature", self.temperature)
         check_at_least("head_width", self.head_width, 1)
         check_at_least("embedding_size", self.embedding_size, 1)
-        self.momentum = pair("momentum", self.momentum)
-        for momentum in self.momentum:
-            check_fraction("momentum", momentum)
-
-
-def _check_two(count: int) -> None:
-    if count != 2:
-        raise InputError(f"moco_v3 contrasts 2 views, but its view set has {count}; set its count to 2.")
+        self.momentum = check_momentum(self.momentum)
 
 
 @in_float32
@@ -125,7 +116,7 @@ class MoCoV3(Objective):
         return {"student": Encode("views"), "teacher": Encode("views", tower="teacher")}
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        _check_two(batch.views["views"].pixels.shape[1])
+        check_two_views("moco_v3", batch.views["views"])
         # View by view, as each has batch statistics of its own.
         queries = [self.predictor(self.projector(cls)) for cls in encodings["student"].cls.unbind(1)]  # 2 x [B, E]
         with torch.no_grad():

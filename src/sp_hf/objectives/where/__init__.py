@@ -1,0 +1,1 @@
+"""Objectives that teach where things are in an image."""

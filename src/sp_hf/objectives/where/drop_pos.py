@@ -179,8 +179,8 @@ class DropPos(Objective):
         logits = self.classifier(decoded[:, :, 1 : 1 + self.dropped])  # [B, V, m, N]
         targets = soft_targets(true, squared_distances(*self.grid, logits.device), self.sigma)
         whole = encodings["whole"]  # patches [B, V, N, D]
-        seen = whole.patches.gather(2, true[..., None].expand(-1, -1, -1, whole.patches.shape[-1]))  # [B, V, m, D]
-        weights = attentive_weights(whole.cls, seen, self.config.attention_temperature)
+        stripped = whole.patches.gather(2, true[..., None].expand(-1, -1, -1, whole.patches.shape[-1]))  # [B, V, m, D]
+        weights = attentive_weights(whole.cls, stripped, self.config.attention_temperature)
         accuracy = (logits.detach().argmax(dim=-1) == true).float().mean()
         return ObjectiveOutput(position_loss(logits, targets, weights), {"accuracy": accuracy})
 

@@ -33,7 +33,7 @@ from ...views.keyed_random import permutation, uniform
 from ...views.photometric import Photometric
 from ...views.spec import Grid, ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
-from ..gather import concat_all_gather
+from ..gather import first_key
 from ..memory import MemoryBank, Queue
 from ..precision import in_float32
 from ..validation import check_at_least, check_choice, check_fraction, check_positive
@@ -184,8 +184,7 @@ class PIRL(Objective):
         if len(entries) <= wanted:
             drawn = torch.arange(len(entries), device=entries.device)
         else:
-            first, _ = concat_all_gather(batch.keys[:1])  # the same on every process
-            drawn = (uniform(first[:1], "pirl/negatives", (wanted,))[0] * len(entries)).long()
+            drawn = (uniform(first_key(batch.keys), "pirl/negatives", (wanted,))[0] * len(entries)).long()
         return entries[drawn], drawn == _ids(batch)[:, None]
 
     def after_optimizer_step(self) -> None:

@@ -135,6 +135,7 @@ class SpatialPrediction(Objective):
         "It was taught not only *what* is in an image but *where* its parts are: from two crops, each seen on its own,"
         " it had to tell where the second lies relative to the first, and how much larger it is."
     )
+    measured = "beside MAE on Caltech-101, one seed: position beyond cues 0.034 to 0.125, kNN 34.4 to 38.1 %"
     own_metric = ("r2_position", "SP's own R2 of position")
     citation = """@article{shen2026spatial,
   title   = {Learning to Perceive ``Where'': Spatial Pretext Tasks for Robust Self-Supervised Learning},
@@ -209,12 +210,12 @@ class SpatialPrediction(Objective):
         r2 = history.recent("r2_position")
         if r2 is None or r2.mean >= LEAST_R2 or not history.settled:
             return []
-        seen = f"Spatial Prediction has not left zero: its own R2 of position is {r2.mean:.3f}, under {LEAST_R2}"
+        observation = f"Spatial Prediction has not left zero: its own R2 of position is {r2.mean:.3f}, under {LEAST_R2}"
         remedy = (
             "Start a fresh encoder with --initialisation xavier, raise --learning_rate or the objective's weight, or"
             " train longer; views without photometric jitter tell whether the task can be learnt at all."
         )
-        return [Finding("sp-at-zero", r2.since, seen, remedy)]
+        return [Finding("sp-at-zero", r2.since, observation, remedy)]
 
 
 def _spread(locations: Tensor, log_scales: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Predictions a pixel from patch tokens: the base of segmentation and depth."""

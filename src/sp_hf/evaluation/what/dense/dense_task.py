@@ -1,4 +1,4 @@
-"""What segmentation and depth share: images with an annotation a pixel, and the patch tokens of frozen encoders.
+"""The base of segmentation and depth: images with an annotation a pixel, and the patch tokens of frozen encoders.
 
 - **Geometry.** The whole image is squashed onto a square (bicubic), whatever the model's own image processor does, so
   that nothing is cropped away; the annotation keeps its own resolution (see
@@ -121,7 +121,7 @@ class Tokens(NamedTuple):
 
 
 class TrainingTokens(NamedTuple):
-    """What a head is fitted on.
+    """The tokens that a head is fitted on, with their targets.
 
     Args:
         x: float32 [t, D], standardised.
@@ -138,13 +138,26 @@ class TrainingTokens(NamedTuple):
     held_out: Tensor
 
 
-def training_tokens(
-    tokens: Tokens,
-    target: Callable[[int], tuple[np.ndarray, np.ndarray]],
-    seed: int,
-    max_tokens: int = MAX_TOKENS,
-) -> TrainingTokens:
-    """Draw the tokens that a head is fitted on.
+class DrawnTokens(NamedTuple):
+    """Tokens of training images with a target, as they are.
+
+    Args:
+        x: float32 [t, D].
+        targets: float32 [t, T].
+        weights: float32 [t], positive.
+        held_out: bool [t], those of the images that choose hyperparameters.
+    """
+
+    x: Tensor
+    targets: Tensor
+    weights: Tensor
+    held_out: Tensor
+
+
+def drawn_tokens(
+    tokens: Tokens, target: Callable[[int], tuple[np.ndarray, np.ndarray]], seed: int, max_tokens: int
+) -> DrawnTokens:
+    """Draw tokens of the training images.
 
     Args:
         tokens: of the training images.
@@ -168,9 +181,19 @@ def training_tokens(
     targets, weights = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
     kept = weights > 0
     x = torch.from_numpy(tokens.values[image[kept], token[kept]].astype(np.float32))
+    return DrawnTokens(x, targets[kept], weights[kept], held_out[torch.from_numpy(image)][kept])
+
+
+def training_tokens(
+    tokens: Tokens,
+    target: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    seed: int,
+    max_tokens: int = MAX_TOKENS,
+) -> TrainingTokens:
+    """The tokens that a head is fitted on, standardised; arguments as for :func:`drawn_tokens`."""
+    x, targets, weights, held_out = drawn_tokens(tokens, target, seed, max_tokens)
     standardise = Standardisation.of(x)
-    held_out_tokens = held_out[torch.from_numpy(image)][kept]
-    return TrainingTokens(standardise(x), targets[kept], weights[kept], standardise, held_out_tokens)
+    return TrainingTokens(standardise(x), targets, weights, standardise, held_out)
 
 
 def patch_tokens(model: EvaluatedModel, data: EvaluationData, sample: ImageSample, size: int | None) -> Tokens:

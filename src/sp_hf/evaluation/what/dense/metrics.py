@@ -51,7 +51,7 @@ def mean_iou(sums: np.ndarray, presence: np.ndarray, chance: float | None = None
 
 
 def pixel_accuracy(sums: np.ndarray, chance: float | None = None) -> Measure:
-    """Of the same intersections and unions [2, n, C]."""
+    """Share of pixels that are right, of the same intersections and unions [2, n, C]."""
     of_image = sums.sum(2)
     pixels = of_image.sum(0) / 2  # a right pixel is in one intersection and one union, a wrong one in two unions
     return Measure(torch.from_numpy(of_image[0]), torch.from_numpy(pixels), percent=True, chance=chance)

@@ -109,8 +109,8 @@ def upsampled_argmax(logits: Tensor, shape: tuple[int, int], offsets: Tensor) ->
     Returns:
         int64 [R, H, W].
     """
-    made = [
+    classes = [
         torch.stack([(part + offset[:, None, None]).argmax(0) for offset in offsets])
         for _, part in upsampled(logits, shape)
     ]
-    return torch.cat(made, dim=1).numpy()
+    return torch.cat(classes, dim=1).numpy()

@@ -104,8 +104,8 @@ def draw_depth(path: Path, panels: Mapping[str, Sequence[Panel]]) -> None:
         low, high = (known.min(), known.max()) if len(known) else (1.0, 1.0)
         scale = LogNorm(low, max(high, 1.01 * low), clip=True)
         for cell, depth in zip(row[1:], [first.truth, *(panel.predicted for panel in drawn)], strict=True):
-            made = _show(cell, depth, first.shape, norm=scale, cmap="magma_r")
-        bar = figure.colorbar(made, ax=row[-1], fraction=0.06, pad=0.04)
+            picture = _show(cell, depth, first.shape, norm=scale, cmap="magma_r")
+        bar = figure.colorbar(picture, ax=row[-1], fraction=0.06, pad=0.04)
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_major_formatter(FormatStrFormatter("%g m"))
         bar.ax.yaxis.set_minor_locator(NullLocator())

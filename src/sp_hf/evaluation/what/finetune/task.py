@@ -99,6 +99,7 @@ class Finetune(Task):
     """Recognition by the whole model, trained further end to end."""
 
     name: ClassVar[str] = "finetune"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "mean_per_class_accuracy")
     controls: ClassVar[tuple[Role, ...]] = ("random",)

@@ -1,0 +1,1 @@
+"""Recognition of corrupted images, and of images from elsewhere."""

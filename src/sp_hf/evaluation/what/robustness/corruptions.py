@@ -88,8 +88,8 @@ def corrupt(images: np.ndarray, name: str, severity: int, keys: int | Sequence[i
     batch = images[None] if single else images
     each = [int(keys)] if isinstance(keys, (int, numbers.Integral)) else list(keys)
     _check_images(batch, len(each))
-    made = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, each, strict=True)]
-    return made[0] if single else np.stack(made) if made else batch.copy()
+    copies = [_corrupt_one(image, name, severity, key) for image, key in zip(batch, each, strict=True)]
+    return copies[0] if single else np.stack(copies) if copies else batch.copy()
 
 
 def check_corruption(name: str, severity: int) -> None:
@@ -118,5 +118,5 @@ def _check_images(batch: np.ndarray, keys: int) -> None:
 def _corrupt_one(image: np.ndarray, name: str, severity: int, key: int) -> np.ndarray:
     words = [int(key) % 2**64, zlib.crc32(name.encode()) * len(SEVERITIES) + severity - 1]
     rng = np.random.Generator(np.random.Philox(key=np.array(words, np.uint64)))
-    made = CORRUPTIONS[name](image.astype(np.float32) / 255, severity, rng)
-    return (np.clip(made, 0, 1) * 255 + 0.5).astype(np.uint8)
+    corrupted = CORRUPTIONS[name](image.astype(np.float32) / 255, severity, rng)
+    return (np.clip(corrupted, 0, 1) * 255 + 0.5).astype(np.uint8)

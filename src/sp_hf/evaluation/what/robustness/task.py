@@ -43,14 +43,13 @@ from ...task import Picture, Task, TaskResult, option
 from ...whole_images import WholeImages, encode_pixels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
 from ..linear import linear_probe
-from ..part_scenes_variants import variant_of, variant_of_run
+from ..part_scenes_variants import OOD_VARIANTS, variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
 
 if TYPE_CHECKING:
     from ...data import EvaluationData
 
-PART_SCENES_VARIANTS = ("new-textures", "new-backgrounds", "silhouettes", "jumbled")
 _LEAST_RISE = 0.01  # of the baseline's error, below which relative mCE would divide by noise
 _KEPT_BYTES = 3 * 2**29  # of corrupted images, shared by all models of one input size
 _EXAMPLE_SEVERITY = 3
@@ -86,6 +85,7 @@ class Robustness(Task):
     """What of recognition is left on corrupted images, and on images from elsewhere."""
 
     name: ClassVar[str] = "robustness"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("unnormalised_mce", "mce", "clean_accuracy")
 
@@ -217,8 +217,8 @@ class Robustness(Task):
 
         def make() -> Tensor:
             keys = sample_keys(data.seed, 0, len(data.validation.rows))[whole.rows].tolist()
-            made = corrupt(whole.pixels.permute(0, 2, 3, 1).numpy(), name, severity, keys)
-            return torch.from_numpy(made).permute(0, 3, 1, 2)
+            corrupted = corrupt(whole.pixels.permute(0, 2, 3, 1).numpy(), name, severity, keys)
+            return torch.from_numpy(corrupted).permute(0, 3, 1, 2)
 
         if whole.pixels.numel() * len(CORRUPTIONS) * len(SEVERITIES) > _KEPT_BYTES:
             return make()
@@ -237,7 +237,7 @@ class Robustness(Task):
         samples = {}
         if data.source.embedded:
             column = data.source.label_column
-            for variant in PART_SCENES_VARIANTS:
+            for variant in OOD_VARIANTS:
                 if variant != variant_of_run(data.source):
                     source = variant_of(data.source, "validation", variant, self.ood_images, column)
                     samples[variant] = data.sample(source, "train")

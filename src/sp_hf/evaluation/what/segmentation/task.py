@@ -23,10 +23,11 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ....data.annotations import AnnotationError
@@ -40,13 +41,27 @@ from ..dense.dense_task import DenseSide, DenseTask, Tokens, check_count, patch_
 from ..dense.metrics import intersection_and_union, mean_iou, pixel_accuracy
 from ..dense.patch_targets import class_fractions, upsampled_argmax
 from ..dense.pictures import Panel, draw_class_iou, draw_segmentation, shown, thumbnail
-from .head import SegmentationHead, fit_segmentation
+from .head import fit_segmentation
 
 if TYPE_CHECKING:
     from ...data import EvaluationData
 
 VOID = 255
 _MAX_CLASSES = 1000
+
+
+class Classifier(Protocol):
+    """What decides the classes of pixels from patch tokens."""
+
+    @property
+    def prior(self) -> Tensor:
+        """[C], how much of the training tokens' area each class takes."""
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """[N, D] to [N, C]."""
+
+    def adjustment(self) -> Tensor:
+        """[C], what the adjusted decision adds."""
 
 
 class Annotations(NamedTuple):
@@ -75,6 +90,7 @@ class Segmentation(DenseTask):
     """Which class each pixel belongs to."""
 
     name: ClassVar[str] = "segmentation"
+    hub_task: ClassVar[str] = "image-segmentation"
     headline: ClassVar[tuple[str, ...]] = ("miou_adjusted", "miou", "pixel_accuracy")
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 
@@ -146,8 +162,8 @@ class Segmentation(DenseTask):
         }
         names = self._class_names(data, annotations)
         details: dict[str, Any] = {
-            "iou_by_class": _by_class(measures["miou"], names, annotations.presence),
-            "iou_adjusted_by_class": _by_class(measures["miou_adjusted"], names, annotations.presence),
+            "iou_by_class": iou_by_class(measures["miou"], names, annotations.presence),
+            "iou_adjusted_by_class": iou_by_class(measures["miou_adjusted"], names, annotations.presence),
             "data": {"train": train.images.images.description, "validation": validation.images.images.description},
             "train_images": len(tokens.rows),
             "train_tokens": len(head.training.x),
@@ -158,7 +174,7 @@ class Segmentation(DenseTask):
         return TaskResult(measures, details, {"panels": panels, "names": names})
 
     def _compare(
-        self, head: SegmentationHead, tokens: Tokens, side: DenseSide, annotations: Annotations, progress: bool
+        self, head: Classifier, tokens: Tokens, side: DenseSide, annotations: Annotations, progress: bool
     ) -> tuple[np.ndarray, list[Panel]]:
         """Intersections and unions [3, 2, n, C]: plain, adjusted, the commonest class everywhere; what is drawn."""
         classes, panels = len(annotations.classes), []
@@ -195,7 +211,7 @@ class Segmentation(DenseTask):
         ]
 
 
-def _by_class(measure: Measure, names: Sequence[str], presence: np.ndarray) -> dict[str, float | None]:
+def iou_by_class(measure: Measure, names: Sequence[str], presence: np.ndarray) -> dict[str, float | None]:
     """IoU of each class, ``None`` for those that the validation annotations lack."""
     values = iter(measure.groups())
     return {name: next(values) if known else None for name, known in zip(names, presence, strict=True)}

@@ -1,0 +1,1 @@
+"""Shape or texture: which of them a model goes by."""

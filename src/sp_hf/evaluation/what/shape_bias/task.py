@@ -113,6 +113,7 @@ class ShapeBias(Task):
     """What the model goes by where shape and texture disagree."""
 
     name: ClassVar[str] = "shape-bias"
+    hub_task: ClassVar[str] = "image-classification"
     kind: ClassVar[Literal["what", "where"]] = "what"
     headline: ClassVar[tuple[str, ...]] = ("shape_fraction", "coverage")
 
@@ -218,8 +219,8 @@ class ShapeBias(Task):
                 f"{sample.images.description}: shape and texture are of different classes"
                 f" ({', '.join(names)} and {', '.join(names_of_texture)}); they must be the same"
             )
-        counterparts, how = self._counterparts(self._train(data), names)
-        return Conflict(sample, names, shape, texture, counterparts, how)
+        counterparts, mapping = self._counterparts(self._train(data), names)
+        return Conflict(sample, names, shape, texture, counterparts, mapping)
 
     def _counterparts(self, train: ImageSample, names: Sequence[str]) -> tuple[Tensor, str]:
         labels = known(train.labels)

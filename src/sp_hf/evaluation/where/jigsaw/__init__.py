@@ -1,0 +1,1 @@
+"""Jigsaw puzzles solved from frozen features."""

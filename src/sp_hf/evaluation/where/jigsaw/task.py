@@ -182,9 +182,9 @@ class Jigsaw(Task):
         for regime in self.regimes if results else ():
             path = folder / f"jigsaw_{regime}.png"
             draw_sheet(path, {name: result.artifacts[regime] for name, result in results.items()})
-            how = "tiles encoded apart" if regime == "apart" else "the shuffled image seen whole"
-            seen = "shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
-            caption = f"Jigsaw, {how}: {seen}"
+            subject = "tiles encoded apart" if regime == "apart" else "the shuffled image seen whole"
+            rows = "shuffled, put back by each model (wrong tiles framed in red, white and black), and in true order"
+            caption = f"Jigsaw, {subject}: {rows}"
             pictures.append(Picture(path, caption))
         return pictures
 

@@ -1,0 +1,1 @@
+"""Relative position and scale of crops, from frozen features."""

@@ -18,7 +18,7 @@ Sides = tuple[Features, Features]  # training, validation
 def crops_of(
     model: EvaluatedModel, data: EvaluationData, spec: ViewSpec, canvas_size: int, images: int | None
 ) -> Sides:
-    """Of a model; of the cues, see :func:`cues_of`.
+    """Features of both sides' crops, of one model; for those of the cues see :func:`cues_of`.
 
     Args:
         model: on its device.

@@ -93,7 +93,7 @@ def _bin(
     first: Tensor, second: Tensor, predicted: Tensor, values: Tensor, low: float, high: float, seed: int
 ) -> dict[str, Any]:
     counted = values == 0 if low == high else (values > low) & (values <= high)
-    made: dict[str, Any] = {
+    bins: dict[str, Any] = {
         "low": low,
         "high": None if high == float("inf") else high,
         "pairs": int(counted.sum()),
@@ -103,5 +103,5 @@ def _bin(
         measures = relation_measures(first, second, predicted, counted)
         for name in _OF_BINS:
             estimate = measures[name].estimate(seed)
-            made[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return made
+            bins[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return bins

@@ -1,4 +1,4 @@
-"""How sharp crops may be shown, by how many pixels images have.
+"""The resolution at which crops are shown, by how many pixels images have.
 
 A crop that is enlarged beyond the image's own pixels is blurrier the smaller its box is, and that tells scale: of crops
 of 224 px, blur alone told an R2 of scale of 0.72 to 0.74 on images of 32 to 96 px. What an image lacks cannot be
@@ -49,7 +49,7 @@ class Detail(NamedTuple):
         return int(np.ceil(CANVAS * self.shown))
 
     def spec(self, protocol: RelativeGeometryProtocol) -> ViewSpec:
-        """The crops."""
+        """The view set of the crops."""
         return protocol.view_spec(self.size, self.shown)
 
     def measured_at(self, protocol: RelativeGeometryProtocol) -> str:

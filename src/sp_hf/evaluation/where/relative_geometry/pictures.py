@@ -19,7 +19,7 @@ COLOURS = ("#8d99ae", "#b08968", "#e4572e", "#2e86ab", "#f26ca7", "#5a9367", "#f
 
 
 def colour_of(index: int) -> str:
-    """One a model, in the order of the table."""
+    """One colour a model, in the order of the table."""
     return COLOURS[index % len(COLOURS)]
 
 

@@ -219,8 +219,8 @@ def ridge_relations(
     ridge = RelationProbe.fit(known, train.boxes, seed=seed)
     predicted = answers(ridge)
     halves = random_halves(len(known), refits, seed)
-    again = [measured(answers(ridge.refit(known[half], train.boxes[half]))) for half in halves]
-    return with_refits(measured(predicted), again), predicted, ridge
+    refitted = [measured(answers(ridge.refit(known[half], train.boxes[half]))) for half in halves]
+    return with_refits(measured(predicted), refitted), predicted, ridge
 
 
 def disagreement(name: str, ridge: dict[str, Measure], mlp: dict[str, Measure]) -> list[str]:

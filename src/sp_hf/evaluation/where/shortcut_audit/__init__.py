@@ -1,0 +1,1 @@
+"""What low-level cues alone give away of relative position and scale."""

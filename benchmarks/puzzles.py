@@ -1,0 +1,123 @@
+"""Play puzzles through the Space's API and print tiles right of each model, with intervals, beside chance.
+
+    python benchmarks/puzzles.py                                   # the shipped models, the page's own photographs
+    python benchmarks/puzzles.py --dataset path/to/caltech101-validation.parquet      # a photograph a puzzle
+    python benchmarks/puzzles.py --address http://127.0.0.1:7860 --models "With SP" owner/name
+    python benchmarks/puzzles.py --requests 500                    # memory of the app, every 50 requests
+
+Without ``--address`` the app is started here, as ``sp-hf demo`` starts it, and stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio_client import Client, handle_file
+
+import sp_hf
+from sp_hf.data.canvas import decode
+from sp_hf.space import shipped
+from sp_hf.space.score import Benchmark
+
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", help="of an app that runs; default: one is started")
+    parser.add_argument("--models", nargs="*", default=list(shipped.FOLDERS), help="the first two are compared")
+    parser.add_argument("--puzzles", type=int, default=200)
+    parser.add_argument("--dataset", help="photographs, one a puzzle; default: the page's own, in turn")
+    parser.add_argument("--requests", type=int, default=0, help="so many more, and the app's memory meanwhile")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, app(args.address) as (address, process):
+        client = Client(address, verbose=False)
+        photographs = save(args.dataset, args.puzzles, Path(folder)) if args.dataset else shipped.photographs()
+        played = play(client, photographs, args.models, args.puzzles)
+        print(table(played))
+        if len(args.models) > 1:
+            print(played.verdict(*args.models[:2]))
+        if args.requests and process is not None:
+            watch(client, photographs[0], args.models, args.requests, process.pid)
+
+
+@contextmanager
+def app(address: str | None) -> Iterator[tuple[str, subprocess.Popen | None]]:
+    """The address of an app that runs until the block ends."""
+    if address:
+        yield address, None
+        return
+    command = [sys.executable, "-u", "-c", "from sp_hf.cli import main; main(['demo'])"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd="/") as process:
+        try:
+            yield next(m.group() for line in process.stdout or () if (m := re.search(r"http://\S+", line))), process
+        finally:
+            process.terminate()
+
+
+def save(dataset: str, count: int, folder: Path) -> list[Path]:
+    """So many photographs, evenly spaced, as files."""
+    images = sp_hf.load_images(dataset)
+    rows: Any = images.dataset
+    paths = []
+    for number in range(min(count, len(rows))):
+        row = rows[number * len(rows) // min(count, len(rows))]
+        paths.append(folder / f"{number}.png")
+        decode(row[images.image_column]).save(paths[-1])
+    return paths
+
+
+def play(client: Client, photographs: Sequence[Path], models: Sequence[str], count: int) -> Benchmark:
+    """One puzzle a request, each with a seed of its own."""
+    right: dict[str, list[int]] = {name: [] for name in models}
+    for seed in range(count):
+        image = handle_file(str(photographs[seed % len(photographs)]))
+        *_, metrics = client.predict(image, list(models), {"seed": seed}, None, api_name="/jigsaw")
+        for name in models:
+            right[name].append(metrics["models"][name]["right"])
+    return Benchmark(right)
+
+
+def table(played: Benchmark) -> str:
+    """Markdown: a line a model."""
+    lines = [f"| {len(played)} puzzles | tiles right of 9 | 95 % interval |", "|---|---|---|"]
+    for name, found in played.estimates().items():
+        lines.append(f"| {name} | {found.value:.2f} | {found.low:.2f} to {found.high:.2f} |")
+    return "\n".join([*lines, "| chance | 1.00 | |"])
+
+
+def watch(client: Client, photograph: Path, models: Sequence[str], requests: int, pid: int) -> None:
+    """Resident memory of the app every 50 requests, and its slope after the first 100."""
+    found = []
+    for number in range(1, requests + 1):
+        image = handle_file(str(photograph))
+        if number % 2:
+            client.predict(image, list(models), {"seed": number}, None, api_name="/jigsaw")
+        else:
+            client.predict(image, list(models), 10 + number % 80, 50, api_name="/patches")
+        if number % 50 == 0:
+            found.append((number, resident(pid)))
+            print(f"{number} requests: {found[-1][1]:.0f} MB", flush=True)
+    late = np.array([pair for pair in found if pair[0] > 100] or found)
+    if len(late) > 1:
+        print(f"{100 * np.polyfit(late[:, 0], late[:, 1], 1)[0]:+.1f} MB per 100 requests after the first 100")
+
+
+def resident(pid: int) -> float:
+    """Of a process, in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()
