@@ -62,7 +62,7 @@ from .raster import MATERIALS, NEW, PATTERNED, PATTERNED_MATERIALS, STANDARD, Ma
 from .render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 5
+VERSION = 7
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",
