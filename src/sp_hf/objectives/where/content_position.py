@@ -84,6 +84,7 @@ class ContentPositionConfig(IBOTConfig):
 class ContentPosition(IBOT):
     """Masked content or masked positions, in positions that follow the crop."""
 
+    config: ContentPositionConfig
     config_class = ContentPositionConfig
     kind = "where"
     title = "Content-position"

@@ -204,7 +204,7 @@ class SelfPatch(Objective):
             seen, taught = encodings[f"student_{view}"], encodings[f"teacher_{view}"]
             lead = seen.cls.shape[:2]
             pooled.append(self.student["pool"](seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
-            logits = self.student["patch_head"](self.student["pool"].norm(seen.patches))  # [B, v, N, K']
+            logits = self.student["patch_head"](self.student.get_submodule("pool.norm")(seen.patches))  # [B, v, N, K']
             targets = self._patch_targets(taught)
             of_patches.append(patch_loss(logits, targets, self.config.student_temperature))
             hits.append((logits.detach().argmax(dim=-1) == targets.argmax(dim=-1)).float().mean())
@@ -212,8 +212,8 @@ class SelfPatch(Objective):
         weights = counts / counts.sum()  # a view counts like any other, however many patches it has
         patch = (torch.stack(of_patches) * weights).sum()
         with torch.no_grad():
-            taught = encodings["teacher_global"].patches
-            outputs = self.teacher["head"](self.teacher["pool"](taught.flatten(0, 1))).unflatten(0, taught.shape[:2])
+            patches = encodings["teacher_global"].patches
+            outputs = self.teacher["head"](self.teacher["pool"](patches.flatten(0, 1))).unflatten(0, patches.shape[:2])
             targets = teacher_probabilities(outputs, self.centre.centre, self.teacher_temperature)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
         self.centre.add(outputs)
@@ -253,7 +253,7 @@ class SelfPatch(Objective):
     def before_optimizer_step(self) -> None:
         if self.last_layer_frozen:
             for name in ("head", "patch_head"):
-                for parameter in self.student[name].last_layer.parameters():
+                for parameter in self.student.get_submodule(f"{name}.last_layer").parameters():
                     parameter.grad = None
 
     def after_optimizer_step(self) -> None:
