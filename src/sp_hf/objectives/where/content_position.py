@@ -85,7 +85,7 @@ class ContentPosition(IBOT):
     """Masked content or masked positions, in positions that follow the crop."""
 
     config_class = ContentPositionConfig
-    kind = "where"
+    kind = "where"  # type: ignore[assignment]  # iBOT is a what, this is a where
     title = "Content-position"
     needs_token_control = True
     own_metric = ("patch_accuracy", "masked patches whose prototype is found")

@@ -143,7 +143,7 @@ class SpatialContext(Objective):
     config_class = SpatialContextConfig
     relation_std: Tensor  # [4]
     kind = "where"
-    proposes = (OBJECTS,)
+    proposes: tuple[str, ...] = (OBJECTS,)
     title = "Spatial Context Networks"
     citation = """@inproceedings{wu2017weakly,
   title     = {Weakly-Supervised Spatial Context Networks},
