@@ -1,4 +1,4 @@
-"""Look at every vision model type of the installed transformers, and write down which can be encoders: docs/encoders.md.
+"""Look at each vision model type of the installed transformers, and write down which can be encoders: docs/encoders.md.
 
     python scripts/encoders.py             # some minutes on one core
     python scripts/encoders.py swin vit    # the lines of these types alone; the others stay
@@ -22,9 +22,9 @@ from transformers.models.auto import modeling_auto as auto
 
 from sp_hf.encoders.encoder import Encoder
 from sp_hf.encoders.layers import num_layers
-from sp_hf.encoders.model_table import TWO_TOWERS
+from sp_hf.encoders.model_table import FACTS, TWO_TOWERS
 from sp_hf.encoders.model_types import facts_of, model_class_of, why_refused
-from sp_hf.encoders.observed import NoEncoderError, observe
+from sp_hf.encoders.observed import observe
 from sp_hf.errors import InputError
 from sp_hf.optimisation.stochastic_depth import add_stochastic_depth
 
@@ -96,19 +96,18 @@ def small_encoder(model_type: str) -> Encoder:
     Raises:
         ValueError: it cannot be one.
     """
+    why: InputError | None = None
     for config in _small_configs(model_type):
+        torch.manual_seed(0)
         try:
-            torch.manual_seed(0)
+            if model_type not in FACTS:
+                observe(facts_of(config), model_class_of(config), config)  # shapes alone, before any weights
             return Encoder.from_config(config)
-        except NoEncoderError as error:
-            if "row by row" in str(error):
-                raise
-        except Exception:  # noqa: BLE001  # of a configuration whose fields do not go together: try the next
+        except InputError as error:
+            why = error  # of the last, which is the default
+        except Exception:  # noqa: BLE001  # fields that do not go together: try the next
             continue
-    config = AutoConfig.for_model(model_type)
-    observe(facts_of(config), model_class_of(config), config)  # raises, with the reason
-    torch.manual_seed(0)
-    return Encoder.from_config(config)
+    raise why or InputError("no small model of it can be built")
 
 
 def _small_configs(model_type: str) -> list[PreTrainedConfig]:
@@ -118,14 +117,18 @@ def _small_configs(model_type: str) -> list[PreTrainedConfig]:
         depth["depths"] = [1] * len(default.depths)
     if isinstance(getattr(default, "num_hidden_layers", None), int) and "depths" not in depth:
         depth["num_hidden_layers"] = 2
-    width = {name: value for name, value in SMALL.items() if isinstance(getattr(default, name, None), int)}
+    width = (
+        {}
+        if "depths" in depth
+        else {name: value for name, value in SMALL.items() if isinstance(getattr(default, name, None), int)}
+    )
     made = []
-    for fields in ({**width, **depth} if "depths" not in depth else depth, depth):
+    for fields in ({**width, **depth}, depth):
         try:
             made.append(AutoConfig.for_model(model_type, **fields))
         except Exception:  # noqa: BLE001  # transformers' own checks of fields
             continue
-    return made
+    return [*made, default]
 
 
 def _columns(encoder: Encoder) -> list[str]:

@@ -11,11 +11,11 @@ of the datasets does.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
 import tempfile
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ Asked = Mapping[str, tuple[EvaluatedModel, ProbeSet]]
 
 
 def main(argv: list[str]) -> int:
-    parser = FlagParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--with_sp", type=Path, required=True, help="run folder")
     parser.add_argument("--control", type=Path, required=True, help="run folder, the same but for SP")
     parser.add_argument("--dataset", required=True, help="photographs that probes are fitted to")
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--puzzles", type=int, default=500, help="of the benchmark, a photograph each")
     parser.add_argument("--evaluation", type=Path, nargs="*", help="of these weights, for the cards; default: made now")
     parser.add_argument("--license", default="apache-2.0")
+    parser.add_argument("--no_run_snippets", action="store_true", help="of the cards")
     parser.add_argument("--no_cards", action="store_true")
     parser.add_argument("--output_dir", type=Path, default=folder())
     args = parser.parse_args(argv)
@@ -152,7 +153,8 @@ def write_cards(runs: Mapping[str, Path], args: Any) -> None:
             copy = workspace / FOLDERS[title]
             shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.png", "checkpoint-*", "pretraining"))
             made = workspace / f"card-{FOLDERS[title]}"
-            write_card(copy, made, str(shown), license=args.license, evaluations=bare, encoder=place)
+            options = {"license": args.license, "evaluations": bare, "run_snippets": not args.no_run_snippets}
+            write_card(copy, made, str(shown), encoder=place, **options)
             shutil.copyfile(made / "README.md", place / "README.md")
 
 

@@ -247,6 +247,7 @@ OTHERS = [
     ("export {here}/empty out", "empty"),
     ("export {here}/cut-run out", "truncated or damaged"),
     ("export {here}/run {here}/file", "is a file"),
+    ("export {here}/run {here}/run", "would write over"),
     ("export {here}/run out --teacher", "no teacher"),
     ("export {here}/vit out", "no run"),
     ("push {here}/nowhere a/b", "nowhere"),

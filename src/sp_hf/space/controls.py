@@ -110,6 +110,19 @@ def models_box(names: Sequence[str], chosen: Sequence[str]) -> gr.Dropdown:
     return box
 
 
+def number_box(value: float, label: str) -> gr.Number:
+    """A number that the page itself sends."""
+    box: Any = gr.Number(value, label=label, visible=False)
+    box.preprocess = functools.partial(_number, label)  # Gradio's lets lists through
+    return box
+
+
+def _number(label: str, payload: Any) -> float:
+    if isinstance(payload, bool) or not isinstance(payload, int | float) or not abs(payload) < 2**53:
+        raise gr.Error(f"{label} must be a number.", print_exception=False)
+    return payload
+
+
 def _model_names(payload: Any) -> list[str]:
     names = [payload] if isinstance(payload, str) else payload
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > LINE_UP:

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from .accelerator import on_gpu
 from .boards import board_value, tile_board
-from .controls import COMPUTE, Shared, announce, answer_box, fitted_note, open_all, shows_mistakes
+from .controls import COMPUTE, Shared, announce, answer_box, fitted_note, number_box, open_all, shows_mistakes
 from .drawing import data_url, image_url
 from .jigsaw import TILES, Cut, Solved, check_arrangement, sheet, solve
 from .markup import cards, esc, picture, puzzle, puzzles, scoreboard, waiting
@@ -61,7 +61,7 @@ def add_jigsaw(shared: Shared, shelf: Shelf, examples: Sequence[Path], start: di
             score = answer_box("jigsaw-score")
             many = gr.Button(f"Let the models play {MANY} puzzles", elem_id="jigsaw-many")
     tally, metrics = gr.JSON(visible=False, label="tally"), gr.JSON(visible=False)
-    count, seed = (gr.Number(n, precision=0, label=k, visible=False) for k, n in (("count", MANY), ("seed", 0)))
+    count, seed = number_box(MANY, "The number of puzzles"), number_box(0, "The seed")
     answers = Answers(shelf, examples)
     shuffle.click(
         shuffle_board, [shared.image, board], [board, answered], js=_SHUFFLE, api_name="shuffle", show_progress="hidden"
@@ -180,9 +180,10 @@ class Answers:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         """Many puzzles of an image, or without one of the examples in turn, by the models alone."""
-        if not 1 <= (count or 0) <= MOST:
+        if not 1 <= count <= MOST:
             raise InputError(f"{count} puzzles were asked for; from 1 to {MOST} can be.")
-        first = Cut.of(int(seed or 0)) and int(seed or 0)  # refuses what is no seed
+        first = int(seed)
+        Cut.of(first)  # refuses what is no seed
         images = [open_upload(image)] if image else [open_upload(path) for path in self._examples]
         seeds = [(first + index) % 2**31 for index in range(int(count))]
         say, score = announce(progress), Tally.of(tally)

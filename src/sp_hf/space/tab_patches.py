@@ -9,7 +9,7 @@ import gradio as gr
 
 from .accelerator import on_gpu
 from .boards import point_board
-from .controls import COMPUTE, Shared, announce, answer_box, open_all, shows_mistakes
+from .controls import COMPUTE, Shared, announce, answer_box, number_box, open_all, shows_mistakes
 from .drawing import draw_components, draw_similarity, image_url
 from .markup import cards, esc, picture
 from .patches import PatchMaps, patch_maps
@@ -39,7 +39,7 @@ def add_patches(shared: Shared, shelf: Shelf, shown: dict[str, Any], answer: str
         with gr.Column(scale=6, min_width=280):
             answered = answer_box("patches-answer", answer)
     metrics = gr.JSON(visible=False)
-    x, y = (gr.Number(n, label=f"{axis}, %", visible=False) for axis, n in zip("xy", AT, strict=True))
+    x, y = (number_box(n, f"{axis}, in %,") for axis, n in zip("xy", AT, strict=True))
     answers = Answers(shelf)
     inputs, outputs = [shared.image, shared.models, x, y], [answered, metrics]
     asked = run.click(answers.alike, inputs, outputs, api_name="patches", **COMPUTE)
@@ -80,7 +80,7 @@ class Answers:
         """Compare all patches with the chosen one, in every model."""
         upload, say = open_upload(image), announce(progress)
         open_all(self._shelf, models, say)  # before a GPU is lent
-        at = (float(x or 0) / 100, float(y or 0) / 100)
+        at = (x / 100, y / 100)
         maps = dict(zip(models, self._compute(models, upload, at, say), strict=True))
         metrics = {
             name: {

@@ -21,7 +21,7 @@ the whole effective batch. The defaults are the paper's for ViT-S/16 at 224 px.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,7 @@ class IBOT(SelfDistillation):
     config: IBOTConfig
     class_temperature: Tensor
     patch_temperature: Tensor
-    kind = "what"
+    kind: ClassVar[Literal["what", "where"]] = "what"
     title = "iBOT"
     needs_content_mask = True
     citation = """@inproceedings{zhou2022ibot,

@@ -84,8 +84,9 @@ class ContentPositionConfig(IBOTConfig):
 class ContentPosition(IBOT):
     """Masked content or masked positions, in positions that follow the crop."""
 
+    config: ContentPositionConfig
     config_class = ContentPositionConfig
-    kind = "where"  # type: ignore[assignment]  # iBOT is a what, this is a where
+    kind = "where"
     title = "Content-position"
     needs_token_control = True
     own_metric = ("patch_accuracy", "masked patches whose prototype is found")
