@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from sp_hf.objectives import build_objective
-from sp_hf.objectives.where.cim import correlation_loss, mask_iou
+from sp_hf.objectives.where.cim import correlation_loss, mask_recall
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.rotated import covered
 from sp_hf.views.sampler import ViewSampler
@@ -50,7 +50,7 @@ def test_masks_cover_what_the_exemplars_show(rotation):
             cells = (at * 48).long()
             hit = torch.zeros(48, 48, dtype=torch.bool)
             hit[cells[:, 1], cells[:, 0]] = True
-            assert mask_iou(hit[None], masks[b, v][None]) > 0.85
+            assert (hit & masks[b, v]).sum() > 0.85 * (hit | masks[b, v]).sum()
 
 
 def test_loss_by_hand():
@@ -61,12 +61,16 @@ def test_loss_by_hand():
     assert correlation_loss(logits, masks).item() == pytest.approx(-np.where(m, np.log(p), np.log(1 - p)).mean())
 
 
-def test_iou_by_hand():
+def test_recall_by_hand():
     masks = torch.zeros(3, 2, 2, dtype=torch.bool)
-    masks[0, 0] = True
-    found = torch.zeros_like(masks)
-    found[0, :, 0] = found[1, 0, 0] = True
-    assert mask_iou(found, masks).item() == pytest.approx((1 / 3 + 0 + 1) / 3)
+    masks[0, 0] = masks[1, 0, 0] = True  # two pixels, one, none
+    scores = torch.tensor([[[0.9, 0.1], [0.8, 0.2]], [[0.3, 0.1], [0.2, 0.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    assert mask_recall(scores, masks).item() == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_recall_of_noise_is_that_of_chance():
+    masks = torch.rand(64, 20, 20) < 0.3
+    assert mask_recall(torch.randn(64, 20, 20), masks).item() == pytest.approx(0.3, abs=0.02)
 
 
 def test_each_exemplar_is_correlated_with_its_own_context_alone():
@@ -84,8 +88,8 @@ def test_each_exemplar_is_correlated_with_its_own_context_alone():
     logits = F.interpolate(maps.flatten(0, 1), size=(24, 24), mode="bilinear")
     output = step(batch)
     torch.testing.assert_close(output.loss, correlation_loss(logits, masks))
-    torch.testing.assert_close(output.logs["iou"], mask_iou(logits.argmax(1).bool(), masks))
-    torch.testing.assert_close(output.logs["iou_of_everything"], masks.float().mean())
+    torch.testing.assert_close(output.logs["recall"], mask_recall(logits[:, 1] - logits[:, 0], masks))
+    torch.testing.assert_close(output.logs["recall_by_chance"], masks.float().mean())
 
 
 @pytest.mark.parametrize("freeze", [True, False])

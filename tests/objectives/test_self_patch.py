@@ -65,16 +65,16 @@ def test_forward_equals_the_formula_patch_by_patch():
         pixels = batch.views[view].pixels
         for v in range(pixels.shape[1]):
             seen, taught = step.encoder(pixels[:, v]), step.teacher(pixels[:, v])
-            pooled.append(student["head"](student["pool"](seen.patches)))
+            pooled.append(student.head(student.pool(seen.patches)))
             if view == "global":
-                globals_taught.append(teacher["head"](teacher["pool"](taught.patches)))
+                globals_taught.append(teacher.head(teacher.pool(taught.patches)))
             index = nearest_neighbours(taught.patches, taught.grid, 4)
-            logits = student["patch_head"](student["pool"].norm(seen.patches))
+            logits = student.patch_head(student.pool.norm(seen.patches))
             of_view = []
             for b in range(2):
                 for n in range(len(index[b])):
-                    summary = teacher["pool"](taught.patches[b, index[b, n]][None])
-                    target = F.softmax(teacher["patch_head"](summary)[0] / 0.04, dim=-1)
+                    summary = teacher.pool(taught.patches[b, index[b, n]][None])
+                    target = F.softmax(teacher.patch_head(summary)[0] / 0.04, dim=-1)
                     of_view.append(-(target * F.log_softmax(logits[b, n] / 0.1, dim=-1)).sum())
             losses.append(torch.stack(of_view).mean())
     targets = F.softmax(torch.stack(globals_taught, dim=1) / 0.04, dim=-1)

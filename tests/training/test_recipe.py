@@ -228,7 +228,10 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
     class Sizes:
         hidden_size, num_hidden_layers, supports_token_control = 32, 2, True
         image_side = 224
-        patch_size = 14 if "dinov2" in path.stem else int(model.encoder.rsplit("-", 1)[1])
+        patch_size = 14 if "dinov2" in str(model.encoder) else int(model.encoder.rsplit("-", 1)[1])
+
+        def nearest_size(self, size: int) -> int:
+            return round(size / self.patch_size) * self.patch_size
 
         def patches_of(self, size: int) -> tuple[int, int]:
             assert size % self.patch_size == 0

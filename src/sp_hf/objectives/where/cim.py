@@ -84,16 +84,31 @@ class CIMConfig(ObjectiveConfig):
 
 
 @in_float32
+def enlarged(maps: Tensor, size: int) -> Tensor:
+    """Bilinear: [M, 2, h, w] to [M, 2, H, H], for H = ``size``."""
+    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
+
+
+@in_float32
 def correlation_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Mean cross-entropy of pixels: logits [M, 2, H, H], masks bool [M, H, H]."""
     return F.cross_entropy(logits, masks.long())
 
 
 @torch.no_grad()
-def mask_iou(found: Tensor, masks: Tensor) -> Tensor:
-    """Mean intersection over union of masks, bool [M, H, H] each; of two empty ones 1."""
-    intersection, union = (found & masks).sum((-1, -2)), (found | masks).sum((-1, -2))
-    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()
+def mask_recall(scores: Tensor, masks: Tensor) -> Tensor:
+    """Share of masks found by as many pixels of the highest scores; chance is the share of pixels in masks.
+
+    (An IoU of what is likelier than not is 0 until it is: masks are small.)
+
+    Args:
+        scores: [M, H, H]. masks: bool [M, H, H]; empty ones do not count.
+    """
+    scores, masks = scores.flatten(1), masks.flatten(1)
+    sizes = masks.sum(dim=1, keepdim=True)  # [M, 1]
+    ranks = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    found = (masks & (ranks < sizes)).sum(dim=1) / sizes[:, 0].clamp(min=1)
+    return found.sum() / (sizes > 0).sum().clamp(min=1)
 
 
 class CIM(Objective):
@@ -102,7 +117,7 @@ class CIM(Objective):
     config_class = CIMConfig
     kind = "where"
     title = "CIM"
-    own_metric = ("iou", "IoU of exemplars found in their context")
+    own_metric = ("recall", "share of exemplars found in their context")
     citation = """@inproceedings{li2023correlational,
   title     = {Correlational Image Modeling for Self-Supervised Visual Pre-Training},
   author    = {Li, Wei and Xie, Jiahao and Loy, Chen Change},
@@ -127,12 +142,14 @@ class CIM(Objective):
         size = batch.views["context"].pixels.shape[-1]
         context, exemplars = encodings["context"], encodings["exemplars"].patches  # [B, X, M, D]
         logits = self.correlate(context.patches[:, 0].detach(), context.grid, exemplars)  # [B X, 2, h, w]
-        logits = F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
+        logits = enlarged(logits, size)
         frames = batch.views["context"].drawn[0].expand(-1, exemplars.shape[1], -1)  # [B, X, 4]
         turned = batch.views["exemplars"]
         masks = covered(frames, turned.drawn[0], turned.angles, turned.aspects, size).flatten(0, 1)  # [B X, H, H]
-        found = logits.detach().argmax(dim=1).bool()
-        logs = {"iou": mask_iou(found, masks), "iou_of_everything": mask_iou(torch.ones_like(found), masks)}
+        logs = {
+            "recall": mask_recall(logits.detach()[:, 1] - logits.detach()[:, 0], masks),
+            "recall_by_chance": masks.float().mean(),
+        }
         return ObjectiveOutput(correlation_loss(logits, masks), logs)
 
     def correlate(self, context: Tensor, grid: tuple[int, int], exemplars: Tensor) -> Tensor:

@@ -157,6 +157,17 @@ class Pool(nn.Module):
         return self.norm(query[:, 0])
 
 
+class Projections(nn.Module):
+    """What is behind the encoder, of student and teacher: the pooling and both heads."""
+
+    def __init__(self, config: SelfPatchConfig, width: int) -> None:
+        super().__init__()
+        sizes = (config.head_width, config.head_bottleneck, config.norm_last_layer)
+        self.pool = Pool(width, config.pool_depth, config.pool_heads)
+        self.head = DINOHead(width, config.prototypes, *sizes)
+        self.patch_head = DINOHead(width, config.patch_prototypes, *sizes)
+
+
 class SelfPatch(Objective):
     """Patches alike to their neighbours, beside DINO of pooled patches."""
 
@@ -176,14 +187,7 @@ class SelfPatch(Objective):
         super().__init__(config, encoder)
         width = encoder.hidden_size
         check_heads("pool_heads", config.pool_heads, width)
-        sizes = (config.head_width, config.head_bottleneck, config.norm_last_layer)
-        self.student = nn.ModuleDict(
-            {
-                "pool": Pool(width, config.pool_depth, config.pool_heads),
-                "head": DINOHead(width, config.prototypes, *sizes),
-                "patch_head": DINOHead(width, config.patch_prototypes, *sizes),
-            }
-        )
+        self.student = Projections(config, width)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.centre = RunningCentre(config.prototypes, config.centre_momentum)
         self.patch_centre = RunningCentre(config.patch_prototypes, config.centre_momentum)
@@ -203,8 +207,8 @@ class SelfPatch(Objective):
         for view in self.view_specs():
             seen, taught = encodings[f"student_{view}"], encodings[f"teacher_{view}"]
             lead = seen.cls.shape[:2]
-            pooled.append(self.student["pool"](seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
-            logits = self.student["patch_head"](self.student.get_submodule("pool.norm")(seen.patches))  # [B, v, N, K']
+            pooled.append(self.student.pool(seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
+            logits = self.student.patch_head(self.student.pool.norm(seen.patches))  # [B, v, N, K']
             targets = self._patch_targets(taught)
             of_patches.append(patch_loss(logits, targets, self.config.student_temperature))
             hits.append((logits.detach().argmax(dim=-1) == targets.argmax(dim=-1)).float().mean())
@@ -212,12 +216,12 @@ class SelfPatch(Objective):
         weights = counts / counts.sum()  # a view counts like any other, however many patches it has
         patch = (torch.stack(of_patches) * weights).sum()
         with torch.no_grad():
-            patches = encodings["teacher_global"].patches
-            outputs = self.teacher["head"](self.teacher["pool"](patches.flatten(0, 1))).unflatten(0, patches.shape[:2])
+            whole = encodings["teacher_global"].patches  # [B, G, N, D]
+            outputs = self.teacher.head(self.teacher.pool(whole.flatten(0, 1))).unflatten(0, whole.shape[:2])
             targets = teacher_probabilities(outputs, self.centre.centre, self.teacher_temperature)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
         self.centre.add(outputs)
-        of_views = dino_loss(self.student["head"](torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
+        of_views = dino_loss(self.student.head(torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
         logs = {
             "class_loss": of_views.detach(),
             "patch_loss": patch.detach(),
@@ -232,8 +236,8 @@ class SelfPatch(Objective):
         patches = taught.patches.flatten(0, 1)  # [M, N, D]
         index = nearest_neighbours(patches, taught.grid, self.config.neighbours)  # [M, N, k]
         images = torch.arange(len(patches), device=patches.device)[:, None, None]
-        summaries = self.teacher["pool"](patches[images, index].flatten(0, 1))  # [M N, D]
-        outputs = self.teacher["patch_head"](summaries).view(*taught.patches.shape[:3], -1)
+        summaries = self.teacher.pool(patches[images, index].flatten(0, 1))  # [M N, D]
+        outputs = self.teacher.patch_head(summaries).view(*taught.patches.shape[:3], -1)
         targets = teacher_probabilities(outputs, self.patch_centre.centre, self.teacher_temperature)
         self.patch_centre.add(outputs)
         return targets
@@ -252,8 +256,8 @@ class SelfPatch(Objective):
 
     def before_optimizer_step(self) -> None:
         if self.last_layer_frozen:
-            for name in ("head", "patch_head"):
-                for parameter in self.student.get_submodule(f"{name}.last_layer").parameters():
+            for head in (self.student.head, self.student.patch_head):
+                for parameter in head.last_layer.parameters():
                     parameter.grad = None
 
     def after_optimizer_step(self) -> None:
