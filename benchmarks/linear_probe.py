@@ -54,13 +54,17 @@ def main() -> None:
 
 
 def measured(file: Path, options: argparse.Namespace) -> tuple[float, float, float]:
-    """Peak memory of the process, but for the file's pages, and of the device, in bytes; seconds."""
+    """Peak memory of the process, but for the file's pages, and of the device, in bytes; and seconds.
+
+    They are the processor's own where it is the device.
+    """
     features = torch.from_numpy(np.load(file, mmap_mode="c"))
     labels = torch.arange(len(features)) % options.classes
-    before, started = anonymous_peak(), time.perf_counter()
+    clock = time.process_time if options.device == "cpu" else time.perf_counter  # the processor may be shared
+    before, started = anonymous_peak(), clock()
     fit_linear(features, labels, epochs=0, steps=options.steps, refits=REFITS, device=options.device)
     device = torch.cuda.max_memory_allocated() if options.device.startswith("cuda") else 0
-    return anonymous_peak() - before, device, time.perf_counter() - started
+    return anonymous_peak() - before, device, clock() - started
 
 
 def anonymous_peak() -> int:
@@ -77,12 +81,12 @@ def report(rows: list[tuple[int, float, float, float]], options: argparse.Namesp
     print(f"\nHost: {start / 2**30:.2f} GiB and {slope:.0f} bytes an image; at {IMAGENET}:"
           f" {(start + slope * IMAGENET) / 2**30:.1f} GiB, beside the features on disk"
           f" ({4 * options.features * IMAGENET / 2**30:.1f} GiB)")  # fmt: skip
-    per_epoch = IMAGENET / BATCH
+    of_image, of_steps = np.polyfit(images, seconds, 1)  # statistics and held-out images; steps of all three trainings
     candidates = len(LEARNING_RATES) * len(WEIGHT_DECAYS)
-    share = (0.8 * candidates + 1 + REFITS) / (candidates + 1 + REFITS)  # of three trainings, the first sees 80 %
-    steps = EPOCHS * per_epoch
-    print(f"Time: {np.mean(seconds) / options.steps:.2f} s for a step of all three trainings; {EPOCHS} epochs:"
-          f" {share * steps * np.mean(seconds) / options.steps / 3600:.1f} h on {options.device}")  # fmt: skip
+    share = (0.8 * candidates + 1 + REFITS) / (candidates + 1 + REFITS)  # the first training sees 80 % of the images
+    steps = share * EPOCHS * IMAGENET / BATCH
+    hours = (of_image * IMAGENET + of_steps / options.steps * steps) / 3600
+    print(f"Time: {of_steps / options.steps:.2f} s for a step of all three trainings; {EPOCHS} epochs: {hours:.1f} h")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Same data, budget, seed and views of the framework for both: the recipe is one, and its control leaves SP out. The two
 are trained side by side, each in a process of its own with half of the cores, or one after the other on a single core.
-Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN of what the object is made of
+Then one table: raw pixels, low-level cues, the untrained encoder, the control and SP; kNN of the object's class
 (what), R2 of relative position and of scale of two crops (where). The last sentence says what the numbers show, also
 where they do not.
 
@@ -49,7 +49,6 @@ METRICS = {  # title: task and metric
     "R2 of scale (where)": (RelativeGeometry.name, "r2_scale"),
 }
 PICTURE = "relative-geometry.png"
-LABEL = "texture"  # of the demo's scenes: what it is made of; the arrangement of the parts is that of another class
 
 
 def main(argv: list[str]) -> int:
@@ -132,12 +131,11 @@ def measure(
     seed: int, folders: Mapping[str, Path], output: Path, images: int, options: dict[str, Any]
 ) -> sp_hf.Results:
     """What and where the runs of a seed know, beside the controls."""
-    mine = options.get("dataset")
-    data = {"dataset": mine} if mine else {"dataset": read_recipe(RECIPE)["dataset"], "label_column": LABEL}
+    dataset = options.get("dataset", read_recipe(RECIPE)["dataset"])
     return sp_hf.evaluate(
         dict(folders),
         tasks=TASKS,
-        **data,
+        dataset=dataset,
         seed=seed,
         output_dir=output,
         max_images=images,

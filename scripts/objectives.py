@@ -27,14 +27,15 @@ UNIT = (SIDE // PATCH) ** 2  # patches of one forward
 SMALL = {"prototypes": 8, "head_width": 8, "embedding_size": 8}  # heads cost nothing that is counted here
 TEXT = """# Objectives
 
-Made from the classes by `python scripts/objectives.py`; citations are on the classes, and in the cards of what they train.
+Made from the classes by `python scripts/objectives.py`; citations are on the classes and in the cards of what they
+train.
 
 - **Cost**: forwards of the encoder an image, in patches, where a view of 224 px in patches of 16 is 1; with gradient +
-  without (teachers, frozen copies). *Beside DINO*: the same, a forward with gradient counted as three, over DINO's. Heads,
-  decoders and the making of views are not in it.
-- **Encoders**: *any* is any that `sp_hf.Encoder` takes; *masks*: one that can put a mask token in place of patches (ViT,
-  DeiT, DINOv2, DINOv3, BEiT, I-JEPA); *ViT*: one that is built as `SPViTModel` (presets, ViT and ViT-MAE checkpoints), as
-  tokens or positions are hidden; *checkpoint*: the run must start from weights.
+  without (teachers, frozen copies). *Beside DINO*: the same, a forward with gradient counted as three, over DINO's.
+  Heads, decoders and the making of views are not in it.
+- **Encoders**: *any* is any that `sp_hf.Encoder` takes; *masks*: one that can put a mask token in place of patches
+  (ViT, DeiT, DINOv2, DINOv3, BEiT, I-JEPA); *ViT*: one that is built as `SPViTModel` (presets, ViT and ViT-MAE
+  checkpoints), as tokens or positions are hidden; *checkpoint*: the run must start from weights.
 - **Gain**: what it was measured to add to its control; rows of one seed are in [results.md](results.md).
 """
 

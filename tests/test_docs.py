@@ -74,7 +74,9 @@ def rooms_of_the_tree():
         folder = re.match(r" {2}([a-z_]+)/", line)
         if depth == 2:
             room = PACKAGE / folder[1] if folder else PACKAGE
-        rooms.setdefault(room, set()).update(re.findall(r"\b[a-z_]+\.py\b", line))
+        for name in re.findall(r"\b[a-z_*]+\.py\b", line):
+            rooms.setdefault(room, set()).update([path.name for path in room.glob(name)] if "*" in name else [name])
+        rooms.setdefault(room, set())
     return rooms
 
 

@@ -217,3 +217,13 @@ def test_standard_deviations_of_a_grid_are_those_of_its_pairs():
 def test_wrong_layouts_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         ViewSpec(**{"count": 2, "size": 8, "area": (0.2, 0.4), **wrong})
+
+
+def test_a_share_of_the_windows_are_given_boxes_and_the_others_as_without():
+    spec = {"count": 4, "size": 4, "area": (0.1, 0.2), "boxes": "objects", "box_context": 0.0}
+    given = torch.tensor([[[0.5, 0.5, 0.9, 0.9]]]).expand(300, -1, -1)
+    drawn = sample({"v": spec}, images=300)["v"].boxes
+    boxes = sample({"v": {**spec, "box_share": 0.25}}, images=300, boxes={"objects": given})["v"].boxes
+    taken = (boxes == given).all(-1)
+    assert taken.float().mean().item() == pytest.approx(0.25, abs=0.05) and 0 < taken.any(1).sum() < 300
+    assert torch.equal(boxes[~taken], drawn[~taken])

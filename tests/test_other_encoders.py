@@ -195,12 +195,30 @@ def test_methods_that_need_tokens_of_a_vit_say_so_before_any_work(name: str) -> 
 
 def test_a_view_that_a_window_does_not_fit_names_the_sizes_that_do() -> None:
     encoder = encoder_of("swin")
-    with pytest.raises(ValueError, match="48 x 48 pixels: SwinModel cannot take it; use a view size of 32 or 64"):
-        encoder.patches_of(48)
+    assert encoder.patches_of(48) == (6, 6)
+    with pytest.raises(ValueError, match="24 x 24 pixels: SwinModel cannot take it; use a view size of 32 .its"):
+        encoder.patches_of(24)
     with pytest.raises(ValueError, match="16 x 16 pixels: SwinModel cannot take it; use a view size of 32"):
         encoder(pixels(16))
     assert nearest_size(encoder.facts, encoder.dimensions, 16) == 32
     assert encoder_of("pvt").nearest_size(500) == 64
+
+
+def test_features_do_not_depend_on_the_views_before() -> None:
+    """The stock Swin's do: a layer that has seen a view as small as its window never shifts its windows again."""
+    config = AutoConfig.for_model("swin", **{**OTHERS["swin"].fields, "depths": [1, 2], "image_size": 64})
+    torch.manual_seed(0)
+    stock = AutoModel.from_config(config).eval()
+    encoder = Encoder(copy.deepcopy(stock), MEAN, STD).eval()
+    inputs = encoder.normalise(pixels(64))
+    with torch.no_grad():
+        expected = stock(inputs).last_hidden_state
+        stock(encoder.normalise(pixels(32)))
+        assert not torch.equal(stock(inputs).last_hidden_state, expected)
+        for size in (64, 32, 64):
+            found = encoder(pixels(size)).patches
+        assert torch.equal(found, expected)
+        assert torch.equal(copy.deepcopy(encoder)(pixels(64)).patches, expected)
 
 
 def test_tokens_in_another_order_are_refused() -> None:

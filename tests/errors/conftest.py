@@ -28,6 +28,29 @@ RECIPE = {
     "warmup_steps": 1,
 }
 
+SP, VIEWS = "spatial_prediction", {**SPEC, "flip": "shared"}
+ENTRIES = {  # of objectives, each wrong in one thing
+    "number": 3,
+    "one-view": {"name": SP, "views": {**VIEWS, "count": 1}},
+    "half-a-view": {"name": SP, "views": {**VIEWS, "count": 2.5}},
+    "grid": {"name": SP, "views": {**VIEWS, "grid": [3, 3]}},
+    "inside": {"name": SP, "views": {**VIEWS, "inside": "nowhere"}},
+    "boxes": {"name": SP, "views": {**VIEWS, "boxes": "objs"}},
+    "photometric": {"name": SP, "views": {**VIEWS, "photometric": "dinoo"}},
+    "area": {"name": SP, "views": {**VIEWS, "area": [2, 3]}},
+    "sice": {"name": SP, "views": {**VIEWS, "sice": 16}},
+    "patches": {"name": SP, "views": {**VIEWS, "size": 15}},
+    "reference": {"name": SP, "views": "dino/local"},
+    "views": {"name": SP, "views": [1, 2]},
+    "weight": {"name": SP, "views": VIEWS, "weight": True},
+    "fraction": {"name": "dino", "prototypes": 2.5},
+    "truth": {"name": "dino", "norm_last_layer": "no"},
+    "momentum": {"name": "dino", "momentum": ["a", "b"]},
+    "temperature": {"name": "dino", "teacher_temperature": [0, 0]},
+    "ratio": {"name": "mae", "mask_ratio": 1.5},
+    "ratios": {"name": "ibot", "mask_ratio": [0.9, 0.1]},
+}
+
 
 @pytest.fixture(scope="session")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -117,6 +140,9 @@ def _recipes(here: Path) -> None:
         "empty": "",
     }.items():
         (here / f"{name}.yaml").write_text(text)
+    for name, entry in ENTRIES.items():
+        recipe = json.dumps({**RECIPE, "objectives": [entry]}).replace("{here}", str(here))
+        (here / f"entry-{name}.yaml").write_text(recipe)
     (here / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     plan = {"seeds": [0], "runs": {"A": {"recipe": "good.yaml"}}, "evaluate": {"tasks": ["knn"]}}
     plan |= {"evaluations": [["A"]], "measures": {"knn/accuracy": "kNN"}}

@@ -27,7 +27,7 @@ class TinyEncoding(NamedTuple):
 class TinyEncoder(nn.Module):
     """One transformer block over patches of 8 pixels; positions are linear in the patch's coordinates."""
 
-    patch_size = PATCH
+    patch_size, image_side = PATCH, 48
     supports_token_control = supports_content_mask = True
 
     def __init__(self, hidden_size: int = 16) -> None:

@@ -1,7 +1,7 @@
 """What must hold of every objective. Each ``test_<name>.py`` gives a small entry of its own, ``TINY``.
 
 It says ``DRAWS = True`` where the objective draws more than its views at random, and ``BATCH_WIDE = True`` where its
-paper has it draw masks for the batch as a whole.
+paper has it draw masks, or paste pixels, for the batch as a whole.
 """
 
 import copy

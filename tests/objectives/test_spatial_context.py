@@ -100,3 +100,64 @@ def test_a_fixed_target_is_an_option():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+OBJECTS = {"patches": "objects", "momentum": [1, 1]}
+
+
+def test_views_lie_on_objects_more_than_random_ones():
+    """Share of the views' area on the true masks of scenes, by an encoder of random weights."""
+    import sp_hf
+    from sp_hf.data.canvas import make_canvas
+    from sp_hf.model.configuration import SPConfig
+    from sp_hf.model.modeling import SPForPreTraining
+    from sp_hf.views.keyed_random import sample_keys
+    from sp_hf.views.sampler import ViewSampler
+
+    scenes = sp_hf.part_scenes("train", size=96, num_images=40)
+    encoder = sp_hf.resolve_encoder("vit-micro-8", image_size=96)
+    canvases = torch.from_numpy(np.stack([make_canvas(row["image"], 96)[0] for row in scenes]))
+    masks = torch.from_numpy(np.stack([np.asarray(row["segmentation"]) > 0 for row in scenes]))
+    shares = []
+    for options in ({}, OBJECTS):
+        model = SPForPreTraining(SPConfig(encoder.config, [{**TINY, "momentum": [1, 1], **options}]), encoder)
+        given = model.propose_boxes(canvases, torch.ones(40), torch.arange(40))
+        views = ViewSampler(model.view_specs)(canvases, torch.ones(40), sample_keys(0, 0, 40), given)
+        boxes = views["spatial_context/local"].boxes
+        corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], dim=-1)
+        edges = (corners * masks.shape[-1]).round().long()
+        on = [masks[b, t:d, e:r].float().mean() for b in range(40) for e, t, r, d in edges[b].tolist()]
+        shares.append(torch.stack(on).view(40, 3).mean(dim=1))
+    difference = shares[1] - shares[0]
+    assert difference.mean() > 2 * difference.std() / 40**0.5
+
+
+def test_objects_are_looked_for_once_an_image_and_by_the_fixed_encoder():
+    step = build(**OBJECTS)
+    canvases = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    asked = []
+    step.teacher.register_forward_pre_hook(lambda module, args: asked.append(len(args[0])))
+    arguments = step.teacher, canvases, torch.ones(3)
+    first = step.objective.propose_boxes(*arguments, torch.tensor([4, 9, 7]))
+    again = step.objective.propose_boxes(*arguments, torch.tensor([9, 4, 8]))
+    step.objective.propose_boxes(*arguments, None)
+    assert asked == [3, 1, 3]
+    (found,), (later,) = first.values(), again.values()
+    assert torch.equal(later[:2], found[[1, 0]])
+
+
+def test_random_patches_propose_nothing():
+    assert build().objective.proposes == () and build().objective.view_specs()["local"].boxes is None
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"patches": "objects"}, r"momentum is \(0.996, 1.0\); set it to \[1, 1\]"),
+        ({**OBJECTS, "views": "dino/local"}, "give a plain view spec"),
+        ({"patches": "parts"}, "patches is 'parts'; choose one of"),
+    ],
+)
+def test_bad_choices_of_patches_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)

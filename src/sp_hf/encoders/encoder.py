@@ -36,6 +36,7 @@ from .initialisation import initialise, position_table, recorded_initialisation,
 from .model_types import content_mask_types, describe, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
 from .reading import read
+from .shapes import keep_steady
 from .sizes import grid_of, nearest_size, size_kwargs
 from .token_order import check_order
 
@@ -108,8 +109,10 @@ class Encoder(nn.Module):
             parameter = find(model, name)
             if parameter is not None:
                 parameter.requires_grad_(False)
-        if self.facts.shapes is not None and self.facts.feature_map is None:
-            check_order(model, self.facts, self.dimensions)
+        if self.facts.shapes is not None:
+            keep_steady(model, self.facts.shapes.unsteady())
+            if self.facts.feature_map is None:
+                check_order(model, self.facts, self.dimensions)
 
     @classmethod
     def from_config(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Embedding = Literal["class token", "pooler", "mean of patches"]
 
 
-def _no_renames(config: PreTrainedConfig) -> dict[str, str]:
+def no_renames(config: PreTrainedConfig) -> dict[str, str]:
     return {}
 
 
@@ -67,7 +67,7 @@ class ModelFacts:
     mask_factor: int = 1
     shapes: Shapes | None = None
     foreign: tuple[str, ...] = ()
-    key_mapping: Callable[[PreTrainedConfig], dict[str, str]] = _no_renames
+    key_mapping: Callable[[PreTrainedConfig], dict[str, str]] = no_renames
 
 
 @dataclasses.dataclass(frozen=True)

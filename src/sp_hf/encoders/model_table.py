@@ -22,7 +22,7 @@ _NO_POOLER = {"add_pooling_layer": False}
 _MASK_TOKEN = "embeddings.mask_token"
 _MASKABLE_VIT: dict[str, Any] = {"mask_token": _MASK_TOKEN, "foreign": ("pooler", _MASK_TOKEN)}
 _MASKABLE: dict[str, Any] = {"mask_token": _MASK_TOKEN, "unreached": (_MASK_TOKEN,)}
-OTHER_TOWER = ("text_model", "text_projection", "visual_projection", "logit_scale", "logit_bias")
+OTHER_TOWER = ("text_model", "text_projection", "visual_projection", "logit_scale", "logit_bias", "temperature")
 
 FACTS: dict[str, ModelFacts] = {
     "vit": ModelFacts("ViTModel", init_kwargs=_NO_POOLER, unreached=("pooler",), **_MASKABLE_VIT),

@@ -7,12 +7,27 @@ from collections.abc import Sequence
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES, MODEL_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_BACKBONE_MAPPING_NAMES,
+    MODEL_FOR_KEYPOINT_MATCHING_MAPPING_NAMES,
+    MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES,
+    MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 from ..errors import InputError
-from .facts import TIMM, Dimensions, ModelFacts
+from .facts import TIMM, Dimensions, ModelFacts, no_renames
 from .model_table import FACTS, OTHER_TOWER, REFUSED, TWO_TOWERS
 from .observed import observe
+
+OTHER_OUTPUTS = {
+    "yields queries for objects, not places": {
+        *MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES,
+        *MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
+    },
+    "takes pairs of images": {*MODEL_FOR_KEYPOINT_MATCHING_MAPPING_NAMES},
+}
+"""What whole systems do whose class is built of a backbone and more; which types are such, transformers says."""
 
 
 def vision_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -73,7 +88,14 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
             f"model type {config.model_type!r} cannot be used as an encoder: {why}; docs/encoders.md lists those"
             " that can"
         )
-    return ModelFacts(_class_name(config.model_type), foreign=OTHER_TOWER)
+    name = _class_name(config.model_type)
+    is_tower = getattr(transformers, name).base_model_prefix != "vision_model" and name.endswith("VisionModel")
+    return ModelFacts(name, foreign=OTHER_TOWER, key_mapping=_without_tower_prefix if is_tower else no_renames)
+
+
+def _without_tower_prefix(config: PreTrainedConfig) -> dict[str, str]:
+    """Checkpoints of both towers keep the one in ``vision_model``."""
+    return {r"^vision_model\.": ""}
 
 
 def why_refused(model_type: str) -> str:
@@ -94,6 +116,11 @@ def why_refused(model_type: str) -> str:
         return " ".join(str(error).split()).partition(" but ")[0]
     if "text" in modalities and len(modalities) > 1 and not isinstance(modalities, str):
         return f"{name} takes text, too; the vision tower of such a model is an encoder where it is a class of its own"
+    if "video" in modalities and "image" not in modalities:
+        return f"{name} takes videos"
+    for what, types in OTHER_OUTPUTS.items():
+        if model_type in types and model_type not in MODEL_FOR_BACKBONE_MAPPING_NAMES:
+            return f"{name} {what}"
     if "image" not in modalities and main != "pixel_values":
         return f"{name} is no vision model: its input is {main}"
     if "pixel_values" not in parameters:

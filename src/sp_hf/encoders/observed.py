@@ -72,7 +72,8 @@ def _observe(name: str, key: _Key) -> tuple[ModelFacts, Dimensions]:
         look = shapes.look(*native)
         trace = shapes.trace(*native)
         layout = _layout(look, name)
-        larger = _larger(shapes, native)
+        larger = _other(shapes, 2 * native[0], 2 * native[1])
+        _other(shapes, native[0] // 2, native[1] // 2)  # small views are what changes a model
         if larger is not None and larger.features == look.features:
             raise NoEncoderError(f"{name} makes as many tokens of a view of twice the side: queries, not places")
         if layout:
@@ -130,9 +131,9 @@ def _layout(look: Look, name: str) -> str | None:
     return "NHWC" if shape[1] == shape[2] != shape[3] else "NCHW"
 
 
-def _larger(shapes: Shapes, native: tuple[int, int]) -> Look | None:
+def _other(shapes: Shapes, height: int, width: int) -> Look | None:
     try:
-        return shapes.look(2 * native[0], 2 * native[1])
+        return shapes.look(height, width)
     except ViewError:
         return None
 

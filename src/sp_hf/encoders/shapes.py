@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ class Shapes:
         asks = "interpolate_pos_encoding" in inspect.signature(model_class.forward).parameters
         self._asks: list[dict[str, bool]] = [{}, {"interpolate_pos_encoding": True}] if asks else [{}]
         self._seen: dict[tuple[int, int], Look | str] = {}
+        self._unsteady: set[type[nn.Module]] = set()  # classes that changed while a view passed
 
     def __deepcopy__(self, memo: object) -> Shapes:
         return self  # nothing of it changes but what has been seen
@@ -95,16 +97,28 @@ class Shapes:
     def _look(self, height: int, width: int) -> Look | str:
         why = ""
         for kwargs in self._asks:
+            twin = copy.deepcopy(self.twin)
             try:
                 with _forward_errors(), torch.no_grad():
-                    outputs = self.twin(_pixels(height, width), **kwargs)
+                    outputs = twin(_pixels(height, width), **kwargs)
                 features, pooled = features_of(outputs), getattr(outputs, "pooler_output", None)
                 if features is None:
                     return "it yields no features"
                 return Look(tuple(features.shape), None if pooled is None else tuple(pooled.shape), kwargs)
             except ViewError as error:
                 why = str(error)
+            finally:
+                pairs = zip(self.twin.modules(), twin.modules(), strict=True)
+                self._unsteady |= {type(fresh) for fresh, used in pairs if _numbers(fresh) != _numbers(used)}
         return why
+
+    def unsteady(self) -> dict[str, dict[str, int]]:
+        """The modules that views of some size change, by path: their numbers as they were built.
+
+        Swin's layers keep the window of the smallest view that they have seen, so that features of a view depend on
+        those before.
+        """
+        return {path: _numbers(module) for path, module in self.twin.named_modules() if type(module) in self._unsteady}
 
     def trace(self, height: int, width: int) -> Trace:
         """Run once with gradient, and note what is reached.
@@ -113,24 +127,18 @@ class Shapes:
             ViewError: the model takes no such view, or features without a gradient.
         """
         calls: list[tuple[str, nn.Module, Tensor, Any]] = []
-        handles = [
-            module.register_forward_hook(_noting(name, calls))
-            for name, module in self.twin.named_modules()
-            if next(module.parameters(recurse=False), None) is not None
-        ]
-        try:
-            with _forward_errors(), torch.enable_grad():
-                outputs = self.twin(_pixels(height, width), **self.look(height, width).kwargs)
-                made = [features_of(outputs), getattr(outputs, "pooler_output", None)]
-                kept = [tensor for tensor in made if tensor is not None and tensor.requires_grad]
-                if not kept or not calls:
-                    raise ViewError("its features take no gradient")
-                torch.stack([tensor.float().sum() for tensor in kept]).sum().backward()
-        finally:
-            for handle in handles:
-                handle.remove()
-        unreached = tuple(name for name, p in self.twin.named_parameters() if p.grad is None)
-        self.twin.zero_grad(set_to_none=True)
+        twin = copy.deepcopy(self.twin)
+        for name, module in twin.named_modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                module.register_forward_hook(_noting(name, calls))
+        with _forward_errors(), torch.enable_grad():
+            outputs = twin(_pixels(height, width), **self.look(height, width).kwargs)
+            made = [features_of(outputs), getattr(outputs, "pooler_output", None)]
+            kept = [tensor for tensor in made if tensor is not None and tensor.requires_grad]
+            if not kept or not calls:
+                raise ViewError("its features take no gradient")
+            torch.stack([tensor.float().sum() for tensor in kept]).sum().backward()
+        unreached = tuple(name for name, p in twin.named_parameters() if p.grad is None)
         stem, _, _, out = calls[0]
         is_map = isinstance(out, Tensor) and out.ndim == 4
         norms = [name for name, module, inputs, _ in calls if _is_norm(module) and inputs.shape[:-1] == (BATCH,)]
@@ -161,6 +169,26 @@ def _pixels(height: int, width: int) -> Tensor:
     return torch.empty(BATCH, 3, height, width, device="meta")
 
 
+def _numbers(module: nn.Module) -> dict[str, int]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, int) and name != "training"}
+
+
+def keep_steady(model: nn.Module, numbers: Mapping[str, Mapping[str, int]]) -> None:
+    """Set numbers of modules back before each of their forwards, so that none depends on the views before.
+
+    Args:
+        model: whose modules they are.
+        numbers: as :meth:`Shapes.unsteady` gives them.
+    """
+    for path, values in numbers.items():
+        model.get_submodule(path).register_forward_pre_hook(functools.partial(_set_back, dict(values)))
+
+
+def _set_back(values: Mapping[str, int], module: nn.Module, inputs: Any) -> None:
+    for name, value in values.items():
+        setattr(module, name, value)
+
+
 def _is_norm(module: nn.Module) -> bool:
     kind = type(module).__name__
     return "Norm" in kind and "BatchNorm" not in kind
@@ -182,5 +210,7 @@ def _forward_errors() -> Iterator[None]:
     except ViewError:
         raise
     except OF_A_FORWARD as error:
+        if "meta" in str(error):
+            raise ViewError("its forward cannot be run on shapes alone") from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ViewError(lines[0] if lines else type(error).__name__) from error

@@ -176,9 +176,10 @@ class SPForPreTraining(PreTrainedModel):
     def propose_boxes(self, canvases: Tensor, aspects: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
         """{source: [B, K, 4]}, what the objectives propose; see :meth:`.Objective.propose_boxes`."""
         proposed: dict[str, Tensor] = {}
+        encoder = self.encoder if self.teacher is None else self.teacher
         for objective in self.objectives.values():
             if objective.proposes:
-                proposed |= objective.propose_boxes(self.encoder, canvases, aspects, ids)
+                proposed |= objective.propose_boxes(encoder, canvases, aspects, ids)
         return proposed
 
     # Teacher and schedules ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from ..errors import InputError, PluginError
 from ..registry import Kind, Registry
 from ..views.spec import ViewSpec
 from .base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress, Requests, TokenMask
-from .validation import check_positive
+from .validation import check_positive, check_types
 from .view_defaults import complete_views, default_views, view_size
 from .what.byol import BYOL
 from .what.dino import DINO
@@ -38,9 +38,18 @@ from .what.patch_alignment import PatchAlignment
 from .what.simclr import SimCLR
 from .what.supervised import Supervised
 from .what.vicreg import VICReg
+from .where.cim import CIM
+from .where.content_position import ContentPosition
 from .where.drop_pos import DropPos
+from .where.jigclu import JigClu
+from .where.loca import LOCA
 from .where.lorot import LoRot
+from .where.mp3 import MP3
+from .where.part import PART
 from .where.pirl import PIRL
+from .where.pix_pro import PixPro
+from .where.relative_position import RelativePosition
+from .where.self_patch import SelfPatch
 from .where.spatial_context import SpatialContext
 from .where.spatial_prediction import SpatialPrediction
 
@@ -66,6 +75,15 @@ _OWN: dict[str, type[Objective]] = {
     "drop_pos": DropPos,
     "lorot": LoRot,
     "pirl": PIRL,
+    "relative_position": RelativePosition,
+    "jigclu": JigClu,
+    "mp3": MP3,
+    "part": PART,
+    "loca": LOCA,
+    "self_patch": SelfPatch,
+    "content_position": ContentPosition,
+    "pix_pro": PixPro,
+    "cim": CIM,
 }
 
 
@@ -133,6 +151,7 @@ def parse_entry(entry: Mapping[str, Any]) -> tuple[type[Objective], ObjectiveCon
             )
     try:
         config = kind.config_class(**complete_views(kind.config_class, options))
+        check_types(config)
         check_positive("weight", config.weight)
     except ValueError as error:
         raise InputError(f"objective {name!r}: {error}") from error

@@ -177,7 +177,8 @@ class Objective(nn.Module):
         needs_labels: learns from the images' labels (``batch.labels``), so the dataset must have them. An option
             ``num_labels`` that is ``None`` is then read from the dataset.
         needs_initial: compares with the checkpoint that the run starts from, of which a frozen copy is kept and saved.
-        proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives.
+        proposes: sources of boxes for its views (``ViewSpec.boxes``) that ``propose_boxes`` gives; on the instance,
+            where an option decides, fewer.
         title: what model cards call it; "" is its name, with spaces.
         citation: BibTeX of the paper, for model cards.
         teaches: a sentence about "it", the model, on what it was made to learn, for model cards.
@@ -201,7 +202,7 @@ class Objective(nn.Module):
     needs_content_mask: bool = False
     needs_labels: ClassVar[bool] = False
     needs_initial: ClassVar[bool] = False
-    proposes: ClassVar[tuple[str, ...]] = ()
+    proposes: tuple[str, ...] = ()
     title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     config: Any  # of config_class
@@ -271,7 +272,7 @@ class Objective(nn.Module):
         """Boxes of each source in ``proposes``, before views are cut (say, of objects, from the encoder's tokens).
 
         Args:
-            encoder: the student, as it stands.
+            encoder: as it stands; the EMA teacher where the run has one, otherwise the student.
             canvases: uint8 [B, 3, S, S], whole images squashed to squares. aspects: [B], their width / height.
             ids: int64 [B], to remember what was found; ``None``: a stream.
 

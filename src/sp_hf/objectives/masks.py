@@ -64,3 +64,33 @@ def block_masks(
         mask = mask | (block & taken[..., None, None])
         failures = torch.where(taken, torch.zeros_like(failures), failures + 1)
     return mask.flatten(-2)
+
+
+def lowest(scores: Tensor, count: int) -> Tensor:
+    """Which ``count`` of the scores [..., N] are the lowest: bool [..., N]. Of uniform ones, a random choice."""
+    chosen = scores.argsort(dim=-1, stable=True)[..., :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, True)
+
+
+def cross_masks(keys: Tensor, stream: str, grid: tuple[int, int], ratios: Tensor) -> Tensor:
+    """Masks of whole rows and whole columns (Content-position), equal shares of the grid's sides, drawn at random.
+
+    Of a ratio r, a share of 1 - sqrt(1 - r) of the rows, and of the columns, at least one of each; of 0, none.
+
+    Args:
+        keys: int64 [B]. stream: of their random numbers.
+        grid: (h, w).
+        ratios: [B, V].
+
+    Returns:
+        bool [B, V, N].
+    """
+    height, width = grid
+    u = uniform(keys, stream, (ratios.shape[1], height + width))  # [B, V, h + w]
+    share = 1 - (1 - ratios).sqrt()[..., None]  # [B, V, 1]
+    chosen = []
+    for scores, side in zip(u.split([height, width], dim=-1), grid, strict=True):
+        count = torch.where(share > 0, (share * side).round().clamp(min=1), 0.0)
+        chosen.append(scores.argsort(dim=-1, stable=True).argsort(dim=-1) < count)  # by rank
+    rows, columns = chosen
+    return (rows[..., :, None] | columns[..., None, :]).flatten(-2)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -98,8 +98,8 @@ class SelfDistillation(Objective):
         raise NotImplementedError
 
     def view_specs(self) -> dict[str, ViewSpec | str]:
-        specs = {"global": self.config.global_views}
-        return specs if self.config.local_views is None else {**specs, "local": self.config.local_views}
+        views: dict[str, Any] = {"global": self.config.global_views, "local": self.config.local_views}
+        return {name: spec for name, spec in views.items() if spec is not None}
 
     def teacher_momentum(self) -> tuple[float, float]:
         return self.config.momentum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection
 from typing import Any
@@ -29,6 +30,18 @@ def check_count(option: str, value: int, least: int) -> None:
     check_at_least(option, value, least)
     if not isinstance(value, int):
         raise InputError(f"{option} is {value}; it must be a whole number of at least {least}.")
+
+
+def check_types(config: Any) -> None:
+    """Raise ``ValueError`` unless options declared as whole numbers and as true or false are that."""
+    for field in dataclasses.fields(config):
+        value, declared = getattr(config, field.name), str(getattr(field.type, "__name__", field.type))
+        if value is None:
+            continue
+        if declared in ("int", "int | None") and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InputError(f"{field.name} is {value!r}; it must be a whole number.")
+        if declared == "bool" and not isinstance(value, bool):
+            raise InputError(f"{field.name} is {value!r}; it must be true or false.")
 
 
 def check_positive(option: str, value: float) -> None:
@@ -69,6 +82,12 @@ def check_momentum(value: Any) -> tuple[float, float]:
     for end in momentum:
         check_fraction("momentum", end)
     return momentum
+
+
+def check_heads(option: str, heads: int, width: int) -> None:
+    """Raise ``ValueError`` unless so many attention heads divide a width."""
+    if width % heads:
+        raise InputError(f"{option} is {heads}; it must divide the width of the attention, {width}.")
 
 
 def pair(option: str, value: Any) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..boundary import reading_checkpoint
 from ..encoders.onnx_export import check_packages, export_onnx
-from ..errors import InputError, NotFoundError
+from ..errors import FolderTakenError, InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
 from ..preconditions import check_folder
@@ -63,7 +63,7 @@ def export(
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        FileExistsError: ``directory`` is a file.
+        FileExistsError: ``directory`` is a file, or holds a pretraining checkpoint.
         ValueError: ``teacher`` asked for, but the run has none; its weights are damaged.
         PackageError, RunError: see :func:`~sp_hf.encoders.onnx_export.export_onnx`.
 
@@ -83,6 +83,10 @@ def export(
         check_packages()
     source = find_weights(run)
     check_folder("directory", directory)
+    if _model_type(Path(directory)) == SPConfig.model_type:
+        raise FolderTakenError(
+            f"{directory} holds a pretraining checkpoint, which the encoder would write over: choose another folder"
+        )
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
         raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")

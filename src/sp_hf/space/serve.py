@@ -42,7 +42,8 @@ def shipped_content() -> Content:
 
 def own_content(shelf: Shelf, **content: Any) -> Content:
     """The page of other models: nothing was measured of them beforehand."""
-    return Content(**{"photographs": shipped.photographs(), "line_up": list(shelf.options.places())[:3]} | content)
+    defaults: dict[str, Any] = {"photographs": shipped.photographs(), "line_up": list(shelf.options.places())[:3]}
+    return Content(**defaults | content)
 
 
 def serve(shelf: Shelf, content: Content, **launch: Any) -> None:

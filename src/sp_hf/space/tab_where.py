@@ -114,7 +114,7 @@ def shown_answer(upload: Upload, located: Mapping[str, Located], note: str = "")
     drawn = boxes_on(
         image_url(upload.image.resize((width, height))),
         width / height,
-        boxes + guesses,
+        [*boxes, *guesses],
         "Both crops where they are, and where each model puts crop 2",
     )
     rows = [[name, f"{loc.iou:.2f}", in_words(loc)] for name, loc in located.items()]

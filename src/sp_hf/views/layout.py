@@ -60,6 +60,8 @@ def layout_numbers(spec: ViewSpec) -> dict[str, tuple[int, ...]]:
         numbers["cell"] = (spec.count, 2)
     if spec.boxes is not None:
         numbers["choice"] = (spec.windows,)
+        if spec.box_share < 1:
+            numbers["share"] = (spec.windows,)
     if spec.rotation:
         numbers["angle"] = (spec.count,)
     return numbers
@@ -92,7 +94,10 @@ def layout_boxes(
         windows = within(parents, windows)
     if given is not None and given.shape[1]:
         chosen, has_any = choose(given.to(windows.device, windows.dtype), numbers["choice"], spec.box_context)
-        windows = torch.where(has_any[:, None, None], chosen, windows)
+        taken = has_any[:, None]  # [B, 1], or [B, W] where only some windows are given boxes
+        if spec.box_share < 1:
+            taken = taken & (numbers["share"] < spec.box_share)
+        windows = torch.where(taken[..., None], chosen, windows)
     return windows if spec.grid is None else cells(windows, spec.grid, numbers["cell"])
 
 

@@ -70,3 +70,22 @@ def resample_rotated(
     sampled = F.grid_sample(planes, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=False)
     sampled = sampled.unflatten(2, (views, -1)).transpose(1, 2).flatten(0, 1)  # [B * V, 3, n, n]
     return F.avg_pool2d(sampled, fine).unflatten(0, (batch, views))
+
+
+def covered(frames: Tensor, boxes: Tensor, angles: Tensor | None, aspects: Tensor | None, size: int) -> Tensor:
+    """Which pixels of upright frames lie in turned boxes, by their centres: bool [B, V, N, N].
+
+    Args:
+        frames: [B, V, 4] cxcywh in the image, of pictures of N x N pixels, not mirrored.
+        boxes: [B, V, 4]. angles: [B, V], radians; ``None``: upright. aspects: [B, V], width / height of the images.
+        size: N.
+    """
+    steps = (torch.arange(size, device=frames.device, dtype=torch.float32) + 0.5) / size - 0.5
+    across = frames[..., 0:1] + steps * frames[..., 2:3] - boxes[..., 0:1]  # [B, V, N], from the boxes' centres
+    down = frames[..., 1:2] + steps * frames[..., 3:4] - boxes[..., 1:2]
+    x, y = torch.broadcast_tensors(across[..., None, :], down[..., None])  # [B, V, N, N]
+    if angles is not None and aspects is not None:  # turned back, in image heights
+        cos, sin, aspect = (t[..., None, None] for t in (angles.cos(), angles.sin(), aspects))
+        x = x * aspect
+        x, y = (cos * x + sin * y) / aspect, cos * y - sin * x
+    return (x.abs() <= boxes[..., 2, None, None] / 2) & (y.abs() <= boxes[..., 3, None, None] / 2)

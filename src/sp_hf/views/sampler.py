@@ -38,6 +38,7 @@ class Views(NamedTuple):
         angles: float32 [B, V], radians by which boxes are turned (:mod:`.rotated`); ``None``: none is.
         position_boxes: float32 [B, V, 4], boxes at which the encoder's positions are sampled (``positions: crop`` of
             the spec); ``None``: positions are laid over the views.
+        aspects: float32 [B, V], width / height of the images, of which a turned box's shape is; ``None``: none is.
     """
 
     pixels: Tensor
@@ -45,6 +46,7 @@ class Views(NamedTuple):
     flips: Tensor | None = None
     angles: Tensor | None = None
     position_boxes: Tensor | None = None
+    aspects: Tensor | None = None
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Views:
         """The set with every tensor put through ``function``: some of its images, or its views in another order."""
@@ -163,7 +165,8 @@ def _sample(
         angles = (2 * own["angle"] - 1) * math.radians(spec.rotation)  # [B, V]
         boxes = fit_rotated(boxes, angles, aspects, spec.margin if parent is None else 0.0)
     pixels = _cut(spec, name, canvases, aspects, numbers, boxes, flips, angles)
-    return Views(pixels, boxes, flips, angles, _position_boxes(spec, boxes, numbers))
+    of_images = None if angles is None else aspects.float()[:, None].expand_as(angles)
+    return Views(pixels, boxes, flips, angles, _position_boxes(spec, boxes, numbers), of_images)
 
 
 def _position_boxes(spec: ViewSpec, boxes: Tensor, numbers: Mapping[str, Tensor]) -> Tensor | None:

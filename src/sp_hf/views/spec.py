@@ -79,6 +79,7 @@ class ViewSpec:
             (:meth:`~sp_hf.objectives.base.Objective.propose_boxes`). Each window is one of the image's, chosen at
             random; drawn as ``area`` says where the image has none.
         box_context: given boxes are enlarged by this share of their sides, as far as the image goes.
+        box_share: of the windows, those that are given boxes, by a coin each; the others are drawn as ``area`` says.
         rotation: windows are turned about their centres by a uniform angle of at most so many degrees, and shrunk where
             they would reach beyond the image. Not with a grid, blur, ``effective_resolution`` or ``positions: crop``.
         positions: what an encoder's positions are for these views: ``"view"``, laid over each view as usual, or
@@ -125,6 +126,7 @@ class ViewSpec:
     inside: str | None = None
     boxes: str | None = None
     box_context: float = 0.2
+    box_share: float = 1.0
     rotation: float = 0.0
     positions: Positions = "view"
     position_window: tuple[int, int] | None = None
@@ -159,6 +161,7 @@ class ViewSpec:
         if self.flip == "parent" and self.inside is None:
             raise InputError("flip is 'parent', but the views lie inside no others; set inside, or another flip")
         _check_number("box_context", self.box_context, 0, math.inf)
+        _check_number("box_share", self.box_share, 0, 1)
         _check_number("rotation", self.rotation, 0, 180)
         if self.rotation and (self.grid is not None or self.photometric.blurs or self.effective_resolution is not None):
             raise InputError("rotation goes with neither grid, blur nor effective_resolution; leave one out")

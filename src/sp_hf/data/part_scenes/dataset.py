@@ -7,7 +7,7 @@ from one side, near things large and low (`backgrounds`, `render`). Everything i
 fly, offline, and a scene depends on (seed, split, index, size, variant, difficulty) alone.
 
 Difficulties; classes, pieces, labels and what the columns mean are the same in all (`difficulty`, `stage`, `paints`):
-    easy          the default: learnt within minutes by a small model. One large object near the middle, each kind of
+    easy          the default: learnt within minutes by a small model. One large object about the middle, each kind of
                   part in a colour of its own, before a flat wall in the parts' patterns and mean colours, so that the
                   scene is alike everywhere to low-level cues. In "class-textures" and "cue-conflict" the wall carries
                   the texture, too
@@ -62,7 +62,7 @@ from .raster import MATERIALS, NEW, PATTERNED, PATTERNED_MATERIALS, STANDARD, Ma
 from .render import Streams, render
 
 # Raise it when any pixel or label changes: cached datasets of older versions are then not reused.
-VERSION = 4
+VERSION = 7
 SPLITS: dict[str, int] = {"train": 10_000, "validation": 2_000, "test": 2_000}  # and their default numbers of images
 VARIANTS: tuple[str, ...] = (
     "standard",

@@ -35,7 +35,7 @@ class Difficulty(NamedTuple):
 
 _FREE = Difficulty(0.6, 0.3, 1.0, 0.06, 0.3, 0.16, (0.31, 0.13), None, False, False)
 DIFFICULTIES: dict[str, Difficulty] = {
-    "easy": Difficulty(0.5, 0.3, 0.8, 0.05, 0.2, 0.12, (0.36, 0.12), 0.08, True, True),
+    "easy": Difficulty(0.5, 0.3, 0.8, 0.05, 0.2, 0.12, (0.36, 0.12), 0.2, True, True),
     "medium": _FREE._replace(painted=True),
     "hard": _FREE,
 }

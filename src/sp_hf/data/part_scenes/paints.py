@@ -1,7 +1,7 @@
 """PartScenes' paints, where each kind of part has a colour of its own: eight hues, all equally bright.
 
-The hues are dealt so that neither high nor low parts have a colour in common: weighted by the parts' areas, mean
-colour and mean height over all arrangements are as good as uncorrelated.
+The hues are dealt so that colours tell low-level cues little of where a crop lies: of a hundred random deals this has
+the smallest R2 of position from all cues (0.02, the others 0.04 to 0.19; 300 images, boxes of 0.05 to 0.4).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from .objects import PART_EXTENTS, PART_ORDER
 from .raster import signed_distance
 
 HUES = {  # of a full circle
-    "block": 4 / 8,
-    "beam": 7 / 8,
-    "post": 0 / 8,
-    "triangle": 3 / 8,
-    "dome": 1 / 8,
-    "ring": 5 / 8,
-    "star": 6 / 8,
+    "block": 5 / 8,
+    "beam": 4 / 8,
+    "post": 3 / 8,
+    "triangle": 6 / 8,
+    "dome": 0 / 8,
+    "ring": 1 / 8,
+    "star": 7 / 8,
     "wheel": 2 / 8,
 }
 SATURATION = 0.42

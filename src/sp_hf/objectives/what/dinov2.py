@@ -94,6 +94,7 @@ def spread_ratios(keys: Tensor, views: int, share: float, low: float, high: floa
 class DINOv2(IBOT):
     """Self-distillation of views and masked patches, spread out by KoLeo."""
 
+    config: DINOv2Config
     config_class = DINOv2Config
     title = "DINOv2"
     citation = """@article{oquab2023dinov2,

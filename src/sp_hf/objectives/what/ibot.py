@@ -21,12 +21,13 @@ the whole effective batch. The defaults are the paper's for ViT-S/16 at 224 px.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import InputError
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec
@@ -86,8 +87,11 @@ class IBOTConfig(SelfDistillationConfig):
         check_positive("mask_aspect", self.mask_aspect)
         for option in ("mask_probability", "mask_aspect"):
             check_fraction(option, getattr(self, option))
-        for end in self.mask_ratio:
-            check_fraction("mask_ratio", end)
+        low, high = self.mask_ratio
+        check_fraction("mask_ratio", low)
+        check_fraction("mask_ratio", high)
+        if low > high:
+            raise InputError(f"mask_ratio is {[low, high]}; give [low, high].")
 
 
 @in_float32
@@ -110,7 +114,7 @@ class IBOT(SelfDistillation):
     config: IBOTConfig
     class_temperature: Tensor
     patch_temperature: Tensor
-    kind = "what"
+    kind: ClassVar[Literal["what", "where"]] = "what"
     title = "iBOT"
     needs_content_mask = True
     citation = """@inproceedings{zhou2022ibot,
@@ -141,12 +145,17 @@ class IBOT(SelfDistillation):
 
     def draw_masks(self, batch: Batch) -> Tensor:
         """Which patches of the global views the student does not see: bool [B, G, N]."""
+        ratios, grid = self.draw_ratios(batch)
+        return block_masks(batch.keys, "ibot/blocks", grid, ratios, self.config.mask_aspect)
+
+    def draw_ratios(self, batch: Batch) -> tuple[Tensor, tuple[int, int]]:
+        """The share of patches to mask of each global view, [B, G], and the grid of these patches."""
         pixels = batch.views["global"].pixels
         u = uniform(batch.keys, "ibot/ratio", (pixels.shape[1], 2))  # [B, G, 2]
         low, high = self.config.mask_ratio
         ratios = torch.where(u[..., 0] < self.config.mask_probability, low + (high - low) * u[..., 1], 0.0)
         rows, columns = (side // self.patch_size for side in pixels.shape[-2:])
-        return block_masks(batch.keys, "ibot/blocks", (rows, columns), ratios, self.config.mask_aspect)
+        return ratios, (rows, columns)
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         masked, student, teacher = batch.state, encodings["student_global"], encodings["teacher"]

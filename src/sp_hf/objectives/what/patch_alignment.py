@@ -58,16 +58,20 @@ class PatchAlignmentConfig(ObjectiveConfig):
     local_views: ViewSpec | dict = dataclasses.field(default_factory=_default_local)
 
     def __post_init__(self) -> None:
-        for option, default in (("global_views", _default_global()), ("local_views", _default_local())):
-            spec = as_view_spec(getattr(self, option), default)
-            if isinstance(spec, str):
-                raise InputError(f"{option} is {spec!r}; local views must lie inside global ones, so give their spec.")
-            setattr(self, option, spec)
-        if self.local_views.inside != "global" or self.local_views.count % self.global_views.count:
+        self.global_views = whole = _own_spec("global_views", self.global_views, _default_global())
+        self.local_views = parts = _own_spec("local_views", self.local_views, _default_local())
+        if parts.inside != "global" or parts.count % whole.count:
             raise InputError(
-                f"local_views are {self.local_views.count}, inside {self.local_views.inside!r}; they must be a multiple"
-                f" of {self.global_views.count}, the count of global_views, and inside: global."
+                f"local_views are {parts.count}, inside {parts.inside!r}; they must be a multiple of {whole.count},"
+                " the count of global_views, and inside: global."
             )
+
+
+def _own_spec(option: str, views: ViewSpec | dict, default: ViewSpec) -> ViewSpec:
+    spec = as_view_spec(views, default)
+    if isinstance(spec, str):
+        raise InputError(f"{option} is {spec!r}; local views must lie inside global ones, so give their spec.")
+    return spec
 
 
 @in_float32
@@ -77,7 +81,7 @@ def linear_cka(first: Tensor, second: Tensor) -> Tensor:
     for tokens in (first, second):
         centred = tokens - tokens.mean(dim=-2, keepdim=True)
         kernels.append((centred @ centred.transpose(-1, -2)).flatten(-2))  # [..., n * n]
-    return F.cosine_similarity(*kernels, dim=-1)
+    return F.cosine_similarity(kernels[0], kernels[1], dim=-1)
 
 
 class PatchAlignment(Objective):

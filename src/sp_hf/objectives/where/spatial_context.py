@@ -10,30 +10,39 @@ by its standard deviation over the view set.
 Citation: Wu, Davis, Sigal 2017, "Weakly-supervised spatial context networks", arXiv:1704.02998, section 3: a spatial
 context module maps the representation of one patch and the real-valued offset to another to the latter's, under L2.
 
-Deviations: patches are random crops, not object proposals. The target is an EMA teacher by default, normalised over
-its features so that it cannot shrink; the paper's fixed encoder is ``momentum: [1, 1]``. The relation has the log
-ratio of sizes beside the offset. The views of an image share one flip, as the relation does not say that the second is
-mirrored.
+``patches: objects`` cuts half of the views around objects (the paper: proposals of another method), which the encoder
+as it was at the start finds by its own patch tokens (:mod:`sp_hf.encoders.object_boxes`), the other half anywhere, so
+that an image of one object has pairs, too. The paper starts from a trained encoder, whose copy is the fixed target:
+``momentum: [1, 1]``, which objects require.
+
+Deviations: the target is an EMA teacher by default, normalised over its features so that it cannot shrink. The relation
+has the log ratio of sizes beside the offset. The views of an image share one flip, as the relation does not say that
+the second is mirrored.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...encoders.object_boxes import object_boxes
+from ...errors import InputError
 from ...views.pairs import check_view_count, ordered_pairs, pair_relations, relation_std
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..precision import in_float32
-from ..validation import check_at_least, check_choice, check_fraction, pair
+from ..validation import check_at_least, check_choice, check_count, check_fraction, pair
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
+
+OBJECTS = "spatial_context_objects"
+OBJECT_SHARE = 0.5
 
 
 def _default_views() -> ViewSpec:
@@ -46,6 +55,8 @@ class SpatialContextConfig(ObjectiveConfig):
 
     Args:
         views: V local views, or a reference to another objective's, such as ``"spatial_prediction/local"``.
+        patches: what the views show: ``"random"`` places, or ``"objects"`` with a probability of a half.
+        num_objects: found an image, at most.
         units: of the offset: ``"image"`` or ``"view"`` (the first view's width and height).
         head_width: hidden width of the context module.
         head_depth: its linear layers, at least 2.
@@ -53,6 +64,8 @@ class SpatialContextConfig(ObjectiveConfig):
     """
 
     views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    patches: Literal["random", "objects"] = "random"
+    num_objects: int = 4
     units: str = "image"
     head_width: int = 2048
     head_depth: int = 3
@@ -68,6 +81,19 @@ class SpatialContextConfig(ObjectiveConfig):
             check_fraction("momentum", momentum)
         if isinstance(self.views, ViewSpec):
             check_view_count(self.views, "spatial_context")
+        check_choice("patches", self.patches, ("random", "objects"))
+        check_count("num_objects", self.num_objects, 1)
+        if self.patches == "objects":
+            self._check_objects()
+
+    def _check_objects(self) -> None:
+        if not isinstance(self.views, ViewSpec) or self.views.boxes is not None:
+            raise InputError("patches is 'objects', but the views are another's, or have boxes; give a plain view spec")
+        if self.momentum != (1.0, 1.0):
+            raise InputError(
+                "patches is 'objects', which the encoder finds as it was at the start, but momentum is"
+                f" {self.momentum}; set it to [1, 1], or boxes to a column of sp_hf.with_object_boxes"
+            )
 
 
 class ContextModule(nn.Module):
@@ -117,6 +143,7 @@ class SpatialContext(Objective):
     config_class = SpatialContextConfig
     relation_std: Tensor  # [4]
     kind = "where"
+    proposes: tuple[str, ...] = (OBJECTS,)
     title = "Spatial Context Networks"
     citation = """@inproceedings{wu2017weakly,
   title     = {Weakly-Supervised Spatial Context Networks},
@@ -132,8 +159,32 @@ class SpatialContext(Objective):
         position, scale = relation_std(spec, self.config.units)
         self.register_buffer("relation_std", torch.tensor([position, position, scale, scale]))
 
+        self.side = encoder.image_side
+        self._found: dict[int, Tensor] = {}  # boxes by image; what is found again is the same, so it is no state
+        if config.patches == "random":
+            self.proposes = ()
+
     def view_specs(self) -> dict[str, ViewSpec | str]:
-        return {"local": self.config.views}
+        views = self.config.views
+        if self.config.patches == "objects":
+            views = dataclasses.replace(views, boxes=OBJECTS, box_share=OBJECT_SHARE)
+        return {"local": views}
+
+    @torch.no_grad()
+    def propose_boxes(
+        self, encoder: Encoder, canvases: Tensor, aspects: Tensor, ids: Tensor | None
+    ) -> dict[str, Tensor]:
+        numbers: list[int | None] = [None] * len(canvases) if ids is None else ids.tolist()
+        new = [i for i, number in enumerate(numbers) if number is None or number not in self._found]
+        boxes = torch.zeros(len(canvases), self.config.num_objects, 4, device=canvases.device)
+        if new:
+            images = F.interpolate(canvases[new].float() / 255, size=(self.side, self.side), mode="area")
+            encoding = encoder(images)
+            boxes[new] = object_boxes(encoding.patches, encoding.grid, self.config.num_objects)
+        for i, number in enumerate(numbers):
+            if number is not None:
+                boxes[i] = self._found.setdefault(number, boxes[i].cpu()).to(boxes)
+        return {OBJECTS: boxes}
 
     def requests(self, batch: Batch) -> dict[str, Encode]:
         return {"student": Encode("local"), "teacher": Encode("local", tower="teacher")}

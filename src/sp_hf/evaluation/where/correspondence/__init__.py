@@ -1,0 +1,1 @@
+"""Correspondence: the same place found again in another view."""

@@ -1,0 +1,1 @@
+"""Absolute position of patch tokens, from frozen features."""

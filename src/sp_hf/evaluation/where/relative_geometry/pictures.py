@@ -10,11 +10,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from ....views.geometry import apply_relation, box_iou
 
+FIRST, SECOND = "-", (0, (2, 1.5))  # line styles of where the crops are
 COLOURS = ("#8d99ae", "#b08968", "#e4572e", "#2e86ab", "#f26ca7", "#5a9367", "#ffc914", "#6a4c93")
 
 
@@ -32,8 +34,9 @@ def draw_predictions(path: Path, artifacts: Mapping[str, Mapping[str, torch.Tens
             [n, P, 4], relations of all ordered pairs.
     """
     columns = max(len(artifact["boxes"]) for artifact in artifacts.values())
-    figure = Figure(figsize=(1.5 * columns, 1.55 * len(artifacts) + 0.1), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.55 * len(artifacts) + 0.35), layout="constrained")
     axes = figure.subplots(len(artifacts), columns, squeeze=False)
+    _draw_legend(figure)
     for row, (name, artifact) in enumerate(artifacts.items()):
         first, second = artifact["boxes"][:, 0].double(), artifact["boxes"][:, 1].double()
         answer = apply_relation(first, artifact["predicted"][:, 0].double())  # pair (0, 1) is the first of all
@@ -43,13 +46,24 @@ def draw_predictions(path: Path, artifacts: Mapping[str, Mapping[str, torch.Tens
                 panel.set_visible(False)
                 continue
             _draw_image(panel, artifact["canvases"][column], float(artifact["aspects"][column]))
-            _draw_box(panel, first[column].tolist(), "white", "-", 1.2)
-            _draw_box(panel, second[column].tolist(), "white", (0, (2, 1.5)), 1.2)
+            _draw_box(panel, first[column].tolist(), "white", FIRST, 1.2)
+            _draw_box(panel, second[column].tolist(), "white", SECOND, 1.2)
             _draw_box(panel, answer[column].tolist(), colour_of(row), "-", 1.8)
             panel.set_title(f"IoU {overlaps[column]:.2f}", fontsize=6, pad=2)
         at = {"x": -0.06, "y": 0.5, "rotation": 90, "va": "center", "ha": "right"}
         axes[row][0].text(s=name, fontsize=7, color=colour_of(row), transform=axes[row][0].transAxes, **at)
     _save(figure, path)
+
+
+def _draw_legend(figure: Figure) -> None:
+    lines = (
+        ("first crop", "white", FIRST),
+        ("second crop, where it is", "white", SECOND),
+        ("second crop, as the model says, seen from the first", COLOURS[2], "-"),
+    )
+    handles = [Line2D([], [], color=colour, ls=style, lw=1.8, label=label) for label, colour, style in lines]
+    look = {"facecolor": "#55585c", "edgecolor": "none", "labelcolor": "white", "fontsize": 7, "handlelength": 3}
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), **look)
 
 
 def _draw_image(axes: Axes, canvas: torch.Tensor, aspect: float) -> None:

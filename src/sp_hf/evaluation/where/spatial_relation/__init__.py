@@ -1,0 +1,1 @@
+"""Spatial relations of objects, from frozen features."""

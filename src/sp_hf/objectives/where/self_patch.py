@@ -1,0 +1,264 @@
+r"""SelfPatch: DINO, and each patch as the teacher's summary of its most similar neighbours.
+
+Letters: B images, G global views, V global and local views, N patch tokens of a view, D hidden size, K and K'
+prototypes.
+
+    y(v)       pool(tokens of view v)                  two blocks in which a learned query attends to the tokens; a norm
+    y'(v, i)   pool'(the 4 of patch i's 8 neighbours whose tokens are nearest to its own, by cosine)      the teacher's
+    L_cls    = mean over B and g != v of          - p_t(y'(g)) . log p_s(y(v))             DINO's, of pooled tokens
+    L_patch  = mean over B, all v and i of        - q_t(y'(v, i)) . log q_s(norm(z(v, i)))          a head of its own
+    loss     = L_cls + patch_weight L_patch
+
+Citation: Yun, Lee, Kim, Shin 2022, "Patch-level representation learning for self-supervised vision transformers"
+(SelfPatch), arXiv:2206.07990, section 3 (neighbours, aggregation) and 4.1, and its code (patches of all crops, local
+ones too; neighbours wrap round the border; 4096 prototypes of patches); DINO: Caron et al. 2021, arXiv:2104.14294.
+
+Choices and deviations: the paper's encoder has no class token; here it has, and uses it as every encoder does, but no
+loss is of it: evaluate the mean of the patch tokens. LayerScale starts at 0.1. With gradient accumulation the centres
+move once, by the mean over the whole effective batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...views.photometric import Photometric
+from ...views.spec import ViewSpec, as_view_spec
+from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress
+from ..heads import DINOHead
+from ..precision import in_float32
+from ..running_centre import RunningCentre
+from ..teacher_entropy import entropy_findings
+from ..transformer import ClassAttention
+from ..validation import check_at_least, check_count, check_fraction, check_heads, check_momentum, check_positive, pair
+from ..what.dino import dino_loss, teacher_probabilities
+
+if TYPE_CHECKING:
+    from ...encoders.encoder import Encoder, Encoding
+    from ..diagnosis import Finding, LogHistory
+
+STEPS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # to the neighbours, down and across
+
+
+def _default_global() -> ViewSpec:
+    return ViewSpec(count=2, size=224, area=(0.25, 1.0), flip="own", photometric=Photometric.dino_global())
+
+
+def _default_local() -> ViewSpec:
+    return ViewSpec(count=8, size=96, area=(0.05, 0.25), flip="own", photometric=Photometric.dino_local())
+
+
+@dataclasses.dataclass
+class SelfPatchConfig(ObjectiveConfig):
+    """Options of :class:`SelfPatch`.
+
+    Args:
+        global_views: at least 2. local_views: ``None`` for none. Teacher and student see both.
+        prototypes, patch_prototypes: K of pooled tokens and K' of patches.
+        head_width, head_bottleneck: of both projection heads.
+        norm_last_layer: keep their last layers at norm 1.
+        pool_depth, pool_heads: blocks and attention heads of the pooling; the latter must divide the hidden size.
+        neighbours: how many of the 8 a patch is taught by.
+        patch_weight: of the second loss.
+        student_temperature: tau_s.
+        teacher_temperature: (start, end) of tau_t's linear warm-up.
+        warmup_epochs: of the teacher temperature.
+        freeze_last_layer_epochs: epochs in which the heads' last layers are not trained.
+        centre_momentum: of both running means of the teacher's outputs.
+        momentum: (start, end) of the EMA teacher's cosine schedule.
+    """
+
+    global_views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_global)
+    local_views: ViewSpec | dict | str | None = dataclasses.field(default_factory=_default_local)
+    prototypes: int = 65536
+    patch_prototypes: int = 4096
+    head_width: int = 2048
+    head_bottleneck: int = 256
+    norm_last_layer: bool = False
+    pool_depth: int = 2
+    pool_heads: int = 4
+    neighbours: int = 4
+    patch_weight: float = 0.1
+    student_temperature: float = 0.1
+    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    warmup_epochs: float = 30
+    freeze_last_layer_epochs: float = 1
+    centre_momentum: float = 0.9
+    momentum: tuple[float, float] = (0.996, 1.0)
+
+    def __post_init__(self) -> None:
+        self.global_views = as_view_spec(self.global_views, _default_global())
+        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
+        if isinstance(self.global_views, ViewSpec):
+            check_at_least("global_views.count", self.global_views.count, 2)
+        for option in ("prototypes", "patch_prototypes", "head_width", "head_bottleneck", "pool_depth", "pool_heads"):
+            check_count(option, getattr(self, option), 1)
+        check_count("neighbours", self.neighbours, 1)
+        check_fraction("neighbours / 8", self.neighbours / len(STEPS))
+        for option in ("patch_weight", "warmup_epochs", "freeze_last_layer_epochs"):
+            check_at_least(option, getattr(self, option), 0)
+        self.teacher_temperature = pair("teacher_temperature", self.teacher_temperature)
+        for temperature in (self.student_temperature, *self.teacher_temperature):
+            check_positive("student_temperature and teacher_temperature", temperature)
+        check_fraction("centre_momentum", self.centre_momentum)
+        self.momentum = check_momentum(self.momentum)
+
+
+def neighbour_index(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """The 8 neighbours of each patch, round the border: int64 [N, 8]."""
+    rows, columns = grid
+    index = torch.arange(rows * columns, device=device)[:, None]
+    steps = torch.tensor(STEPS, device=device)
+    return (index // columns + steps[:, 0]) % rows * columns + (index % columns + steps[:, 1]) % columns
+
+
+@torch.no_grad()
+@in_float32
+def nearest_neighbours(patches: Tensor, grid: tuple[int, int], count: int) -> Tensor:
+    """Of each patch's 8 neighbours the ``count`` of the highest cosine: tokens [M, N, D] to int64 [M, N, count]."""
+    index = neighbour_index(grid, patches.device)  # [N, 8]
+    normed = F.normalize(patches, dim=-1)
+    cosines = torch.einsum("mnd,mnkd->mnk", normed, normed[:, index])
+    chosen = cosines.topk(count, dim=-1).indices
+    return index.expand(len(patches), -1, -1).gather(2, chosen)
+
+
+@in_float32
+def patch_loss(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of each patch, mean over all: the student's logits [..., K'], probabilities [..., K']."""
+    return -(targets * F.log_softmax(logits / temperature, dim=-1)).sum(dim=-1).mean()
+
+
+class Pool(nn.Module):
+    """A learned query that attends to tokens in some blocks, and a norm, which patches share.
+
+    Args:
+        width: D. depth: blocks. heads: of their attention.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.blocks = nn.ModuleList(ClassAttention(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[M, N, D] to [M, D]."""
+        query = self.query.to(tokens.dtype).expand(len(tokens), 1, -1)
+        for block in self.blocks:
+            query = block(query, tokens)
+        return self.norm(query[:, 0])
+
+
+class SelfPatch(Objective):
+    """Patches alike to their neighbours, beside DINO of pooled patches."""
+
+    config_class = SelfPatchConfig
+    teacher_temperature: Tensor
+    kind = "where"
+    title = "SelfPatch"
+    own_metric = ("patch_accuracy", "patches whose neighbours' prototype is found")
+    citation = """@inproceedings{yun2022patch,
+  title     = {Patch-Level Representation Learning for Self-Supervised Vision Transformers},
+  author    = {Yun, Sukmin and Lee, Hankook and Kim, Jaehyung and Shin, Jinwoo},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2022}
+}"""
+
+    def __init__(self, config: SelfPatchConfig, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        width = encoder.hidden_size
+        check_heads("pool_heads", config.pool_heads, width)
+        sizes = (config.head_width, config.head_bottleneck, config.norm_last_layer)
+        self.student = nn.ModuleDict(
+            {
+                "pool": Pool(width, config.pool_depth, config.pool_heads),
+                "head": DINOHead(width, config.prototypes, *sizes),
+                "patch_head": DINOHead(width, config.patch_prototypes, *sizes),
+            }
+        )
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.centre = RunningCentre(config.prototypes, config.centre_momentum)
+        self.patch_centre = RunningCentre(config.patch_prototypes, config.centre_momentum)
+        self.register_buffer("teacher_temperature", torch.tensor(config.teacher_temperature[0]))
+        self.last_layer_frozen = config.freeze_last_layer_epochs > 0
+
+    def view_specs(self) -> dict[str, ViewSpec | str]:
+        specs = {"global": self.config.global_views}
+        return specs if self.config.local_views is None else {**specs, "local": self.config.local_views}
+
+    def requests(self, batch: Batch) -> dict[str, Encode]:
+        student = {f"student_{view}": Encode(view) for view in batch.views}
+        return {**student, **{f"teacher_{view}": Encode(view, tower="teacher") for view in batch.views}}
+
+    def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
+        pooled, of_patches, hits = [], [], []
+        for view in self.view_specs():
+            seen, taught = encodings[f"student_{view}"], encodings[f"teacher_{view}"]
+            lead = seen.cls.shape[:2]
+            pooled.append(self.student["pool"](seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
+            logits = self.student["patch_head"](self.student.get_submodule("pool.norm")(seen.patches))  # [B, v, N, K']
+            targets = self._patch_targets(taught)
+            of_patches.append(patch_loss(logits, targets, self.config.student_temperature))
+            hits.append((logits.detach().argmax(dim=-1) == targets.argmax(dim=-1)).float().mean())
+        counts = of_patches[0].new_tensor([views.shape[1] for views in pooled])
+        weights = counts / counts.sum()  # a view counts like any other, however many patches it has
+        patch = (torch.stack(of_patches) * weights).sum()
+        with torch.no_grad():
+            patches = encodings["teacher_global"].patches
+            outputs = self.teacher["head"](self.teacher["pool"](patches.flatten(0, 1))).unflatten(0, patches.shape[:2])
+            targets = teacher_probabilities(outputs, self.centre.centre, self.teacher_temperature)
+            entropy = torch.special.entr(targets).sum(dim=-1).mean()
+        self.centre.add(outputs)
+        of_views = dino_loss(self.student["head"](torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
+        logs = {
+            "class_loss": of_views.detach(),
+            "patch_loss": patch.detach(),
+            "patch_accuracy": (torch.stack(hits) * weights).sum(),
+            "teacher_entropy": entropy,
+        }
+        return ObjectiveOutput(of_views + self.config.patch_weight * patch, logs)
+
+    @torch.no_grad()
+    def _patch_targets(self, taught: Encoding) -> Tensor:
+        """Probabilities [B, v, N, K'] of the summaries of each patch's neighbours, from the teacher's tokens."""
+        patches = taught.patches.flatten(0, 1)  # [M, N, D]
+        index = nearest_neighbours(patches, taught.grid, self.config.neighbours)  # [M, N, k]
+        images = torch.arange(len(patches), device=patches.device)[:, None, None]
+        summaries = self.teacher["pool"](patches[images, index].flatten(0, 1))  # [M N, D]
+        outputs = self.teacher["patch_head"](summaries).view(*taught.patches.shape[:3], -1)
+        targets = teacher_probabilities(outputs, self.patch_centre.centre, self.teacher_temperature)
+        self.patch_centre.add(outputs)
+        return targets
+
+    def teacher_momentum(self) -> tuple[float, float]:
+        return self.config.momentum
+
+    def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.student, self.teacher)]
+
+    def set_progress(self, progress: Progress) -> None:
+        start, end = self.config.teacher_temperature
+        done = min(progress.epoch / self.config.warmup_epochs, 1.0) if self.config.warmup_epochs else 1.0
+        self.teacher_temperature.fill_(start + (end - start) * done)
+        self.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
+
+    def before_optimizer_step(self) -> None:
+        if self.last_layer_frozen:
+            for name in ("head", "patch_head"):
+                for parameter in self.student.get_submodule(f"{name}.last_layer").parameters():
+                    parameter.grad = None
+
+    def after_optimizer_step(self) -> None:
+        self.centre.step()
+        self.patch_centre.step()
+
+    def diagnose(self, history: LogHistory) -> list[Finding]:
+        return entropy_findings(history, self.config.prototypes)
