@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 
 import pytest
 
+from sp_hf.encoders.facts import Dimensions, ModelFacts
 from sp_hf.encoders.loading import resolve_encoder
+from sp_hf.encoders.sizes import nearest_size
 from sp_hf.errors import InputError
 from sp_hf.model.configuration import SPConfig
 from sp_hf.model.modeling import SPForPreTraining
@@ -18,19 +21,20 @@ from sp_hf.views.photometric import Photometric
 from sp_hf.views.spec import ViewSpec, as_view_spec
 
 SETS = [(name, option) for name, kind in OBJECTIVES.items() for option in default_views(kind.config_class)]
+INSISTED = ("flip", "grid", "inside", "positions", "position_window")  # what some methods cannot do without
 
 
 @pytest.mark.parametrize(("name", "option"), SETS)
 def test_a_part_leaves_the_rest_as_it_was(name: str, option: str) -> None:
     kind = OBJECTIVES[name].config_class
     default = default_views(kind)[option]
-    cells = 1 if default.grid is None else default.grid.cells
     part = {"size": 98, "area": (0.5, 0.9)}
     expected = dataclasses.replace(default, **part)
     assert getattr(parse_entry({"name": name, option: part})[1], option) == expected  # in a recipe
     assert getattr(kind(**{option: part}), option) == expected  # in Python
     assert getattr(parse_entry({"name": name, option: {}})[1], option) == default
-    whole = ViewSpec(count=2 * cells, size=16, area=(0.5, 0.9))
+    insisted = {name: getattr(default, name) for name in INSISTED}
+    whole = ViewSpec(count=default.count, size=16, area=(0.5, 0.9), **insisted)
     assert getattr(kind(**{option: whole}), option) == whole  # an object is whole
     assert getattr(parse_entry({"name": name, option: whole.to_dict()})[1], option) == whole
 
@@ -85,7 +89,9 @@ def test_without_views_stays_without() -> None:
     ],
 )
 def test_sizes_follow_the_encoder(patch: int, side: int, sizes: dict[int, int]) -> None:
-    encoder = types.SimpleNamespace(patch_size=patch, image_side=side)
+    dimensions = Dimensions(8, 1, 1, (patch, patch), (side, side), 3)
+    nearest = functools.partial(nearest_size, ModelFacts("ViTModel"), dimensions)
+    encoder = types.SimpleNamespace(image_side=side, nearest_size=nearest)
     assert {default: view_size(default, encoder) for default in sizes} == sizes
 
 
