@@ -48,7 +48,7 @@ class TinyEncoder(nn.Module):
             raise ValueError(f"{size} is not divisible by {PATCH}")
         return size // PATCH, size // PATCH
 
-    def nearest_size(self, size: int) -> int:
+    def nearest_size(self, size: float) -> int:
         return max(round(size / PATCH), 1) * PATCH
 
     def patch_projection(self) -> nn.Module:

@@ -230,7 +230,7 @@ def test_every_recipe_in_the_repo_is_whole(path: Path) -> None:
         image_side = 224
         patch_size = 14 if "dinov2" in str(model.encoder) else int(model.encoder.rsplit("-", 1)[1])
 
-        def nearest_size(self, size: int) -> int:
+        def nearest_size(self, size: float) -> int:
             return round(size / self.patch_size) * self.patch_size
 
         def patches_of(self, size: int) -> tuple[int, int]:

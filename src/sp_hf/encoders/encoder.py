@@ -219,7 +219,7 @@ class Encoder(nn.Module):
         self.size_kwargs(size, size)
         return grid
 
-    def nearest_size(self, size: int) -> int:
+    def nearest_size(self, size: float) -> int:
         """Pixels a side of the views that the encoder takes, as near to ``size`` as can be."""
         return nearest_size(self.facts, self.dimensions, size)
 

@@ -61,7 +61,7 @@ def size_kwargs(facts: ModelFacts, dimensions: Dimensions, name: str, height: in
         ) from error
 
 
-def nearest_size(facts: ModelFacts, dimensions: Dimensions, size: int) -> int:
+def nearest_size(facts: ModelFacts, dimensions: Dimensions, size: float) -> int:
     """Pixels a side of a view that the encoder takes, as near to ``size`` as can be."""
     patch, native = dimensions.patch_size[0], dimensions.image_size[0]
     if facts.fixed_size:

@@ -36,4 +36,4 @@ def view_size(default: int, encoder: Encoder) -> int:
     nearest that the encoder takes: a multiple of the patch size, or of a model with a size of its own that one.
     """
     side = min(encoder.image_side, PAPERS_SIDE)
-    return encoder.nearest_size(round(default * side / PAPERS_SIDE))
+    return encoder.nearest_size(default * side / PAPERS_SIDE)
