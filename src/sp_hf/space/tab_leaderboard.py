@@ -51,15 +51,10 @@ def add_leaderboard(results: Leaderboard) -> None:
         ]
         return gr.Dropdown(choices=names, value=chosen), _shown(found, chosen, problems), {"rows": entries}
 
-    for event in (run.click, dataset.input, models.submit):
-        event(
-            show,
-            [models, dataset],
-            [dataset, answer, metrics],
-            api_name="leaderboard" if event is run.click else None,
-            api_visibility="public" if event is run.click else "private",
-            **COMPUTE,
-        )
+    asked = {"fn": show, "inputs": [models, dataset], "outputs": [dataset, answer, metrics], **COMPUTE}
+    run.click(**asked, api_name="leaderboard")
+    dataset.input(**asked, api_visibility="private")
+    models.submit(**asked, api_visibility="private")
 
 
 def _shown(rows: list[Any], dataset: str | None, problems: list[str]) -> str:
