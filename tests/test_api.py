@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from training.conftest import OBJECTIVES as TINY
 from training.conftest import tiny_encoder  # noqa: F401
-from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTForImageClassification, ViTModel
+from transformers import BertConfig, BertModel, ViTConfig, ViTForImageClassification, ViTModel
 
 import sp_hf
 from sp_hf.cli import main
@@ -119,7 +119,7 @@ def test_objectives_of_every_kind_come_to_the_same_entry():
     ("given", "kind", "message"),
     [
         ({"encoder": torch.nn.Linear(2, 2)}, TypeError, "not torch.nn.modules.linear.Linear"),
-        ({"encoder": ResNetModel(ResNetConfig(depths=[1], hidden_sizes=[8]))}, ValueError, "resnet"),
+        ({"encoder": BertModel(BertConfig(**SIZES))}, ValueError, "bert"),
         ({"encoder": ViTForImageClassification(ViTConfig(**SIZES))}, ValueError, "headless ViTModel, got ViTFor"),
         ({"encoder": tiny_model(), "image_size": 32}, ValueError, "image_size=32 means nothing for a ViTModel"),
         ({"encoder": "object: ViTModel"}, ValueError, "an object that Python code had"),
