@@ -52,9 +52,12 @@ def results_section(results: Iterable[Mapping[str, Any]], title: str, before: st
     """
     section = _SECTION.search(before)
     blocks = _read_blocks(section.group(1)) if section else []
+    latest: list[Block] = []  # of these results alone, so that one replaced by another of them moves nothing
     for result in results:
         for block in _blocks_of(result, title):
-            _join(block, blocks)
+            _join(block, latest)
+    for block in latest:
+        _join(block, blocks)
     return "\n".join([BEGIN, "\n\n".join(block.markdown() for block in blocks), END])
 
 
