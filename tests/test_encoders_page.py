@@ -14,7 +14,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 LINES = {match[1]: match[0] for match in re.finditer(r"^\| `([\w.-]+)` \|.*$", PAGE, flags=re.MULTILINE)}
-FEW = ["dinov2", "donut-swin", "hiera", "mobilevit", "glm_image_vision", "detr", "lw_detr_vit"]
+FEW = ["vit", "donut-swin", "swinv2", "hiera", "resnet", "siglip2_vision_model", "glm_image_vision", "detr"]
 
 
 @pytest.fixture(scope="module")
