@@ -253,6 +253,8 @@ class SelfPatch(Objective):
         done = min(progress.epoch / self.config.warmup_epochs, 1.0) if self.config.warmup_epochs else 1.0
         self.teacher_temperature.fill_(start + (end - start) * done)
         self.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
+        self.centre.begin()
+        self.patch_centre.begin()
 
     def before_optimizer_step(self) -> None:
         if self.last_layer_frozen:
