@@ -109,3 +109,15 @@ def test_refused_before_anything_is_written(tmp_path: Path) -> None:
     config.hidden_act, config.layer_norm_eps = "relu", 1e-5
     with pytest.raises(InputError, match="hidden_act is 'relu'; layer_norm_eps is 1e-05"):
         check_architecture(config)
+
+
+def test_an_encoder_that_timms_epsilon_would_change_is_refused(tmp_path: Path) -> None:
+    model = TINY["vit"].build(0, layer_norm_eps=1e-12)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layernorm" not in name:
+                parameter.mul_(0.01)
+    Encoder(model).save_stock(tmp_path)
+    with pytest.raises(InputError, match="adds 1e-06 and that of .* 1e-12, which changes its output by .*; the limit"):
+        export_timm(tmp_path)
+    assert not (tmp_path / "timm").exists()

@@ -2,19 +2,20 @@
 
 ::
 
-    config.json              the stock configuration, and what timm reads in it: architecture, model_args, pretrained_cfg
+    config.json              the stock configuration, and timm's: architecture, model_args, pretrained_cfg
     timm/config.json         the same for timm alone: timm.create_model("local-dir:folder/timm", pretrained=True)
     timm/model.safetensors   the weights by timm's names
 
 timm's ``VisionTransformer`` is written from ``ViTModel``, ``Dinov2Model`` and ``Dinov2WithRegistersModel``. It has no
-pooler and no mask token. Its LayerNorm adds 1e-6 whatever the configuration says, and it interpolates positions with
-antialiasing: at the native size it computes the same, at others nearly so.
+pooler and no mask token. Its LayerNorm adds 1e-6, where ``ViTConfig`` has 1e-12 by default (presets have 1e-6), and it
+interpolates positions with antialiasing: at the native size it computes the same, at others nearly so.
 
 Source of the formats: timm 1.0, ``timm/models/_hub.py`` and ``vision_transformer.py``.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..errors import InputError
@@ -38,8 +39,17 @@ ARCHITECTURES = {
 }
 """timm's entry point by model type; ``model_args`` say what differs from it."""
 EPSILON = 1e-6
+"""Of timm's LayerNorm."""
+TOLERANCE = 1e-2
+"""Largest difference that it may make, relative to the standard deviation of the output."""
 _ENDS = {"embeddings.patch_embeddings.projection": "patch_embed.proj", "layernorm": "norm"}
-_BLOCK = {"norm1": "norm1", "norm2": "norm2", "attn.proj": "attention.o_proj", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+_BLOCK = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attn.proj": "attention.o_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
 _LAYERS = {
     "vit": ("layers", _BLOCK | {"norm1": "layernorm_before", "norm2": "layernorm_after"}),
     "dinov2": ("encoder.layer", _BLOCK),
@@ -57,12 +67,13 @@ def export_timm(folder: str | os.PathLike[str]) -> Path:
         The file of weights.
 
     Raises:
-        InputError: timm's vision transformer cannot be this encoder.
+        InputError: timm's vision transformer cannot be this encoder, or would compute something else.
     """
     folder = Path(folder)
     processor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    model = AutoModel.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).float().eval()
     check_architecture(model.config)
+    _check_epsilon(model, folder)
     (folder / FOLDER).mkdir(exist_ok=True)
     file = folder / FOLDER / "model.safetensors"
     save_file(timm_weights(model), file, metadata={"format": "pt"})
@@ -98,6 +109,25 @@ def check_architecture(config: PreTrainedConfig) -> None:
     ]
     if reasons:
         raise InputError(f"timm's {ARCHITECTURES[config.model_type]} cannot be this encoder: {'; '.join(reasons)}")
+
+
+def _check_epsilon(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse an encoder whose activations are so small that timm's epsilon would change what it computes."""
+    size = model.config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    pixels = torch.randn(2, model.config.num_channels, height, width, generator=torch.Generator().manual_seed(0))
+    other = copy.deepcopy(model)
+    for module in other.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = EPSILON
+    with torch.no_grad():
+        expected, found = (network(pixels).last_hidden_state for network in (model, other))
+    difference = float((found - expected).abs().max() / expected.std())
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"timm's LayerNorm adds {EPSILON:g} and that of {folder} {model.config.layer_norm_eps:g}, which changes its"
+            f" output by {difference:.1g} of its standard deviation; the limit is {TOLERANCE:g}"
+        )
 
 
 def timm_config(config: PreTrainedConfig, processor: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +179,8 @@ def timm_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     weights = {f"{new}.{kind}": state[f"{old}.{kind}"] for old, new in _ENDS.items() for kind in ("weight", "bias")}
-    token, positions = state["embeddings.cls_token"], state["embeddings.position_embeddings"]  # [1, 1, D], [1, 1 + N, D]
+    token = state["embeddings.cls_token"]  # [1, 1, D]
+    positions = state["embeddings.position_embeddings"]  # [1, 1 + N, D]
     if "embeddings.register_tokens" in state:  # they have no positions, so neither has the class token there
         weights["reg_token"] = state["embeddings.register_tokens"]
         token, positions = token + positions[:, :1], positions[:, 1:]
