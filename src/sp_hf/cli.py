@@ -176,11 +176,12 @@ def export_command(argv: list[str]) -> int:
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")
     parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx too, checked against torch")
+    parser.add_argument("--timm", action="store_true", help="loadable with timm, too (ViT, DINOv2)")
     args = parser.parse_args(argv)
     quieten_libraries()
     from .run.export import export
 
-    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx)
+    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx, timm=args.timm)
     print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
     return 0
 
