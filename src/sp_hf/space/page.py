@@ -94,7 +94,7 @@ def build_page(shelf: Shelf, content: Content) -> gr.Blocks:
             with gr.Tab("Play", id="play"):
                 play = add_jigsaw(shared, shelf, paths, shown_board(upload, first.seed), first.puzzle(upload))
             with gr.Tab("Where", id="where"):
-                boxes, where = add_where(shared, shelf, preview(str(paths[0])), first.where(upload))
+                boxes, where = add_where(shared, shelf, preview(str(paths[0])), first.boxes, first.where(upload))
             with gr.Tab("Patches", id="patches"):
                 point, patches = add_patches(shared, shelf, preview(str(paths[0])), first.patches(upload))
             with gr.Tab("Leaderboard", id="leaderboard"):
