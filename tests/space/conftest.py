@@ -14,7 +14,7 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "src" / "sp_hf" / "space" / "examples"
-PHOTO = str(EXAMPLES / "1-cat.jpg")
+PHOTO = str(EXAMPLES / "2-cat.jpg")
 SCENES = 24
 NAMES = ["Tiny ViT", "Tiny DINOv2", "Tiny too"]
 
