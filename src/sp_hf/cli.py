@@ -120,6 +120,10 @@ def evaluate_command(argv: list[str]) -> int:
     from .evaluation.command import parser
 
     options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
+    if "preset" in options:
+        from .evaluation.presets import preset_options
+
+        options = preset_options(**options)
     repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
     output, benchmark = options.get("output_dir"), options.pop("benchmark", None)
     if repo is not None and output is None:
