@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def app(models: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address. Served as to the public: no folders but those that are offered, and no Hub."""
-    pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+    pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
     patch.setenv("SP_HF_CACHE", str(tmp_path_factory.mktemp("features")))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-gradio_client = pytest.importorskip("gradio_client", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+gradio_client = pytest.importorskip("gradio_client", reason="the Space needs Gradio: pip install gradio")
 import httpx  # noqa: E402  # comes with Gradio
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
