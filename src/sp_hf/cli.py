@@ -126,6 +126,10 @@ def evaluate_command(argv: list[str]) -> int:
     from .evaluation.command import check_names, parser
 
     options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
+    if "preset" in options:
+        from .evaluation.presets import preset_options
+
+        options = preset_options(**options)
     check_names(options)
     repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
     output, benchmark = options.get("output_dir"), options.pop("benchmark", None)
@@ -183,12 +187,13 @@ def export_command(argv: list[str]) -> int:
     parser.add_argument("directory", help="where to write the encoder")
     parser.add_argument("--teacher", action="store_true", help="the EMA teacher instead of the student")
     parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx too, checked against torch")
+    parser.add_argument("--timm", action="store_true", help="loadable with timm, too (ViT, DINOv2)")
     args = parser.parse_args(argv)
     check_run_is_there(args.run)
     quieten_libraries()
     from .run.export import export
 
-    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx)
+    source = export(args.run, args.directory, teacher=args.teacher, onnx=args.onnx, timm=args.timm)
     print(f'{source} -> AutoModel.from_pretrained("{args.directory}")')
     return 0
 

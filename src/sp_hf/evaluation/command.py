@@ -18,6 +18,7 @@ from ..encoders.names import check_name
 from ..errors import PluginError
 from ..flags import FlagParser
 from .flags import RENAMED, check_tasks, options_of
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from .task import Task
@@ -41,6 +42,8 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     flags.add_argument("--benchmark", metavar="DATASET", help="and put those of where-bench into its .eval_results/")
     flags.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
     images = flags.add_argument_group("images", "default: part-scenes, which are drawn here")
+    named = "dataset, columns and tasks by one name, which other flags change"
+    images.add_argument("--preset", choices=list(PRESETS), help=f"{named}: {', '.join(PRESETS)}", metavar="NAME")
     add_data_flags(images)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")

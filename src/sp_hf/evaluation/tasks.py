@@ -12,6 +12,8 @@ from ..registry import Kind, Registry
 from .flags import check_tasks, options_of
 from .task import Task
 from .what.depth import Depth
+from .what.detection.instance_segmentation import InstanceSegmentation
+from .what.detection.task import Detection
 from .what.fine_grained import FineGrained
 from .what.finetune.task import Finetune
 from .what.knn import KNN
@@ -38,6 +40,8 @@ _WHAT = (
     Finetune,
     Segmentation,
     InContextSegmentation,
+    Detection,
+    InstanceSegmentation,
     Depth,
     Robustness,
     OODDetection,

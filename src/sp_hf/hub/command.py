@@ -71,5 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no_run_snippets", dest="run_snippets", action="store_false", help="do not run the card's snippets first"
     )
+    parser.add_argument("--onnx", action="store_true", help="with onnx/model.onnx, checked against torch")
+    parser.add_argument("--timm", action="store_true", help="loadable with timm, too (ViT, DINOv2)")
     parser.add_argument("--dry_run", action="store_true", help="list the files, push nothing")
     return parser
