@@ -197,9 +197,7 @@ def test_pretraining_rebuilds_the_encoder_from_its_configuration(tmp_path):
     assert again.dimensions == encoder.dimensions and list(again.state_dict()) == list(encoder.state_dict())
 
 
-TRAINED = (
-    "vit_tiny_patch16_224", "eva02_tiny_patch14_224", "convnext_atto", "resnet18", "swin_tiny_patch4_window7_224",
-)  # fmt: skip
+TRAINED = ("vit_tiny_patch16_224", "eva02_tiny_patch14_224", "convnext_atto", "swin_tiny_patch4_window7_224")
 
 
 @needs_timm

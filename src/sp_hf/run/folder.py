@@ -21,9 +21,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..errors import InputError
 
 PRETRAINING = "pretraining"
 MANIFEST = "manifest.json"
@@ -47,6 +50,23 @@ def new_folder(path: Path, keep: bool = True) -> Iterator[None]:
         for folder in [] if keep else new:
             with contextlib.suppress(OSError):  # somebody has written into it
                 folder.rmdir()
+
+
+def check_apart(path: Path, *datasets: object) -> None:
+    """Refuse a run folder within a dataset's folder: its pictures would be images of it from the next start on.
+
+    Raises:
+        InputError: it lies in one of them.
+    """
+    for dataset in datasets:
+        if not isinstance(dataset, (str, os.PathLike)) or not Path(dataset).expanduser().is_dir():
+            continue
+        folder = Path(dataset).expanduser().resolve()
+        if folder in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                f"--output_dir {path} lies in the dataset's folder {folder}, and the pictures of a run would be images"
+                " of it: choose an --output_dir elsewhere."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -26,10 +27,11 @@ from ..model.modeling import SPForPreTraining
 from ..objectives import box_columns, packages_of, wants_checkpoint, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
+from ..run.alone import alone_in
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, remove_leftovers
 from ..run.environment import write_environment
-from ..run.folder import RunFolder, new_folder
+from ..run.folder import RunFolder, check_apart, new_folder
 from ..run.former import write_record
 from ..run.recipe import write_recipe
 from ..run.resume import Start, adopt_recorded, find_start, what_is_left
@@ -97,14 +99,23 @@ def run_pretraining(
     Raises:
         InputError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
         DataError: no such dataset, or one without images.
-        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for.
+        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for, or another process
+            is training in it.
         NotFoundError, CheckpointError, HubError: no such encoder or checkpoint, or it is damaged.
         PackageError: a tracker that is not installed.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
-    output = args.folder
     check_run(args)
+    check_apart(args.folder, data_args.dataset, data_args.validation_dataset)
+    with new_folder(args.folder, keep=not args.check), contextlib.ExitStack() as stack:
+        if not args.check:
+            in_first_process(args, lambda: stack.enter_context(alone_in(args.folder)))
+        return _run(model_args, data_args, args)
+
+
+def _run(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> PretrainingResult:
+    output = args.folder
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
@@ -121,20 +132,19 @@ def run_pretraining(
     prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    with new_folder(output, keep=not args.check):
-        trainer = build_trainer(model, images, canvas_size, data_args, args)
-        steps = trainer.total_steps()
-        trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
-        done, trainer.changes = in_first_process(
-            args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
-        )
-        if done is None:
-            check_disk(output, model)
-        if done is None and args.check:
-            tell_plan(trainer, images, steps, start)
-            loss = check_first_batch(trainer)
-            logger.info("the loss of a first batch is %.4g", loss)
-            return PretrainingResult(output, start.step, None, finished=False, checked=True)
+    trainer = build_trainer(model, images, canvas_size, data_args, args)
+    steps = trainer.total_steps()
+    trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
+    done, trainer.changes = in_first_process(
+        args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
+    )
+    if done is None:
+        check_disk(output, model)
+    if done is None and args.check:
+        tell_plan(trainer, images, steps, start)
+        loss = check_first_batch(trainer)
+        logger.info("the loss of a first batch is %.4g", loss)
+        return PretrainingResult(output, start.step, None, finished=False, checked=True)
     if done is not None:
         return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
     options = resolved_options(model, model_args, data_args, args, canvas_size)
