@@ -85,7 +85,9 @@ def model_with_results(folder: Path) -> Path:
 
 def model_with_card(folder: Path) -> Path:
     """With so many results in its card that their table is wider than a phone."""
-    metrics = [{"type": "r2", "name": f"relative-geometry: r2 position {i}", "value": i / 100} for i in range(12)]
+    metrics = [
+        {"type": f"r2_position_{i}", "name": f"relative-geometry: r2 position {i}", "value": i / 100} for i in range(12)
+    ]
     task = {"type": "image-feature-extraction"}
     result = {"task": task, "dataset": {"name": "photographs", "type": "photographs"}, "metrics": metrics}
     fields = {"model-index": [{"name": "tiny", "results": [result]}]}
