@@ -24,8 +24,14 @@ from .canvas import (
     _open,
     _orientation,
     _read,
-    _swaps_axes,
     image_name,
+)
+
+_SWAPPING = (  # of width and height
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
 )
 
 _LOSSY = ("JPEG", "MPO")
@@ -94,7 +100,7 @@ def upright_size(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Size:
         raise
     except Exception as error:  # see above
         raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
-    return Size(height, width) if upright is not None and _swaps_axes(upright) else Size(width, height)
+    return Size(height, width) if upright is not None and upright in _SWAPPING else Size(width, height)
 
 
 def _opened(image: ImageLike, name: str, max_pixels: int) -> Image.Image:

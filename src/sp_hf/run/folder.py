@@ -34,17 +34,19 @@ _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[None]:
-    """A context in which a folder exists; left by an error before anything is written, it is gone again."""
+def new_folder(path: Path, keep: bool = True) -> Iterator[None]:
+    """A context in which a folder exists; left by an error, or not to be kept, it is gone again unless written to."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        for folder in new:
+        keep = False
+        raise
+    finally:
+        for folder in [] if keep else new:
             with contextlib.suppress(OSError):  # somebody has written into it
                 folder.rmdir()
-        raise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ from ..run.former import write_record
 from ..run.recipe import write_recipe
 from ..run.resume import Start, adopt_recorded, find_start, what_is_left
 from . import callbacks
+from .check import check_first_batch, tell_plan
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .image_count import with_num_images
@@ -57,6 +58,7 @@ class PretrainingResult:
         stopped_by: the signal that ended it early, if one did.
         finished: whether all steps were done; not so either where a collapse ended it.
         already_done: the run had been finished before, and nothing was changed.
+        checked: with ``check=True``: it could begin at ``step``, and nothing was written.
         pushed: the finished run's address on the Hub, with ``--push_to_hub``.
         push_error: why it could not be pushed.
 
@@ -74,6 +76,7 @@ class PretrainingResult:
     stopped_by: int | None
     finished: bool = True
     already_done: bool = False
+    checked: bool = False
     pushed: str | None = None
     push_error: str | None = None
 
@@ -106,7 +109,7 @@ def run_pretraining(
     start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
-    hub = HubPush.from_arguments(args, token)
+    hub = None if args.check else HubPush.from_arguments(args, token)  # which makes the repository
     check_encoder(model_args.encoder, model_args.encoder_revision)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
@@ -118,7 +121,7 @@ def run_pretraining(
     prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    with new_folder(output):
+    with new_folder(output, keep=not args.check):
         trainer = build_trainer(model, images, canvas_size, data_args, args)
         steps = trainer.total_steps()
         trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
@@ -127,6 +130,11 @@ def run_pretraining(
         )
         if done is None:
             check_disk(output, model)
+        if done is None and args.check:
+            tell_plan(trainer, images, steps, start)
+            loss = check_first_batch(trainer)
+            logger.info("the loss of a first batch is %.4g", loss)
+            return PretrainingResult(output, start.step, None, finished=False, checked=True)
     if done is not None:
         return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
     options = resolved_options(model, model_args, data_args, args, canvas_size)
@@ -270,7 +278,8 @@ def build_trainer(
     """The Trainer with its data and callbacks."""
     run = RunFolder(args.folder)
     total = images.num_images or data_args.images_per_epoch
-    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped, total)
+    is_written = args.process_index == 0 and not args.check
+    ledger = SkippedLedger(run.skipped_images if is_written else None, data_args.max_skipped, total)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {

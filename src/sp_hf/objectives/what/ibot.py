@@ -31,7 +31,7 @@ from ...errors import InputError
 from ...views.keyed_random import uniform
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec
-from ..base import Batch, Encode, ObjectiveOutput, Requests, TokenMask
+from ..base import Batch, Encode, ObjectiveOutput, Progress, Requests, TokenMask
 from ..masks import block_masks
 from ..precision import in_float32
 from ..running_centre import RunningCentre
@@ -176,7 +176,7 @@ class IBOT(SelfDistillation):
         logs = {
             "class_loss": of_classes.detach(),
             "patch_loss": of_patches.detach(),
-            "patch_accuracy": hits / max(len(indices), 1),
+            "patch_accuracy": hits / masked.sum().clamp(min=1),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(loss, logs)
@@ -196,6 +196,11 @@ class IBOT(SelfDistillation):
         probabilities = teacher_probabilities(outputs[indices], self.patch_centre.centre, self.patch_temperature)
         self.patch_centre.add(outputs)
         return probabilities
+
+    def set_progress(self, progress: Progress) -> None:
+        super().set_progress(progress)
+        self.class_centre.begin()
+        self.patch_centre.begin()
 
     def after_optimizer_step(self) -> None:
         self.class_centre.step()

@@ -27,19 +27,15 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ...views.pairs import patch_boxes
-from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..heads import batch_norm_mlp
 from ..precision import in_float32
 from ..validation import check_count, check_momentum, check_positive, check_two_views
+from ..view_defaults import byol_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-
-
-def _default_views() -> ViewSpec:
-    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.dino_global())
 
 
 @dataclasses.dataclass
@@ -55,7 +51,7 @@ class PixProConfig(ObjectiveConfig):
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
-    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=byol_views)
     threshold: float = 0.7
     gamma: float = 2.0
     head_width: int = 4096
@@ -63,7 +59,7 @@ class PixProConfig(ObjectiveConfig):
     momentum: tuple[float, float] = (0.99, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
+        self.views = as_view_spec(self.views, byol_views())
         check_two_views("pix_pro", self.views)
         for option in ("threshold", "gamma"):
             check_positive(option, getattr(self, option))
