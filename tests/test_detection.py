@@ -319,8 +319,7 @@ def test_the_task_on_scenes(task, tmp_path):
         value = results.metric(task, "ap", model).value
         assert 0 <= value <= 1
     assert (tmp_path / f"{task}.png").stat().st_size > 1000
-    (found,) = results.data["tasks"]
-    details = next(iter(found["results"].values()))["details"]
+    details = next(iter(results.data["tasks"][task]["results"].values()))["details"]
     assert details["train_images"] == 8 and details["steps"] == 2
     assert len(details["ap_by_class"]) == 8
 

@@ -60,6 +60,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "in_context_segmentation_void": [0],
         "in_context_segmentation_images": 0,
     },
+    "voc": {
+        "dataset": "nateraw/pascal-voc-2012",
+        "dataset_split": "train",
+        "image_column": "image",
+        "tasks": ["segmentation", "in-context-segmentation"],
+        "segmentation_target_column": "mask",
+        "segmentation_colours": "voc",
+        "segmentation_images": 0,
+        "in_context_segmentation_target_column": "mask",
+        "in_context_segmentation_colours": "voc",
+        "in_context_segmentation_images": 0,
+    },
     "nyuv2": {
         "dataset": "sayakpaul/nyu_depth_v2",
         "dataset_revision": _CONVERTED,

@@ -4,7 +4,7 @@ Average precision is no ratio of sums over images, but it is a function of how o
 matched and sorted, and an image that was drawn twice has its detections and its objects twice. So the bootstrap over
 images is exact, and one resample costs a cumulative sum.
 
-Letters: n images, R resamples, T thresholds of IoU, d detections of a class.
+Letters: n images, R resamples, T thresholds of IoU, d detections of a class, t true ones.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ class AveragePrecision(Measure):
 
     Args:
         matches: of each class; those without objects count nowhere.
+        resampled: by seed and number, as intervals and all differences need the same ones.
     """
 
     matches: Sequence[Matches] = ()
+    resampled: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
     def of_matches(cls, matches: Sequence[Matches], thresholds: slice = slice(None)) -> AveragePrecision:
@@ -52,23 +54,32 @@ class AveragePrecision(Measure):
         one = torch.ones(1, self.n, dtype=torch.float64)
         return [float(_of_class(m, one)) if float(m.objects.sum()) else None for m in self.matches]
 
+    def _resampled(self, seed: int, resamples: int) -> Tensor:
+        if (seed, resamples) not in self.resampled:
+            self.resampled[seed, resamples] = super()._resampled(seed, resamples)
+        return self.resampled[seed, resamples]
+
     def _of_counts(self, counts: Tensor) -> Tensor:
         return torch.stack([_of_class(m, counts) for m in self.matches]).nanmean(0)
 
 
 def _of_class(matches: Matches, counts: Tensor) -> Tensor:
-    """Of images that count so often [R, n]: [R], NaN where there are no objects."""
+    """Of images that count so often [R, n]: [R], NaN where there are no objects.
+
+    Recall rises at true detections alone, and precision is largest there, so that only they are looked at.
+    """
     objects = counts @ matches.objects  # [R]
     weights = counts[:, matches.image]  # [R, d]
     total = torch.zeros_like(objects)
     for true, false in zip(matches.true, matches.false, strict=True):
-        found, wrong = (weights * true).cumsum(1), (weights * false).cumsum(1)
+        places = true.nonzero().flatten()  # [t]
+        found, wrong = weights[:, places].cumsum(1), (weights * false).cumsum(1)[:, places]  # [R, t]
         total += _interpolated(found / objects[:, None], found / (found + wrong + _EPSILON)).mean(1)
     return torch.where(objects > 0, total / len(matches.true), torch.nan)
 
 
 def _interpolated(recall: Tensor, precision: Tensor) -> Tensor:
-    """The best precision at each recall or a higher one [R, 101], 0 where it is never reached; both are [R, d]."""
+    """The best precision at each recall or a higher one [R, 101], 0 where it is never reached; both are [R, t]."""
     best = precision.flip(1).cummax(1).values.flip(1) if precision.shape[1] else precision
     best = torch.nn.functional.pad(best, (0, 1))
     return best.gather(1, torch.searchsorted(recall.contiguous(), _RECALLS.expand(len(recall), -1).contiguous()))

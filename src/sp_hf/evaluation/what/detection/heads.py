@@ -1,7 +1,7 @@
 """Light detectors of transformers on a feature pyramid, and what they answer.
 
 - Boxes: RT-DETR (Zhao et al. 2023, arXiv:2304.08069) with a hidden size of 96, one encoder and two decoder layers.
-- Masks: Mask2Former (Cheng et al. 2021, arXiv:2112.01527) with as many, and one decoder layer more.
+- Masks: Mask2Former (Cheng et al. 2021, arXiv:2112.01527) with as many.
 
 Their backbone is replaced by :class:`~.pyramid.SimplePyramid`.
 
@@ -88,7 +88,7 @@ def mask_detector(source: nn.Module, features: int, classes: int) -> Mask2Former
         hidden_dim=HIDDEN,
         encoder_layers=1,
         encoder_feedforward_dim=4 * HIDDEN,
-        decoder_layers=3,
+        decoder_layers=3,  # two: transformers counts the queries' first answer, too
         dim_feedforward=4 * HIDDEN,
         num_attention_heads=4,
         num_queries=QUERIES,
