@@ -33,6 +33,7 @@ from ...views.spec import ViewSpec
 from ..base import Batch, Encode, ObjectiveOutput, Progress
 from ..heads import DINOHead
 from ..precision import in_float32
+from ..prior import most_frequent_share
 from ..running_centre import RunningCentre
 from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..transformer import ClassAttention
@@ -168,7 +169,7 @@ class SelfPatch(SelfDistillation):
         return {**student, **{f"teacher_{view}": Encode(view, tower="teacher") for view in batch.views}}
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        pooled, of_patches, hits = [], [], []
+        pooled, of_patches, hits, priors = [], [], [], []
         for view in self.view_specs():
             seen, taught = encodings[f"student_{view}"], encodings[f"teacher_{view}"]
             lead = seen.cls.shape[:2]
@@ -176,7 +177,9 @@ class SelfPatch(SelfDistillation):
             logits = self.patch_head(self.pool.norm(seen.patches))  # [B, v, N, K']
             targets = self._patch_targets(taught)
             of_patches.append(patch_loss(logits, targets, self.config.student_temperature))
-            hits.append((logits.detach().argmax(dim=-1) == targets.argmax(dim=-1)).float().mean())
+            answers = targets.argmax(dim=-1)  # [B, v, N]
+            hits.append((logits.detach().argmax(dim=-1) == answers).float().mean())
+            priors.append(most_frequent_share(answers, self.config.patch_prototypes))
         counts = of_patches[0].new_tensor([views.shape[1] for views in pooled])
         weights = counts / counts.sum()  # a view counts like any other, however many patches it has
         patch = (torch.stack(of_patches) * weights).sum()
@@ -191,6 +194,7 @@ class SelfPatch(SelfDistillation):
             "class_loss": of_views.detach(),
             "patch_loss": patch.detach(),
             "patch_accuracy": (torch.stack(hits) * weights).sum(),
+            "patch_accuracy_prior": (torch.stack(priors) * weights).sum(),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(of_views + self.config.patch_weight * patch, logs)
