@@ -318,7 +318,7 @@ def build_trainer(
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     trainer.add_callback(callbacks.ObjectiveHooks(trainer))
     trainer.add_callback(callbacks.MetricsFile(run.metrics))
-    trainer.add_callback(callbacks.ProgressBar(per_step))
+    trainer.add_callback(callbacks.ProgressBar(per_step, trainer.wait))
     if args.stop_on_collapse:
         trainer.add_callback(callbacks.CollapseWatch(args.collapse_std))
     trainer.add_callback(_diagnosis(model, args))
