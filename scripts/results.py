@@ -32,7 +32,12 @@ ORDER = (
 )  # fmt: skip
 
 PAIRED = ("caltech101", "tiny_imagenet")  # the sweeps of the one picture that says it best, and its metrics
-SHOWN = ("relative-geometry/r2_position_beyond_cues", "jigsaw/tile_accuracy_3x3_apart", "knn/accuracy", "linear/accuracy")
+SHOWN = (
+    "relative-geometry/r2_position_beyond_cues",
+    "jigsaw/tile_accuracy_3x3_apart",
+    "knn/accuracy",
+    "linear/accuracy",
+)
 
 
 def main(argv: list[str]) -> int:

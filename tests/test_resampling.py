@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_hf.views.resampling import extra_variance, filter_weights, resample_dense, resample_windows
+from sp_hf.views.crops import crop
+from sp_hf.views.resampling import extra_variance, filter_weights, resample_dense
 
 SIDE = 80
 
@@ -19,6 +20,13 @@ def some_boxes() -> torch.Tensor:
     return torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.31, 0.62, 0.4, 0.23], [0.15, 0.8, 0.3, 0.4], [0.9, 0.05, 0.2, 0.1]]])
 
 
+def in_bands(canvases: torch.Tensor, boxes, size: int, flips=None, blur=None) -> torch.Tensor:
+    """Views [B, V, 3, N, N] by blocks; boxes [B, V, 4], flips [B, V] along x, blur [B, V]."""
+    centres, extents = boxes.movedim(-1, 0).split(2)
+    axes = None if flips is None else torch.stack([flips, torch.zeros_like(flips)])
+    return crop(canvases, centres, extents, size, axes, None if blur is None else blur.expand(2, -1, -1))
+
+
 def moments(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of each row, in canvas pixels."""
     places = torch.arange(weights.shape[-1]) + 0.5
@@ -29,10 +37,8 @@ def moments(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("size", [12, 32, 48, 80, 96, 224])
 def test_triangle_is_pillows_antialiased_bilinear(size):
     canvas = noise_canvas()
-    cx, cy, w, h = some_boxes().unbind(-1)
-    rows, columns = filter_weights(cy, h, size, SIDE), filter_weights(cx, w, size, SIDE)
     rows_first = canvas.permute(0, 2, 1)[None].float().contiguous()  # [1, S, 3, S]
-    views = resample_windows(rows_first, rows, columns)[0]
+    views = in_bands(rows_first, some_boxes(), size)[0]
     for view, (x, y, width, height) in zip(views, some_boxes()[0].tolist(), strict=True):
         box = [SIDE * edge for edge in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)]
         box = tuple(np.clip(box, 0, SIDE))
@@ -42,16 +48,21 @@ def test_triangle_is_pillows_antialiased_bilinear(size):
         assert np.abs(difference).mean() < 0.4
 
 
-def test_dense_and_windows_agree():
+@pytest.mark.parametrize("size", [7, 30, 48, 100])  # one block, and several, also of unequal size
+@pytest.mark.parametrize("blur", [None, 0.0, 0.7, 9.0])
+def test_blocks_are_the_dense_products_without_their_zeros(size, blur):
     canvases = torch.stack([noise_canvas(seed) for seed in range(2)]).permute(0, 1, 3, 2).float().contiguous()
-    cx, cy, w, h = some_boxes().expand(2, -1, -1).unbind(-1)
+    boxes = some_boxes().expand(2, -1, -1)
+    cx, cy, w, h = boxes.unbind(-1)
     flips = torch.tensor([[True, False, True, False]] * 2)
-    for blur in (None, torch.full_like(cx, 0.7)):
-        rows, columns = filter_weights(cy, h, 30, SIDE, blur=blur), filter_weights(cx, w, 30, SIDE, flips, blur)
-        dense, windows = resample_dense(canvases, rows, columns), resample_windows(canvases, rows, columns)
-        assert dense.shape == windows.shape == (2, 4, 3, 30, 30)
-        torch.testing.assert_close(dense, windows, rtol=0, atol=2e-3)  # of 255
-        assert not torch.allclose(dense[0], dense[1])
+    variance = None if blur is None else torch.full_like(cx, blur)
+    rows = filter_weights(cy, h, size, SIDE, blur=variance)
+    dense = resample_dense(canvases, rows, filter_weights(cx, w, size, SIDE, flips, variance))
+    blocks = in_bands(canvases, boxes, size, flips, variance)
+    assert dense.shape == blocks.shape == (2, 4, 3, size, size)
+    tolerance = 1e-3 if blur is None else 0.03  # of 255: Gaussians end at four standard deviations
+    torch.testing.assert_close(blocks, dense, rtol=0, atol=tolerance)
+    assert not torch.allclose(dense[0], dense[1])
 
 
 @pytest.mark.parametrize("blur", [None, 0.0, 2.0])

@@ -18,15 +18,16 @@ from torch import Tensor
 from ..errors import InputError
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.whole_images import encode_pixels
+from ..views.crops import crop
 from ..views.geometry import apply_relation, box_iou, relation, to_cxcywh
-from ..views.resampling import extra_variance, filter_weights, resample
+from ..views.resampling import extra_variance
 from ..views.spec import ViewSpec
 from .probe_set import ProbeSet, crop_spec
 from .uploads import SHOWN, Upload
 
 SMALLEST = 0.1  # side of a box, in sides of the image
 BOXES = ("8, 45, 36, 40", "52, 8, 38, 42")
-"""Where the page puts them at first."""
+"""Where the page puts them at first, if nothing typical is known of its photograph (:mod:`.typical`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,8 @@ def cut_crops(square: Tensor, boxes: Tensor, spec: ViewSpec) -> Tensor:
     centres, extents = boxes.float()[None].movedim(-1, 0).split(2)  # [2, 1, V]
     zoom = extents * (canvas / size)
     blur = extra_variance(zoom, torch.full_like(zoom, math.sqrt(low * high)))
-    columns, rows = filter_weights(centres, extents, size, canvas, blur=blur)  # [1, V, N, S]
-    return resample(square.permute(1, 0, 2)[None].float().contiguous(), rows, columns)[0].clamp(0, 255) / 255
+    rows_first = square.permute(1, 0, 2)[None].float().contiguous()  # [1, S, 3, S]
+    return crop(rows_first, centres, extents, size, blur=blur)[0].clamp(0, 255) / 255
 
 
 def locate(model: EvaluatedModel, probes: ProbeSet, upload: Upload, first: Tensor, second: Tensor) -> Located:

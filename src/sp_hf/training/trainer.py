@@ -27,6 +27,7 @@ from ..run.arguments import PretrainingArguments
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from .checkpointing import CheckpointingTrainer
+from .data_wait import DataWait
 from .health import Health, finite_or_zero, leave_out
 from .health_watch import HealthWatch
 from .labels import check_range, label_limits
@@ -75,6 +76,8 @@ class PretrainingTrainer(CheckpointingTrainer):
         self._label_limits = label_limits({name: objective.config for name, objective in model.objectives.items()})
         self.ledger = ledger
         self.means = RunningMeans()
+        self.wait = DataWait()
+        self.add_callback(self.wait)
         self.images_per_epoch = images_per_epoch
         self._stream = stream
         self._position: StreamPosition | None = None
@@ -118,6 +121,11 @@ class PretrainingTrainer(CheckpointingTrainer):
         self._position = StreamPosition(stream)
         return loader
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own: the batches of the next optimizer step; the wait for them is measured."""
+        with self.wait.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
     def _stream_state(self) -> dict[str, Any] | None:
         """Where the stream stood; ``None``: at the start of another one, or of one that is laid out otherwise."""
         if not self.has_changed(*STREAM_LAYOUT):
@@ -134,7 +142,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
         ids = inputs["ids"].to(self.args.device, non_blocking=True) if "ids" in inputs else None
-        boxes = {name: given.to(self.args.device) for name, given in inputs.get("boxes", {}).items()}
+        boxes = {name: given.to(self.args.device, non_blocking=True) for name, given in inputs.get("boxes", {}).items()}
         boxes |= self.pretraining.propose_boxes(canvases, aspects, ids)
         prepared = {"views": self.sampler(canvases, aspects, keys, boxes), "keys": keys, "ids": ids}
         return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared

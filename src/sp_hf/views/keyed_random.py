@@ -86,7 +86,7 @@ def sample_keys(seed: int, start: int, count: int, device: torch.device | str | 
     """
     if start < 0 or count < 0:
         raise InputError(f"start={start}, count={count}; both must be at least 0")
-    origin = _mix(torch.tensor(_signed(seed), dtype=torch.int64, device=device) + _GOLDEN_GAMMA)
+    origin = _signed(_mix_integer(seed + _GOLDEN_GAMMA))
     return _mix(origin + torch.arange(start + 1, start + count + 1, device=device) * _GOLDEN_GAMMA)
 
 
@@ -101,13 +101,29 @@ def _bits(keys: Tensor, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Tens
 
 @functools.lru_cache(maxsize=256)
 def _layout(shapes: tuple[tuple[str, tuple[int, ...]], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Offset of each stream [streams]; stream and counter of each number [total]. Kept on the device."""
-    with torch.device("cpu"):  # whatever device is the default: these are kept
-        offsets = _mix(torch.tensor([zlib.crc32(stream.encode()) + 1 for stream, _ in shapes]))
-        counts = torch.tensor([math.prod(shape) for _, shape in shapes])
-        owners = torch.arange(len(shapes)).repeat_interleave(counts)
-        counters = torch.cat([torch.arange(1, int(count) + 1) for count in counts]) * _GOLDEN_GAMMA
-    return offsets.to(device), owners.to(device), counters.to(device)
+    """Offset of each stream [streams]; stream and counter of each number [total]. Kept on the device.
+
+    Of Python's own integers alone: a graph that is compiled takes no value from a tensor here.
+    """
+    counts = [math.prod(shape) for _, shape in shapes]
+    offsets = torch.tensor([_offset(stream) for stream, _ in shapes], device=device)
+    owners = torch.cat([torch.full((count,), number, device=device) for number, count in enumerate(counts)])
+    counters = torch.cat([torch.arange(1, count + 1, device=device) for count in counts]) * _GOLDEN_GAMMA
+    return offsets, owners, counters
+
+
+@torch.compiler.assume_constant_result
+def _offset(stream: str) -> int:
+    """What a stream's name adds to every key."""
+    return _signed(_mix_integer(zlib.crc32(stream.encode()) + 1))
+
+
+def _mix_integer(bits: int) -> int:
+    """SplitMix64's finaliser on a Python integer modulo 2^64: what the host knows is not asked of the device."""
+    bits %= _INT64
+    bits = ((bits ^ (bits >> 30)) * _MIX_1) % _INT64
+    bits = ((bits ^ (bits >> 27)) * _MIX_2) % _INT64
+    return bits ^ (bits >> 31)
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .crops import crop, in_bands
 from .keyed_random import uniform_streams
 from .layout import layout_boxes, layout_numbers, parents_first, position_boxes
 from .photometric import NUMBERS, colour_matrices, finish, jitter_from
-from .resampling import extra_variance, filter_weights, resample
+from .resampling import extra_variance
 from .rotated import fit_rotated, resample_rotated
 from .spec import ViewSpec
 
@@ -194,8 +195,9 @@ def _cut(
     matrices = colour_matrices(jitter) if spec.photometric.changes_colour else None
     solarised = spec.photometric.solarised_views(spec.count)
     pixels = torch.empty(batch, spec.count, 3, spec.size, spec.size, device=canvases.device)
+    longest = spec.size if in_bands(canvases) else max(canvas, spec.size)  # of what lies between two products
     budget = _CPU_FLOATS if canvases.device.type == "cpu" else _DEVICE_FLOATS
-    chunk = max(1, budget // (3 * spec.count * spec.size * max(canvas, spec.size)))
+    chunk = max(1, budget // (3 * spec.count * spec.size * longest))
     for start in range(0, batch, chunk):
         part = slice(start, start + chunk)
         colours = None if matrices is None else matrices[part]
@@ -205,8 +207,8 @@ def _cut(
             continue
         centres, extents = boxes[part].movedim(-1, 0).split(2)  # [2, B, V], x and y
         blurs = None if blur is None else blur[:, part]
-        columns, rows = filter_weights(centres, extents, spec.size, canvas, axes[:, part], blurs)  # [B, V, N, S]
-        finish(resample(canvases[part], rows, columns), jitter.of(part), colours, solarised, out=pixels[part])
+        resampled = crop(canvases[part], centres, extents, spec.size, axes[:, part], blurs)
+        finish(resampled, jitter.of(part), colours, solarised, out=pixels[part])
     return pixels
 
 

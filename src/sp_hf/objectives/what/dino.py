@@ -31,11 +31,11 @@ from torch.nn import functional as F
 
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec
-from ..base import Batch, Encode, ObjectiveOutput
+from ..base import Batch, Encode, ObjectiveOutput, Progress
 from ..centring import sinkhorn
-from ..gather import all_reduce_sum
 from ..koleo import koleo_loss
 from ..precision import in_float32
+from ..running_centre import StepMean
 from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..validation import check_at_least, check_choice
 
@@ -118,9 +118,7 @@ class DINO(SelfDistillation):
         if config.centring == "mean":
             self.register_buffer("centre", torch.zeros(config.prototypes))
         self.register_buffer("teacher_temperature", torch.tensor(config.teacher_temperature[0]))
-        # Of the forwards since the last optimizer step. No buffers: DDP would overwrite them by those of rank 0.
-        self._sum: Tensor | None = None  # [K]
-        self._count = 0
+        self.mean = StepMean()
 
     def warming_temperatures(self) -> list[tuple[tuple[float, float], Tensor]]:
         return [(self.config.teacher_temperature, self.teacher_temperature)]
@@ -149,19 +147,14 @@ class DINO(SelfDistillation):
         if self.config.centring == "sinkhorn":
             return sinkhorn(teacher_logits.flatten(0, 1), self.teacher_temperature).view_as(teacher_logits)
         if self.training:
-            self._accumulate(teacher_logits.flatten(0, 1))
+            self.mean.add(teacher_logits)
         return teacher_probabilities(teacher_logits, self.centre, self.teacher_temperature)
 
-    def _accumulate(self, teacher_logits: Tensor) -> None:
-        total = teacher_logits.sum(dim=0, dtype=torch.promote_types(torch.float32, teacher_logits.dtype))
-        self._sum = total if self._sum is None else self._sum + total
-        self._count += len(teacher_logits)
+    def set_progress(self, progress: Progress) -> None:
+        super().set_progress(progress)
+        if self.config.centring == "mean":
+            self.mean.begin(self.centre)
 
-    @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        if self._sum is None:
-            return
-        statistics = all_reduce_sum(torch.cat([self._sum, self._sum.new_tensor([self._count])]))  # [K + 1]
-        mean = (statistics[:-1] / statistics[-1]).to(self.centre.dtype)
-        self.centre.lerp_(mean, 1 - self.config.centre_momentum)
-        self._sum, self._count = None, 0
+        if self.config.centring == "mean":
+            self.mean.move(self.centre, self.config.centre_momentum)

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ....errors import InputError
+from ....views.crops import crop
 from ....views.keyed_random import permutation, uniform
 from ....views.photometric import NUMBERS, Photometric, colour_matrices, finish, jitter_from
-from ....views.resampling import filter_weights, resample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +87,11 @@ def tiles_apart(puzzle: Puzzle, canvases: Tensor, keys: Tensor, size: int, photo
     Returns:
         float32 [B, T, 3, N, N] in [0, 1], in the order of the cells.
     """
-    canvas = canvases.shape[-1]
     centres, extents = puzzle.boxes(keys).movedim(-1, 0).split(2)  # [2, B, T], x and y
-    columns, rows = filter_weights(centres, extents, size, canvas)  # [B, T, N, S]
     jitter = jitter_from(uniform(keys, f"jigsaw {puzzle.grid}/photometric", (puzzle.tiles, NUMBERS)), photometric)
     rows_first = canvases.permute(0, 2, 1, 3).float().contiguous()  # [B, S, 3, S]
     pixels = torch.empty(len(keys), puzzle.tiles, 3, size, size, device=canvases.device)
-    finish(resample(rows_first, rows, columns), jitter, colour_matrices(jitter), (), out=pixels)
+    finish(crop(rows_first, centres, extents, size), jitter, colour_matrices(jitter), (), out=pixels)
     return pixels
 
 
