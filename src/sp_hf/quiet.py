@@ -11,7 +11,7 @@ from .access_tokens import keep_signatures_out_of_logs
 
 
 def quieten_libraries() -> None:
-    """For the command line: no bar for each file, those of a dataset's preparation only on a terminal; no signatures."""
+    """For the command line: no bar a file, those of a dataset's preparation only on a terminal; no signatures."""
     import datasets
     import transformers
 

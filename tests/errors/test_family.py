@@ -17,8 +17,8 @@ from torch._utils import ExceptionWrapper
 
 import sp_hf
 from sp_hf import boundary, errors
-from sp_hf.data.canvas import UnreadableImage
 from sp_hf.boundary import reading_checkpoint
+from sp_hf.data.canvas import UnreadableImage
 from sp_hf.errors import HubError, SpHfError
 from sp_hf.exit import DEFECT, report, take_traceback
 
