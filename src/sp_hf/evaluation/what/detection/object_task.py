@@ -161,16 +161,16 @@ class ObjectTask(Task):
 
     def _objects(self, side: Side, rows: Any) -> list[ImageObjects]:
         """Of these rows of a side; raises DataError or ValueError where they cannot be."""
-        found = []
+        objects = []
         for row in rows:
             cells = side.annotated.rows[int(row)]
             if "part_boxes" in cells:
-                found.append(read_parts(cells["part_boxes"], cells["segmentation"]))
+                objects.append(read_parts(cells["part_boxes"], cells["segmentation"]))
                 continue
             width, height = upright_size(cells[side.annotated.images.image_column])
             with_masks = self.shapes == "segm"
-            found.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
-        return found
+            objects.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
+        return objects
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train_side, validation = (self._open(data, side) for side in ("train", "validation"))
