@@ -3,8 +3,8 @@
     python benchmarks/training_step.py                  # on a GPU where there is one; else tiny, on the CPU
 
 The sampler beside the forward and backward of a ViT-S/16 student on all views and the forward of its teacher on the
-global ones, bf16, without heads, losses and optimizer, which would only make the step longer; on a CPU, smaller ones.
-``added`` is what a step with the sampler in it takes longer than one that reuses its views.
+global ones, bf16, without heads, losses and optimizer, which would only make the step longer; on a CPU, a smaller one
+on smaller views. ``added`` is what a step with the sampler in it takes longer than one that reuses its views.
 """
 
 from __future__ import annotations

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCard
 
 from .http import Answer, Call, HubError
 from .routing import API, find_commit, find_repo, on, signed_in
-from .store import Store
+from .store import File, Store
 
 
 @on("GET", "/api/whoami-v2")
@@ -64,8 +68,18 @@ def _info(store: Store, call: Call, url: str, kind: str, name: str, revision: st
             "likes": 0,
             "tags": [],
             "siblings": [{"rfilename": path} for path in commit.files],
+            **_of_card(store, commit.files),
         }
     )
+
+
+def _of_card(store: Store, files: Mapping[str, File]) -> dict[str, Any]:
+    """What the Hub tells of a repository's card."""
+    if "README.md" not in files:
+        return {}
+    data = ModelCard(store.content(files["README.md"]).decode(), ignore_metadata_errors=True).data.to_dict()
+    shown = {"pipeline_tag": data.get("pipeline_tag"), "library_name": data.get("library_name")}
+    return {name: value for name, value in shown.items() if value} | {"cardData": data}
 
 
 @on("GET", rf"{API}/auth-check(?P<write>/write)?")

@@ -52,13 +52,14 @@ def test_loss_is_the_mean_over_images_of_the_mean_over_their_positives():
     assert consistency_loss(y, x, positive).item() == pytest.approx(np.mean(own))
 
 
-def test_matching_and_its_chance():
+def test_matching_and_its_prior():
     targets = torch.eye(4)[None]
     propagated = targets[:, [0, 2, 1, 3]]
     positive = torch.zeros(1, 4, 4, dtype=torch.bool)
     positive[0, 0, 0] = positive[0, 1, 1] = positive[0, 1, 3] = True  # 0 is found, 1 is not; 2 and 3 are not asked
-    accuracy, chance = matching(propagated, targets, positive)
-    assert accuracy == 0.5 and chance == pytest.approx((1 / 4 + 2 / 4) / 2)
+    accuracy, prior = matching(propagated, targets, positive)
+    assert accuracy == 0.5 and prior == 0.5  # of one image nothing is known from others: always the first patch
+    assert matching(*(x.expand(3, -1, -1) for x in (propagated, targets, positive)))[1] == 1
     everywhere = torch.ones(1, 4, 4, dtype=torch.bool)
     assert matching(propagated, targets, everywhere) == (1, 1)
 

@@ -57,24 +57,25 @@ def test_patch_loss_by_hand():
 def test_forward_equals_the_formula_patch_by_patch():
     step = build(patch_weight=0.5)
     batch = make_batch(step.objective, images=2)
-    for p in step.objective.teacher.parameters():  # student and teacher apart
-        p.add_(0.1 * torch.randn_like(p))
-    student, teacher = step.objective.student, step.objective.teacher
+    own = step.objective
+    for teacher in (own.teacher_pool, own.teacher_head, own.teacher_patch_head):  # student and teacher apart
+        for p in teacher.parameters():
+            p.add_(0.1 * torch.randn_like(p))
     pooled, globals_taught, losses = [], [], []
     for view in ("global", "local"):
         pixels = batch.views[view].pixels
         for v in range(pixels.shape[1]):
             seen, taught = step.encoder(pixels[:, v]), step.teacher(pixels[:, v])
-            pooled.append(student.head(student.pool(seen.patches)))
+            pooled.append(own.head(own.pool(seen.patches)))
             if view == "global":
-                globals_taught.append(teacher.head(teacher.pool(taught.patches)))
+                globals_taught.append(own.teacher_head(own.teacher_pool(taught.patches)))
             index = nearest_neighbours(taught.patches, taught.grid, 4)
-            logits = student.patch_head(student.pool.norm(seen.patches))
+            logits = own.patch_head(own.pool.norm(seen.patches))
             of_view = []
             for b in range(2):
                 for n in range(len(index[b])):
-                    summary = teacher.pool(taught.patches[b, index[b, n]][None])
-                    target = F.softmax(teacher.patch_head(summary)[0] / 0.04, dim=-1)
+                    summary = own.teacher_pool(taught.patches[b, index[b, n]][None])
+                    target = F.softmax(own.teacher_patch_head(summary)[0] / 0.04, dim=-1)
                     of_view.append(-(target * F.log_softmax(logits[b, n] / 0.1, dim=-1)).sum())
             losses.append(torch.stack(of_view).mean())
     targets = F.softmax(torch.stack(globals_taught, dim=1) / 0.04, dim=-1)

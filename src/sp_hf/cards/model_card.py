@@ -95,6 +95,7 @@ def write_card(
         results=results_section(results, title, before) if results or BEGIN in before else "",
         model_class=record.model_class,
         install=f"pip install {' '.join(STOCK_PACKAGES)}",
+        others=sections.other_runtimes(encoder, repo_id),
         snippets=snippets,
         ran=_claim(snippets),
         data=sections.data(record),

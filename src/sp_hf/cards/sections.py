@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 
 from ..markdown import table
 from ..run.arguments import PretrainingArguments
@@ -26,6 +27,19 @@ def summary(record: RunRecord, architecture: str) -> str:
         f" {record.environment['packages'].get('sp-hf') or version('sp-hf')}."
     )
     return " ".join([origin, *taught])
+
+
+def other_runtimes(encoder: Path, repo_id: str) -> str:
+    """What else than transformers loads the files of an encoder's folder; "" for nothing."""
+    sentences = []
+    if (encoder / "timm").is_dir():
+        sentences.append(f'timm loads it, too: `timm.create_model("hf-hub:{repo_id}", pretrained=True)`.')
+    if (encoder / "onnx").is_dir():
+        sentences.append(
+            "`onnx/model.onnx` is for onnxruntime: `pixel_values`, as the image processor makes them, in;"
+            " `last_hidden_state` out."
+        )
+    return " ".join(sentences)
 
 
 def dataset_link(record: RunRecord) -> str:

@@ -114,7 +114,7 @@ class CanvasDataset(Dataset):
             else:
                 return sample | {"id": row, "skipped": skipped}
         raise UnreadableImage(
-            f"rows {index} to {row} of {self.images.description}",
+            f"row {index} of {self.images.description} and the {len(skipped) - 1} after it",
             f"not one of these {len(skipped)} images can be read; the first: {skipped[0]}",
         )
 

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from ..encoders.checkpoint import weights_digest
 from ..encoders.encoder import Encoder
 from ..encoders.loading import resolve_encoder
-from ..encoders.presets import PRESETS
+from ..encoders.names import PRESETS
 from ..errors import InputError
 from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, PackageError
 from .accuracy import LabelError
 from .controls.low_level_cues import SMALLEST, LowLevelCues
 from .data import EvaluationData
@@ -105,6 +105,7 @@ def run_suite(
 
     Raises:
         ValueError: data, options or models with which a task cannot work; nothing has been computed then.
+        PackageError: a task needs an optional package that is not installed.
     """
     _ = data.train, data.validation  # raises where there are none
     reports, ready = [], []
@@ -114,7 +115,7 @@ def run_suite(
             task.prepare(data)
             for model in _models_for(task, models):
                 task.check(model, data)
-        except ValueError as reason:
+        except (ValueError, PackageError) as reason:
             if not leave_out:
                 raise
             logger.warning("%s is left out: %s", task.name, reason)

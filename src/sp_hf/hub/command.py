@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from ..flags import FlagParser
+from ..preconditions import check_run_is_there
 from ..quiet import quieten_libraries
 from ..run.folder import PRETRAINING
 
@@ -19,6 +20,7 @@ def push_run(argv: list[str]) -> int:
     """
     options = vars(_parser().parse_args(argv))
     run, repo = options.pop("run"), options.pop("repo")
+    check_run_is_there(run)
     quieten_libraries()
     from huggingface_hub.utils import enable_progress_bars
 
@@ -69,5 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no_run_snippets", dest="run_snippets", action="store_false", help="do not run the card's snippets first"
     )
+    parser.add_argument("--onnx", action="store_true", help="with onnx/model.onnx, checked against torch")
+    parser.add_argument("--timm", action="store_true", help="loadable with timm, too (ViT, DINOv2)")
     parser.add_argument("--dry_run", action="store_true", help="list the files, push nothing")
     return parser

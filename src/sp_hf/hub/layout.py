@@ -8,6 +8,7 @@
     recipe.until-step-N.yaml                                    until it was resumed with other options, if it was
     diagnosis.json                                              and what was amiss, if anything was
     pictures/*.png                                              views, curves
+    onnx/model.onnx  timm/model.safetensors  timm/config.json   where asked for
     pretraining/config.json  pretraining/model.safetensors      everything: SPForPreTraining.from_pretrained(...,
                                                                 subfolder="pretraining")
 
@@ -30,20 +31,24 @@ from .failures import PushError
 _TEXT = (".json", ".jsonl", ".yaml", ".md")
 
 
-def files_to_push(run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False) -> dict[str, Path]:
+def files_to_push(
+    run: str | os.PathLike[str], workspace: Path, *, teacher: bool = False, onnx: bool = False, timm: bool = False
+) -> dict[str, Path]:
     """{path on the Hub: local file}; changes nothing in the run folder.
 
     Args:
         run: run folder, or one checkpoint of it.
         workspace: folder into which the stock encoder is exported.
         teacher: the EMA teacher at the root instead of the student.
+        onnx, timm: for onnxruntime and for timm, too.
 
     Raises:
         FileNotFoundError: no checkpoint there.
         ValueError: ``teacher`` asked for, but the run has none.
+        PackageError, RunError, InputError: see :func:`~sp_hf.run.export.export`.
     """
-    source = export(run, workspace, teacher=teacher)
-    files = {path.name: path for path in sorted(workspace.iterdir()) if path.is_file()}
+    source = export(run, workspace, teacher=teacher, onnx=onnx, timm=timm)
+    files = {path.relative_to(workspace).as_posix(): path for path in sorted(workspace.rglob("*")) if path.is_file()}
     folder = RunFolder.of(source)
     kept = [folder.readme, folder.recipe, folder.environment, folder.metrics, folder.diagnosis]
     kept += [path for path in folder.former_records() if path.suffix != ".png"]

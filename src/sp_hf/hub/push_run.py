@@ -33,6 +33,8 @@ def push(
     evaluations: str | os.PathLike[str] | Results | Sequence[str | os.PathLike[str] | Results] = (),
     card: bool = True,
     run_snippets: bool = True,
+    onnx: bool = False,
+    timm: bool = False,
     dry_run: bool = False,
     token: str | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -52,6 +54,8 @@ def push(
         evaluations: of this very encoder, for the card: what :func:`sp_hf.evaluate` returned, or folders that it wrote.
         card: make a model card.
         run_snippets: run the card's snippets, for a minute each at most; one that fails costs the card, not the push.
+        onnx: with ``onnx/model.onnx``, checked against torch.
+        timm: loadable with ``timm.create_model("hf-hub:owner/name")``, too; the weights are there twice.
         dry_run: say what would be pushed, and push nothing; needs no login.
         token: ``None``: the one that ``hf auth login`` stored, or ``HF_TOKEN``.
         say: is told what is done, a line or several at a time.
@@ -64,7 +68,8 @@ def push(
         PushError: not logged in, not allowed, or it failed for good; what was uploaded stays for the next attempt.
         FileNotFoundError: no checkpoint there.
         ResultsError: an evaluation is about other weights.
-        ValueError: ``teacher`` of a run without one, or weights that are damaged.
+        ValueError: ``teacher`` of a run without one, weights that are damaged, or ``timm`` of another architecture.
+        PackageError, RunError: see :func:`~sp_hf.encoders.onnx_export.export_onnx`.
 
     Example:
         >>> import sp_hf
@@ -82,7 +87,7 @@ def push(
     target = None if dry_run else connect(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
     with tempfile.TemporaryDirectory(prefix="sp-hf-push-") as folder:
         workspace = RunFolder(Path(folder)).encoder
-        files = files_to_push(run, workspace, teacher=teacher)
+        files = files_to_push(run, workspace, teacher=teacher, onnx=onnx, timm=timm)
         if card:
             say("Making the model card" + (", its snippets are run ..." if run_snippets else " ..."))
             measured = [_folder_of(evaluation, Path(folder) / f"results-{i}") for i, evaluation in enumerate(several)]

@@ -1,4 +1,4 @@
-"""What DINO and iBOT share: a student that learns the prototypes which an EMA teacher sees in other views.
+"""What DINO, iBOT and SelfPatch share: a student that learns the prototypes which an EMA teacher sees in other views.
 
 Options, heads, the warm-up of the teacher's temperature, and the freezing of the head's last layer. Losses, targets and
 centres are the objective's own.
@@ -115,8 +115,8 @@ class SelfDistillation(Objective):
 
     def before_optimizer_step(self) -> None:
         if self.last_layer_frozen:
-            for head, _ in self.ema_heads():
-                for parameter in head.get_submodule("last_layer").parameters():
+            for head in (student for student, _ in self.ema_heads() if isinstance(student, DINOHead)):
+                for parameter in head.last_layer.parameters():
                     parameter.grad = None
 
     def diagnose(self, history: LogHistory) -> list[Finding]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..views.photometric import Photometric
 from ..views.spec import ViewSpec, as_view_spec
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 PAPERS_SIDE = 224
 """Pixels a side of the images that the objectives' papers train on, which their defaults are made for."""
+
+
+def byol_views() -> ViewSpec:
+    """BYOL's two views (arXiv:2006.07733, appendix B), which MoCo v3, VICReg and PixPro take over."""
+    return ViewSpec(count=2, size=PAPERS_SIDE, area=(0.08, 1.0), flip="own", photometric=Photometric.moco_v3())
 
 
 def default_views(config_class: type[ObjectiveConfig]) -> dict[str, ViewSpec]:

@@ -179,6 +179,13 @@ class PretrainingArguments(OptimisationArguments):
             " --resume_from_checkpoint."
         },
     )
+    check: bool = field(
+        default=False,
+        metadata={
+            "help": "Only check: options, data, model, room on the disk, and one batch through it all; says what the"
+            " run would be, and writes nothing."
+        },
+    )
     allow_changes: bool = field(
         default=False,
         metadata={

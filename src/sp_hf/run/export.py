@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..boundary import reading_checkpoint
 from ..encoders.onnx_export import check_packages, export_onnx
+from ..encoders.timm_export import check_architecture, export_timm
 from ..errors import FolderTakenError, InputError, NotFoundError
 from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
@@ -48,7 +49,12 @@ def _model_type(folder: Path) -> str | None:
 
 
 def export(
-    run: str | os.PathLike[str], directory: str | os.PathLike[str], *, teacher: bool = False, onnx: bool = False
+    run: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    teacher: bool = False,
+    onnx: bool = False,
+    timm: bool = False,
 ) -> Path:
     """Write the encoder of a run as its stock class, with its image processor.
 
@@ -57,6 +63,7 @@ def export(
         directory: where to write.
         teacher: the EMA teacher's weights instead of the student's.
         onnx: write ``onnx/model.onnx`` too, checked against torch (:mod:`sp_hf.encoders.onnx_export`).
+        timm: make it loadable with timm, too (:mod:`sp_hf.encoders.timm_export`).
 
     Returns:
         The folder the weights were read from.
@@ -64,7 +71,8 @@ def export(
     Raises:
         FileNotFoundError: no checkpoint there.
         FileExistsError: ``directory`` is a file, or holds a pretraining checkpoint.
-        ValueError: ``teacher`` asked for, but the run has none; its weights are damaged.
+        ValueError: ``teacher`` asked for, but the run has none; its weights are damaged; ``timm`` of an encoder that
+            timm's vision transformer cannot be.
         PackageError, RunError: see :func:`~sp_hf.encoders.onnx_export.export_onnx`.
 
     Example:
@@ -90,7 +98,12 @@ def export(
     model = SPForPreTraining.from_pretrained(source)
     if teacher and model.teacher is None:
         raise InputError(f"{source} has no teacher: none of its objectives {list(model.objectives)} uses one.")
-    (model.teacher if teacher else model.encoder).save_stock(directory)
+    encoder = model.teacher if teacher else model.encoder
+    if timm:
+        check_architecture(encoder.model.config)
+    encoder.save_stock(directory)
     if onnx:
         export_onnx(directory)
+    if timm:
+        export_timm(directory)
     return source

@@ -24,20 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..heads import batch_norm_mlp
 from ..precision import in_float32
 from ..retrieval import retrieval_accuracy
 from ..validation import check_at_least, check_momentum, check_two_views
+from ..view_defaults import byol_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-
-
-def _default_views() -> ViewSpec:
-    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.moco_v3())
 
 
 @dataclasses.dataclass
@@ -51,13 +47,13 @@ class BYOLConfig(ObjectiveConfig):
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
-    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=byol_views)
     head_width: int = 4096
     embedding_size: int = 256
     momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
+        self.views = as_view_spec(self.views, byol_views())
         check_two_views("byol", self.views)
         check_at_least("head_width", self.head_width, 1)
         check_at_least("embedding_size", self.embedding_size, 1)

@@ -34,6 +34,7 @@ from ...views.spec import ViewSpec
 from ..base import Batch, Encode, ObjectiveOutput, Progress, Requests, TokenMask
 from ..masks import block_masks
 from ..precision import in_float32
+from ..prior import most_frequent_share
 from ..running_centre import RunningCentre
 from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..validation import check_at_least, check_fraction, check_positive, pair
@@ -168,7 +169,8 @@ class IBOT(SelfDistillation):
             targets = self.class_targets(self.teacher_head(teacher.cls))  # [B, G, K]
             patch_targets = self.patch_targets(teacher_patch_head(teacher.patches).flatten(0, 2), indices)  # [M, K]
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
-            hits = (patch_logits.argmax(dim=-1) == patch_targets.argmax(dim=-1)).sum()
+            answers = patch_targets.argmax(dim=-1)  # [M]
+            hits = (patch_logits.argmax(dim=-1) == answers).sum()
         tau = self.config.student_temperature
         of_classes = dino_loss(logits, targets, tau)
         of_patches = patch_loss(patch_logits, patch_targets, patch_weights(masked).flatten()[indices], tau)
@@ -177,6 +179,7 @@ class IBOT(SelfDistillation):
             "class_loss": of_classes.detach(),
             "patch_loss": of_patches.detach(),
             "patch_accuracy": hits / masked.sum().clamp(min=1),
+            "patch_accuracy_prior": most_frequent_share(answers, self.config.prototypes),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(loss, logs)

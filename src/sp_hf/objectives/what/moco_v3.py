@@ -29,20 +29,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..gather import concat_all_gather
 from ..heads import batch_norm_mlp
 from ..precision import in_float32
 from ..validation import check_at_least, check_momentum, check_positive, check_two_views
+from ..view_defaults import byol_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-
-
-def _default_views() -> ViewSpec:
-    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.moco_v3())
 
 
 @dataclasses.dataclass
@@ -60,7 +56,7 @@ class MoCoV3Config(ObjectiveConfig):
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
-    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=byol_views)
     temperature: float = 0.2
     head_width: int = 4096
     embedding_size: int = 256
@@ -69,7 +65,7 @@ class MoCoV3Config(ObjectiveConfig):
     momentum: tuple[float, float] = (0.99, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
+        self.views = as_view_spec(self.views, byol_views())
         check_two_views("moco_v3", self.views)
         check_positive("temperature", self.temperature)
         check_at_least("head_width", self.head_width, 1)

@@ -27,7 +27,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import InputError
-from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..gather import all_reduce_sum
@@ -35,15 +34,12 @@ from ..heads import batch_norm_mlp
 from ..precision import in_float32
 from ..retrieval import retrieval_accuracy
 from ..validation import check_at_least, check_two_views
+from ..view_defaults import byol_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
 
 _EPS = 1e-4
-
-
-def _default_views() -> ViewSpec:
-    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.moco_v3())
 
 
 @dataclasses.dataclass
@@ -57,7 +53,7 @@ class VICRegConfig(ObjectiveConfig):
         invariance_weight, variance_weight, covariance_weight: of the three terms.
     """
 
-    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=byol_views)
     head_width: int = 8192
     embedding_size: int = 8192
     invariance_weight: float = 25.0
@@ -65,7 +61,7 @@ class VICRegConfig(ObjectiveConfig):
     covariance_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
+        self.views = as_view_spec(self.views, byol_views())
         check_two_views("vicreg", self.views)
         check_at_least("head_width", self.head_width, 1)
         check_at_least("embedding_size", self.embedding_size, 2)

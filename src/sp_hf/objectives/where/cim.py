@@ -97,12 +97,12 @@ def correlation_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mask_recall(scores: Tensor, masks: Tensor) -> Tensor:
-    """Share of masks found by as many pixels of the highest scores; chance is the share of pixels in masks.
+    """Share of masks found by as many pixels of the highest scores.
 
     (An IoU of what is likelier than not is 0 until it is: masks are small.)
 
     Args:
-        scores: [M, H, H]. masks: bool [M, H, H]; empty ones do not count.
+        scores: [M, H, H], or [1, H, H], the same of all. masks: bool [M, H, H]; empty ones do not count.
     """
     scores, masks = scores.flatten(1), masks.flatten(1)
     sizes = masks.sum(dim=1, keepdim=True)  # [M, 1]
@@ -148,7 +148,7 @@ class CIM(Objective):
         masks = covered(frames, turned.drawn[0], turned.angles, turned.aspects, size).flatten(0, 1)  # [B X, H, H]
         logs = {
             "recall": mask_recall(logits.detach()[:, 1] - logits.detach()[:, 0], masks),
-            "recall_by_chance": masks.float().mean(),
+            "recall_prior": mask_recall(masks.float().mean(dim=0, keepdim=True), masks),  # they lie in the middle
         }
         return ObjectiveOutput(correlation_loss(logits, masks), logs)
 

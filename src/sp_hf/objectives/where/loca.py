@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +41,7 @@ from ..centring import sinkhorn
 from ..gather import all_reduce_sum
 from ..heads import DINOHead
 from ..precision import in_float32
+from ..prior import blind_answers_right
 from ..transformer import CrossAttention
 from ..validation import check_at_least, check_count, check_fraction, check_heads, check_momentum, check_positive
 
@@ -154,6 +156,21 @@ def cluster_loss(logits: Tensor, targets: Tensor, inside: Tensor, temperature: f
     return cross_entropy + (mean * mean.clamp(min=1e-12).log()).sum()
 
 
+@torch.no_grad()
+def location_prior(places: Tensor, views: Sequence[tuple[int, int]], cells: int) -> Tensor:
+    """Accuracy of where a patch lies most often, known its place in its own view, as positions tell it.
+
+    Args:
+        places: int64 [B, Q] of :func:`places_in`. views: (number, patches of one) of each set of views; Q in all.
+        cells: N.
+    """
+    found = []
+    for of_set, (count, patches) in zip(places.split([v * n for v, n in views], dim=1), views, strict=True):
+        right = of_set.reshape(-1, count, patches).flatten(0, 1)[..., None] == torch.arange(cells, device=places.device)
+        found.append(blind_answers_right(right).sum())
+    return torch.stack(found).sum() / (places >= 0).sum().clamp(min=1)
+
+
 class LOCA(Objective):
     """Patches of queries found in a reference, and clustered with it."""
 
@@ -200,7 +217,12 @@ class LOCA(Objective):
         loss = location_loss(logits, places)
         inside = places >= 0
         found = logits.detach().argmax(dim=-1) == places
-        logs = {"location_loss": loss.detach(), "location_accuracy": found.sum() / inside.sum().clamp(min=1)}
+        views = [encodings[name].patches.shape[1:3] for name in names]  # (V, patches of one) each
+        logs = {
+            "location_loss": loss.detach(),
+            "location_accuracy": found.sum() / inside.sum().clamp(min=1),
+            "location_accuracy_prior": location_prior(places, views, self.patches),
+        }
         if self.head is not None and self.teacher_head is not None:
             with torch.no_grad():
                 assigned = sinkhorn(self.teacher_head(reference).flatten(0, 1), self.config.teacher_temperature)

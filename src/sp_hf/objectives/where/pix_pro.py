@@ -27,19 +27,16 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ...views.pairs import patch_boxes
-from ...views.photometric import Photometric
 from ...views.spec import ViewSpec, as_view_spec
 from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput
 from ..heads import batch_norm_mlp
 from ..precision import in_float32
+from ..prior import blind_answers_right
 from ..validation import check_count, check_momentum, check_positive, check_two_views
+from ..view_defaults import byol_views
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-
-
-def _default_views() -> ViewSpec:
-    return ViewSpec(count=2, size=224, area=(0.08, 1.0), flip="own", photometric=Photometric.dino_global())
 
 
 @dataclasses.dataclass
@@ -55,7 +52,7 @@ class PixProConfig(ObjectiveConfig):
         momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
-    views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_views)
+    views: ViewSpec | dict | str = dataclasses.field(default_factory=byol_views)
     threshold: float = 0.7
     gamma: float = 2.0
     head_width: int = 4096
@@ -63,7 +60,7 @@ class PixProConfig(ObjectiveConfig):
     momentum: tuple[float, float] = (0.99, 1.0)
 
     def __post_init__(self) -> None:
-        self.views = as_view_spec(self.views, _default_views())
+        self.views = as_view_spec(self.views, byol_views())
         check_two_views("pix_pro", self.views)
         for option in ("threshold", "gamma"):
             check_positive(option, getattr(self, option))
@@ -98,7 +95,7 @@ def consistency_loss(propagated: Tensor, targets: Tensor, positive: Tensor) -> T
 @torch.no_grad()
 @in_float32
 def matching(propagated: Tensor, targets: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Patches that have positives and whose nearest is one of them: the share, and what chance would give.
+    """Patches that have positives and whose nearest is one of them: the share, and what their places alone tell.
 
     Arguments as :func:`consistency_loss`.
     """
@@ -106,7 +103,7 @@ def matching(propagated: Tensor, targets: Tensor, positive: Tensor) -> tuple[Ten
     asked = positive.any(dim=-1)  # [B, N]
     count = asked.sum().clamp(min=1)
     found = positive.gather(2, nearest)[..., 0] & asked
-    return found.sum() / count, (positive.float().mean(dim=-1) * asked).sum() / count
+    return found.sum() / count, blind_answers_right(positive).sum() / count
 
 
 def _cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -154,8 +151,8 @@ class PixPro(Objective):
         there = (propagated[:, 0], targets[:, 1], positive)
         back = (propagated[:, 1], targets[:, 0], positive.transpose(1, 2))
         loss = (consistency_loss(*there) + consistency_loss(*back)) / 2
-        accuracy, chance = matching(*there)
-        return ObjectiveOutput(loss, {"matching_accuracy": accuracy, "matching_chance": chance})
+        accuracy, prior = matching(*there)
+        return ObjectiveOutput(loss, {"matching_accuracy": accuracy, "matching_accuracy_prior": prior})
 
     @staticmethod
     def project(projector: nn.Module, patches: Tensor) -> Tensor:

@@ -29,19 +29,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...views.photometric import Photometric
-from ...views.spec import ViewSpec, as_view_spec
-from ..base import Batch, Encode, Objective, ObjectiveConfig, ObjectiveOutput, Progress
+from ...views.spec import ViewSpec
+from ..base import Batch, Encode, ObjectiveOutput, Progress
 from ..heads import DINOHead
 from ..precision import in_float32
+from ..prior import most_frequent_share
 from ..running_centre import RunningCentre
-from ..teacher_entropy import entropy_findings
+from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..transformer import ClassAttention
-from ..validation import check_at_least, check_count, check_fraction, check_heads, check_momentum, check_positive, pair
+from ..validation import check_at_least, check_count, check_fraction, check_heads
 from ..what.dino import dino_loss, teacher_probabilities
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
-    from ..diagnosis import Finding, LogHistory
 
 STEPS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # to the neighbours, down and across
 
@@ -55,59 +55,33 @@ def _default_local() -> ViewSpec:
 
 
 @dataclasses.dataclass
-class SelfPatchConfig(ObjectiveConfig):
-    """Options of :class:`SelfPatch`.
+class SelfPatchConfig(SelfDistillationConfig):
+    """Options of :class:`SelfPatch`, besides those of every :class:`SelfDistillationConfig`.
+
+    Teacher and student see global and local views; temperatures and momenta are of both losses.
 
     Args:
-        global_views: at least 2. local_views: ``None`` for none. Teacher and student see both.
-        prototypes, patch_prototypes: K of pooled tokens and K' of patches.
-        head_width, head_bottleneck: of both projection heads.
-        norm_last_layer: keep their last layers at norm 1.
+        patch_prototypes: K'.
         pool_depth, pool_heads: blocks and attention heads of the pooling; the latter must divide the hidden size.
         neighbours: how many of the 8 a patch is taught by.
         patch_weight: of the second loss.
-        student_temperature: tau_s.
-        teacher_temperature: (start, end) of tau_t's linear warm-up.
-        warmup_epochs: of the teacher temperature.
-        freeze_last_layer_epochs: epochs in which the heads' last layers are not trained.
-        centre_momentum: of both running means of the teacher's outputs.
-        momentum: (start, end) of the EMA teacher's cosine schedule.
     """
 
     global_views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_global)
     local_views: ViewSpec | dict | str | None = dataclasses.field(default_factory=_default_local)
-    prototypes: int = 65536
-    patch_prototypes: int = 4096
-    head_width: int = 2048
-    head_bottleneck: int = 256
     norm_last_layer: bool = False
+    patch_prototypes: int = 4096
     pool_depth: int = 2
     pool_heads: int = 4
     neighbours: int = 4
     patch_weight: float = 0.1
-    student_temperature: float = 0.1
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
-    warmup_epochs: float = 30
-    freeze_last_layer_epochs: float = 1
-    centre_momentum: float = 0.9
-    momentum: tuple[float, float] = (0.996, 1.0)
 
     def __post_init__(self) -> None:
-        self.global_views = as_view_spec(self.global_views, _default_global())
-        self.local_views = None if self.local_views is None else as_view_spec(self.local_views, _default_local())
-        if isinstance(self.global_views, ViewSpec):
-            check_at_least("global_views.count", self.global_views.count, 2)
-        for option in ("prototypes", "patch_prototypes", "head_width", "head_bottleneck", "pool_depth", "pool_heads"):
+        super().__post_init__()
+        for option in ("patch_prototypes", "pool_depth", "neighbours"):
             check_count(option, getattr(self, option), 1)
-        check_count("neighbours", self.neighbours, 1)
         check_fraction("neighbours / 8", self.neighbours / len(STEPS))
-        for option in ("patch_weight", "warmup_epochs", "freeze_last_layer_epochs"):
-            check_at_least(option, getattr(self, option), 0)
-        self.teacher_temperature = pair("teacher_temperature", self.teacher_temperature)
-        for temperature in (self.student_temperature, *self.teacher_temperature):
-            check_positive("student_temperature and teacher_temperature", temperature)
-        check_fraction("centre_momentum", self.centre_momentum)
-        self.momentum = check_momentum(self.momentum)
+        check_at_least("patch_weight", self.patch_weight, 0)
 
 
 def neighbour_index(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -157,21 +131,11 @@ class Pool(nn.Module):
         return self.norm(query[:, 0])
 
 
-class Projections(nn.Module):
-    """What is behind the encoder, of student and teacher: the pooling and both heads."""
-
-    def __init__(self, config: SelfPatchConfig, width: int) -> None:
-        super().__init__()
-        sizes = (config.head_width, config.head_bottleneck, config.norm_last_layer)
-        self.pool = Pool(width, config.pool_depth, config.pool_heads)
-        self.head = DINOHead(width, config.prototypes, *sizes)
-        self.patch_head = DINOHead(width, config.patch_prototypes, *sizes)
-
-
-class SelfPatch(Objective):
+class SelfPatch(SelfDistillation):
     """Patches alike to their neighbours, beside DINO of pooled patches."""
 
     config_class = SelfPatchConfig
+    config: SelfPatchConfig
     teacher_temperature: Tensor
     kind = "where"
     title = "SelfPatch"
@@ -187,45 +151,50 @@ class SelfPatch(Objective):
         super().__init__(config, encoder)
         width = encoder.hidden_size
         check_heads("pool_heads", config.pool_heads, width)
-        self.student = Projections(config, width)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.pool = Pool(width, config.pool_depth, config.pool_heads)
+        self.patch_head = DINOHead(
+            width, config.patch_prototypes, config.head_width, config.head_bottleneck, config.norm_last_layer
+        )
+        self.teacher_pool = copy.deepcopy(self.pool).requires_grad_(False)
+        self.teacher_patch_head = copy.deepcopy(self.patch_head).requires_grad_(False)
         self.centre = RunningCentre(config.prototypes, config.centre_momentum)
         self.patch_centre = RunningCentre(config.patch_prototypes, config.centre_momentum)
         self.register_buffer("teacher_temperature", torch.tensor(config.teacher_temperature[0]))
-        self.last_layer_frozen = config.freeze_last_layer_epochs > 0
 
-    def view_specs(self) -> dict[str, ViewSpec | str]:
-        specs = {"global": self.config.global_views}
-        return specs if self.config.local_views is None else {**specs, "local": self.config.local_views}
+    def warming_temperatures(self) -> list[tuple[tuple[float, float], Tensor]]:
+        return [(self.config.teacher_temperature, self.teacher_temperature)]
 
     def requests(self, batch: Batch) -> dict[str, Encode]:
         student = {f"student_{view}": Encode(view) for view in batch.views}
         return {**student, **{f"teacher_{view}": Encode(view, tower="teacher") for view in batch.views}}
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
-        pooled, of_patches, hits = [], [], []
+        pooled, of_patches, hits, priors = [], [], [], []
         for view in self.view_specs():
             seen, taught = encodings[f"student_{view}"], encodings[f"teacher_{view}"]
             lead = seen.cls.shape[:2]
-            pooled.append(self.student.pool(seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
-            logits = self.student.patch_head(self.student.pool.norm(seen.patches))  # [B, v, N, K']
+            pooled.append(self.pool(seen.patches.flatten(0, 1)).unflatten(0, lead))  # [B, v, D]
+            logits = self.patch_head(self.pool.norm(seen.patches))  # [B, v, N, K']
             targets = self._patch_targets(taught)
             of_patches.append(patch_loss(logits, targets, self.config.student_temperature))
-            hits.append((logits.detach().argmax(dim=-1) == targets.argmax(dim=-1)).float().mean())
+            answers = targets.argmax(dim=-1)  # [B, v, N]
+            hits.append((logits.detach().argmax(dim=-1) == answers).float().mean())
+            priors.append(most_frequent_share(answers, self.config.patch_prototypes))
         counts = of_patches[0].new_tensor([views.shape[1] for views in pooled])
         weights = counts / counts.sum()  # a view counts like any other, however many patches it has
         patch = (torch.stack(of_patches) * weights).sum()
         with torch.no_grad():
             whole = encodings["teacher_global"].patches  # [B, G, N, D]
-            outputs = self.teacher.head(self.teacher.pool(whole.flatten(0, 1))).unflatten(0, whole.shape[:2])
+            outputs = self.teacher_head(self.teacher_pool(whole.flatten(0, 1))).unflatten(0, whole.shape[:2])
             targets = teacher_probabilities(outputs, self.centre.centre, self.teacher_temperature)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
         self.centre.add(outputs)
-        of_views = dino_loss(self.student.head(torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
+        of_views = dino_loss(self.head(torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
         logs = {
             "class_loss": of_views.detach(),
             "patch_loss": patch.detach(),
             "patch_accuracy": (torch.stack(hits) * weights).sum(),
+            "patch_accuracy_prior": (torch.stack(priors) * weights).sum(),
             "teacher_entropy": entropy,
         }
         return ObjectiveOutput(of_views + self.config.patch_weight * patch, logs)
@@ -236,35 +205,21 @@ class SelfPatch(Objective):
         patches = taught.patches.flatten(0, 1)  # [M, N, D]
         index = nearest_neighbours(patches, taught.grid, self.config.neighbours)  # [M, N, k]
         images = torch.arange(len(patches), device=patches.device)[:, None, None]
-        summaries = self.teacher.pool(patches[images, index].flatten(0, 1))  # [M N, D]
-        outputs = self.teacher.patch_head(summaries).view(*taught.patches.shape[:3], -1)
+        summaries = self.teacher_pool(patches[images, index].flatten(0, 1))  # [M N, D]
+        outputs = self.teacher_patch_head(summaries).view(*taught.patches.shape[:3], -1)
         targets = teacher_probabilities(outputs, self.patch_centre.centre, self.teacher_temperature)
         self.patch_centre.add(outputs)
         return targets
 
-    def teacher_momentum(self) -> tuple[float, float]:
-        return self.config.momentum
-
     def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(self.student, self.teacher)]
+        own = [(self.pool, self.teacher_pool), (self.patch_head, self.teacher_patch_head)]
+        return [*super().ema_heads(), *own]
 
     def set_progress(self, progress: Progress) -> None:
-        start, end = self.config.teacher_temperature
-        done = min(progress.epoch / self.config.warmup_epochs, 1.0) if self.config.warmup_epochs else 1.0
-        self.teacher_temperature.fill_(start + (end - start) * done)
-        self.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
+        super().set_progress(progress)
         self.centre.begin()
         self.patch_centre.begin()
-
-    def before_optimizer_step(self) -> None:
-        if self.last_layer_frozen:
-            for head in (self.student.head, self.student.patch_head):
-                for parameter in head.last_layer.parameters():
-                    parameter.grad = None
 
     def after_optimizer_step(self) -> None:
         self.centre.step()
         self.patch_centre.step()
-
-    def diagnose(self, history: LogHistory) -> list[Finding]:
-        return entropy_findings(history, self.config.prototypes)

@@ -57,16 +57,18 @@ class DenseSide(NamedTuple):
         annotated: the same rows with them.
         column: of the annotations.
         name: ``"training"`` or ``"validation"``.
+        colours: uint8 [ids, 3], of annotations that are images of colours.
     """
 
     images: ImageSample
     annotated: ImageSample
     column: str
     name: str
+    colours: np.ndarray | None = None
 
     def annotation(self, row: int) -> np.ndarray:
         """[H, W], see :func:`~sp_hf.data.annotations.decode_annotation`."""
-        return decode_annotation(self.annotated.rows[row][self.column])
+        return decode_annotation(self.annotated.rows[row][self.column], colours=self.colours)
 
     def scan(self, summarise: Callable[[np.ndarray], T], progress: bool) -> dict[int, T]:
         """Something of every annotation, by row; unreadable ones are left out and reported.
@@ -80,7 +82,7 @@ class DenseSide(NamedTuple):
         for row in tqdm(rows, desc=f"{self.name} annotations", unit="image", disable=not progress, leave=False):
             cells = self.annotated.rows[row]
             try:
-                annotation = decode_annotation(cells[self.column])
+                annotation = decode_annotation(cells[self.column], colours=self.colours)
                 width, height = upright_size(cells[self.annotated.images.image_column])
             except UnreadableImage as error:
                 logger.warning("skipped an unreadable image or annotation: %s", error)
@@ -248,6 +250,10 @@ class DenseTask(Task):
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         squash(model, data, self.size)
 
+    def colours_of_ids(self) -> np.ndarray | None:
+        """uint8 [ids, 3], where annotations may be images of colours."""
+        return None
+
     def _source(self, data: EvaluationData) -> DataSource:
         """The run's own, or another dataset, with at most ``images`` images a side."""
         fields = {
@@ -276,7 +282,7 @@ class DenseTask(Task):
                     reason = error
                     continue
                 if _holds_images(annotated.images.dataset.features[column]):
-                    return DenseSide(data.sample(described, side), annotated, column, name)
+                    return DenseSide(data.sample(described, side), annotated, column, name, self.colours_of_ids())
                 reason = ColumnError(f"{column!r} of {annotated.images.description} holds no images")
         raise InputError(
             f"{self.name} needs a column of annotations (images of one number a pixel; looked for:"

@@ -95,6 +95,7 @@ class Robustness(Task):
     )
     ood_dataset: tuple[str, ...] = option((), "datasets with the probe's classes from elsewhere, as --dataset")
     ood_split: str | None = option(None, "their split; default: validation, val, test, or the only one")
+    ood_revision: str | None = option(None, "their branch, tag or commit on the Hub")
     ood_label_column: str | None = option(None, "their column of labels; default: found by type")
     ood_mapping: str | None = option(None, "JSON file from their class names to the probe's; default: equal names")
     ood_images: int = option(500, "images of each, at most")
@@ -245,6 +246,7 @@ class Robustness(Task):
             source = DataSource(
                 validation_dataset=dataset,
                 validation_dataset_split=self.ood_split,
+                validation_dataset_revision=self.ood_revision,
                 label_column=self.ood_label_column,
                 max_images=min(self.ood_images, data.source.max_images or self.ood_images),
             )

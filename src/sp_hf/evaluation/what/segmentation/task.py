@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ....data.annotations import AnnotationError
+from ....data.annotations import AnnotationError, voc_colours
 from ....data.datasets import is_embedded
 from ....data.part_scenes.objects import PARTS
 from ....errors import InputError
@@ -95,10 +95,16 @@ class Segmentation(DenseTask):
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 
     void: tuple[int, ...] = option((VOID,), "ids of pixels that do not count")
+    colours: str | None = option(None, "voc: annotations that are images of colours have those of PASCAL VOC")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.colours not in (None, "voc"):
+            raise InputError(f"{self.name}: colours is {self.colours!r}; it must be voc, or left out")
         object.__setattr__(self, "void", tuple(self.void))  # flags come as lists, which cannot be keys
+
+    def colours_of_ids(self) -> np.ndarray | None:
+        return voc_colours() if self.colours else None
 
     def prepare(self, data: EvaluationData) -> None:
         """Every annotation is read once here, so that missing classes are named before any feature is computed."""
