@@ -131,7 +131,7 @@ class ObjectTask(Task):
         model.squashed(self.size)
 
     def _source(self, data: EvaluationData) -> DataSource:
-        most = min(self.images, data.source.max_images or self.images)
+        most = data.at_most(self.images)
         fields = {
             "dataset_split": self.split,
             "dataset_config": self.config,
