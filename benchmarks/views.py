@@ -8,8 +8,8 @@ DINO's views of one image (Caron et al. 2021): two of area 0.4 to 1, others of 0
 grey, blur and solarise, to float tensors, at two sizes: **paper**, 2 x 224 + 8 x 96 px through canvases of 448 px, and
 **desk**, 2 x 64 + 4 x 32 px through canvases of 128 px. Counted of each package, from JPEG bytes and from decoded
 images: what its own pipeline does with a batch. kornia takes the whole batch as one tensor; the others an image at a
-time, in a loop. albumentations enlarges and reduces without antialiasing (OpenCV's INTER_LINEAR), sp_hf and the others
-with it. **Canvas** is what a worker of sp_hf does: JPEG to a square of the canvas's size.
+time, in a loop. albumentations reduces without antialiasing (OpenCV's INTER_LINEAR) unless it is told INTER_AREA; sp_hf
+and the others with it. **Canvas** is what a worker of sp_hf does: JPEG to a square of the canvas's size.
 
 Peers: ``pip install simplejpeg albumentations opencv-python-headless kornia``; lightly, stable-pretraining and
 torchvision want torchvision of torch's own release.
