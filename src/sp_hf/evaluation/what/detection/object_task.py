@@ -86,9 +86,9 @@ class ObjectTask(Task):
     shapes: ClassVar[Literal["bbox", "segm"]]
 
     encoder: str = option("frozen", "frozen or fine-tuned")
-    images: int = option(500, "images of each side, at most")
+    images: int = option(300, "images of each side, at most")
     size: int | None = option(None, "side in px onto which images are squashed; default: the model's own size")
-    epochs: int = option(30, "passes over the training images")
+    epochs: int = option(20, "passes over the training images")
     batch_size: int = option(16, "of the detector's training")
     learning_rate: float = option(5e-4, "of the detector")
     encoder_learning_rate: float = option(5e-5, "of a fine-tuned encoder")
