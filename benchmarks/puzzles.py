@@ -5,7 +5,8 @@
     python benchmarks/puzzles.py --address http://127.0.0.1:7860 --models "With SP" owner/name
     python benchmarks/puzzles.py --requests 500                    # memory of the app, every 50 requests
 
-Without ``--address`` the app is started here, as ``sp-hf demo`` starts it, and stopped.
+Without ``--address`` the app is started here, as ``sp-hf demo`` starts it, and stopped. ``--output docs/puzzles.md``
+writes down what was printed, below what is there of other photographs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ from sp_hf.data.canvas import decode
 from sp_hf.space import shipped
 from sp_hf.space.score import Benchmark
 
+_PAGE = """# Puzzles played through the Space
+
+The shipped models, asked through the API of the running page by `benchmarks/puzzles.py`, which wrote this: tiles right
+of 9, each encoded alone, one puzzle a request, with 95 % intervals over puzzles. Another pair of models
+(`scripts/flagship.py`) takes another run of it.
+"""
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 
@@ -39,16 +46,26 @@ def main() -> None:
     parser.add_argument("--puzzles", type=int, default=200)
     parser.add_argument("--dataset", help="photographs, one a puzzle; default: the page's own, in turn")
     parser.add_argument("--requests", type=int, default=0, help="so many more, and the app's memory meanwhile")
+    parser.add_argument("--output", type=Path, help="Markdown file to write this into, in the place of the last time's")
     args = parser.parse_args()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        said.append(line)
+
     with tempfile.TemporaryDirectory() as folder, app(args.address) as (address, process):
         client = Client(address, verbose=False)
         photographs = save(args.dataset, args.puzzles, Path(folder)) if args.dataset else shipped.photographs()
         played = play(client, photographs, args.models, args.puzzles)
-        print(table(played))
+        say(f"{table(played)}\n")
         if len(args.models) > 1:
-            print(played.verdict(*args.models[:2]))
+            say(played.verdict(*args.models[:2]))
         if args.requests and process is not None:
-            watch(client, photographs[0], args.models, args.requests, process.pid)
+            say(f"\nMemory of the app: {watch(client, photographs[0], args.models, args.requests, process.pid)}.")
+    if args.output is not None:
+        title = f"Photographs of {Path(args.dataset).stem}" if args.dataset else "The page's own photographs"
+        put_section(args.output, title, "\n".join(said))
 
 
 @contextmanager
@@ -97,8 +114,8 @@ def table(played: Benchmark) -> str:
     return "\n".join([*lines, "| chance | 1.00 | |"])
 
 
-def watch(client: Client, photograph: Path, models: Sequence[str], requests: int, pid: int) -> None:
-    """Resident memory of the app every 50 requests, and its slope after the first 100."""
+def watch(client: Client, photograph: Path, models: Sequence[str], requests: int, pid: int) -> str:
+    """Resident memory of the app after 100 requests and after all, and its slope in between."""
     found = []
     for number in range(1, requests + 1):
         image = handle_file(str(photograph))
@@ -109,9 +126,21 @@ def watch(client: Client, photograph: Path, models: Sequence[str], requests: int
         if number % 50 == 0:
             found.append((number, resident(pid)))
             print(f"{number} requests: {found[-1][1]:.0f} MB", flush=True)
-    late = np.array([pair for pair in found if pair[0] > 100] or found)
-    if len(late) > 1:
-        print(f"{100 * np.polyfit(late[:, 0], late[:, 1], 1)[0]:+.1f} MB per 100 requests after the first 100")
+    late = np.array([pair for pair in found if pair[0] >= 100])
+    if len(late) < 2:
+        return "of fewer than 150 requests nothing is said"
+    slope = 100 * np.polyfit(late[:, 0], late[:, 1], 1)[0]
+    ends = " and ".join(f"{size:.0f} MB after {number:.0f} requests" for number, size in late[[0, -1]])
+    return f"{ends}, {slope:+.1f} MB per 100"
+
+
+def put_section(file: Path, title: str, text: str) -> None:
+    """Write a section of a page, in the place of the one of the same title, or at its end."""
+    page = file.read_text(encoding="utf-8") if file.is_file() else f"{_PAGE}\n"
+    head, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    others = [section for section in sections if not section.startswith(f"## {title}\n")]
+    new = f"## {title}\n\n{text}\n"
+    file.write_text("\n".join(part.rstrip("\n") + "\n" for part in [head, *others, new]), encoding="utf-8")
 
 
 def resident(pid: int) -> float:

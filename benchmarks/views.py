@@ -1,221 +1,212 @@
-"""Speed of the views: beside lightly's and kornia's pipelines on one CPU thread, and as a share of a training step.
+"""Speed of views and canvases beside other packages, on one CPU thread, from JPEG bytes.
 
-    python benchmarks/views.py                        # one CPU thread; skips the peers that are not installed
-    python benchmarks/views.py --device cuda          # the share of a ViT-S DINO step, at most 5 % wanted
-    python benchmarks/views.py --step --batch 2 --vit 64 2 2 --sizes 32 16   # the same code on a CPU, tiny
+    python benchmarks/views.py                          # skips the packages that are not installed
+    python benchmarks/views.py --write docs/performance.md
+    python benchmarks/views.py --images photographs.parquet --rounds 15
 
-The peers want torchvision of torch's own release (``pip install torch torchvision lightly kornia``); sp_hf's views need
-torch alone, so this file also runs with ``PYTHONPATH=src`` in an environment that has no transformers.
+DINO's views of one image (Caron et al. 2021): two of area 0.4 to 1, others of 0.05 to 0.4, with flips, colour jitter,
+grey, blur and solarise, to float tensors, at two sizes: **paper**, 2 x 224 + 8 x 96 px through canvases of 448 px, and
+**desk**, 2 x 64 + 4 x 32 px through canvases of 128 px. Counted of each package, from JPEG bytes and from decoded
+images: what its own pipeline does with a batch. kornia takes the whole batch as one tensor; the others an image at a
+time, in a loop. albumentations reduces without antialiasing (OpenCV's INTER_LINEAR) unless it is told INTER_AREA; sp_hf
+and the others with it. **Canvas** is what a worker of sp_hf does: JPEG to a square of the canvas's size.
 
-**On a CPU**: images a second for DINO's views of one image, 2 x 96 px (area 0.4 to 1) and 6 x 48 px (0.05 to 0.4), with
-flips, colour jitter, grey, blur and solarise, from photographs of 112 px (shorter side), decoded beforehand for all.
-Counted:
+Peers: ``pip install simplejpeg albumentations opencv-python-headless kornia``; lightly, stable-pretraining and
+torchvision want torchvision of torch's own release.
 
-- sp_hf: from a batch of uint8 canvases to pixels; ``with canvas`` also squashing each PIL image to its canvas.
-- lightly: ``DINOTransform`` from a PIL image to eight normalised tensors, one image after the other.
-- kornia: the same augmentations by ``kornia.augmentation``, one image after the other, from float tensors.
-
-One thread, CPU time (a busy machine disturbs it less than it does wall time), interleaved rounds of at least 0.3 s
-each, medians.
-
-**With ``--device cuda``**: the sampler beside the forward and backward of a ViT-S/16 student on all views and the
-forward of its teacher on the global ones, bf16, without heads, losses and optimizer, which would only make the step
-longer. ``added`` is what a step with the sampler in it takes longer than one that reuses its views.
+One thread, CPU seconds (a busy machine disturbs them less than the clock's), all pipelines in turn in every round; of
+each the least of all rounds is told, as whatever else runs can only add to it, and the median over rounds of the ratio.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
 import time
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from view_peers import PEERS, Sizes
 
+from sp_hf.data import jpeg
+from sp_hf.data.canvas import make_canvas
+from sp_hf.run.environment import processor_name
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.photometric import Photometric
 from sp_hf.views.sampler import ViewSampler
 from sp_hf.views.spec import ViewSpec
 
-GLOBAL_AREA, LOCAL_AREA = (0.4, 1.0), (0.05, 0.4)
-JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
+SCALES = {
+    "paper": (Sizes(globals=224, locals=96, local_count=8), 448, (500, 375), 4),  # canvas, JPEG's size, images
+    "desk": (Sizes(globals=64, locals=32, local_count=4), 128, (150, 112), 16),
+}
+PACKAGES = ("sp-hf", "torch", "pillow", "simplejpeg", "albumentations", "opencv-python-headless", "kornia", "lightly",
+            "torchvision", "stable-pretraining")  # fmt: skip
+BEGIN, END = "<!-- views: benchmarks/views.py -->", "<!-- /views -->"
+
+Work = Callable[[], object]
 
 
-def dino_specs(sizes: tuple[int, int], local_views: int) -> dict[str, ViewSpec]:
-    return {
-        "global": ViewSpec(2, sizes[0], GLOBAL_AREA, photometric=Photometric.dino_global()),
-        "local": ViewSpec(local_views, sizes[1], LOCAL_AREA, photometric=Photometric.dino_local()),
-    }
+class Row(NamedTuple):
+    """One pipeline's time."""
+
+    what: str
+    name: str
+    milliseconds: float  # an image, the least of all rounds
+    ratio: float  # its time over sp_hf's, the median over rounds
 
 
-# ------------------------------------------------------------------------------------------------ one CPU thread
-def photographs(count: int, side: int = 112) -> list[Image.Image]:
-    """Smooth random pictures of a photograph's size; what they show does not matter to the time."""
+def photographs(count: int, size: tuple[int, int], folder: Path | None) -> list[bytes]:
+    """JPEGs: given ones, or smooth random pictures with some grain, of a photograph's bytes a pixel."""
+    if folder is not None:
+        from pyarrow import parquet
+
+        return [row["bytes"] for row in parquet.read_table(folder, columns=["image"])["image"][:count].to_pylist()]
     generator = np.random.default_rng(0)
-    sizes = [(side, side * 4 // 3), (side * 4 // 3, side), (side, side * 3 // 2)]
-    blocks = generator.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
-    return [Image.fromarray(block).resize(sizes[i % 3], Image.Resampling.BICUBIC) for i, block in enumerate(blocks)]
+    files = []
+    for _ in range(count):
+        blocks = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        grain = generator.normal(0, 9, (size[1], size[0], 1))
+        picture = np.asarray(blocks.resize(size, Image.Resampling.BICUBIC)) + grain
+        buffer = io.BytesIO()
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return files
 
 
-def squash(images: list[Image.Image], side: int) -> Tensor:
-    squares = [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1) for image in images]
-    return torch.from_numpy(np.stack(squares))
+def our_pipelines(files: list[bytes], sizes: Sizes, canvas: int) -> dict[str, Work]:
+    """Views from JPEG bytes, and from canvases that are made."""
+    sampler = ViewSampler(
+        {
+            "global": ViewSpec(2, sizes.globals, (0.4, 1.0), photometric=Photometric.dino_global()),
+            "local": ViewSpec(sizes.local_count, sizes.locals, (0.05, 0.4), photometric=Photometric.dino_local()),
+        }
+    )
+    keys = sample_keys(0, 0, len(files))
 
+    def canvases() -> tuple[torch.Tensor, torch.Tensor]:
+        made = [make_canvas(file, canvas) for file in files]
+        return torch.from_numpy(np.stack([one for one, _ in made])), torch.tensor([aspect for _, aspect in made])
 
-def our_pipelines(images: list[Image.Image], side: int) -> dict[str, Callable[[], object]]:
-    sampler = ViewSampler(dino_specs((96, 48), 6))
-    canvases = squash(images, side)
-    aspects = torch.tensor([image.width / image.height for image in images])
-    keys = sample_keys(0, 0, len(images))
+    kept = canvases()
     return {
-        "sp_hf": lambda: sampler(canvases, aspects, keys),
-        "sp_hf, with canvas": lambda: sampler(squash(images, side), aspects, keys),
+        "views from JPEG": lambda: sampler(*canvases(), keys),
+        "views from decoded": lambda: sampler(*kept, keys),
+        "JPEG to canvas": lambda: [make_canvas(file, canvas) for file in files],
     }
 
 
-def lightly_pipeline(images: list[Image.Image]) -> Callable[[], object]:
-    from lightly.transforms import DINOTransform
+def canvas_peers(files: list[bytes], canvas: int) -> dict[str, Work]:
+    """The same square by others."""
+    side = (canvas, canvas)
 
-    transform = DINOTransform(global_crop_size=96, local_crop_size=48, n_local_views=6)
-    return lambda: [transform(image) for image in images]
+    def pillow() -> object:
+        images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
+        return [np.asarray(image.resize(side, Image.Resampling.BICUBIC)).transpose(2, 0, 1).copy() for image in images]
 
+    found: dict[str, Work] = {"Pillow": pillow}
+    try:
+        import cv2
+        import simplejpeg
+    except ImportError as error:
+        print(f"simplejpeg + OpenCV: left out ({error})")
+        return found
+    cv2.setNumThreads(1)
 
-def kornia_pipeline(images: list[Image.Image]) -> Callable[[], object]:
-    from kornia import augmentation as ka
+    def opencv() -> object:
+        decoded = [simplejpeg.decode_jpeg(file, "RGB") for file in files]
+        return [cv2.resize(one, side, interpolation=cv2.INTER_AREA).transpose(2, 0, 1).copy() for one in decoded]
 
-    def views_of(size: int, area: tuple[float, float], blur: float, solarise: float) -> nn.Module:
-        return ka.AugmentationSequential(
-            ka.RandomResizedCrop((size, size), scale=area),
-            ka.RandomHorizontalFlip(),
-            ka.ColorJitter(*JITTER.values(), p=0.8),
-            ka.RandomGrayscale(p=0.2),
-            ka.RandomGaussianBlur((9, 9), (0.1, 2.0), p=blur),
-            ka.RandomSolarize(0.5, 0.0, p=solarise),
-        )
-
-    first, second = views_of(96, GLOBAL_AREA, 1.0, 0.0), views_of(96, GLOBAL_AREA, 0.1, 0.2)
-    local = views_of(48, LOCAL_AREA, 0.5, 0.0)
-    tensors = [torch.from_numpy(np.asarray(image).transpose(2, 0, 1)[None] / np.float32(255)) for image in images]
-    return lambda: [[transform(x) for transform in (first, second, *[local] * 6)] for x in tensors]
+    return {**found, "simplejpeg + OpenCV": opencv}
 
 
-def _cpu_seconds(work: Callable[[], object], calls: int) -> float:
-    """Of one call, in a row of calls."""
-    start = time.process_time()
-    for _ in range(calls):
-        work()
-    return (time.process_time() - start) / calls
-
-
-def compare(options: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    images = photographs(options.batch)
-    pipelines = our_pipelines(images, options.canvas)
-    for name, build in (("lightly", lightly_pipeline), ("kornia", kornia_pipeline)):
+def pipelines_of(files: list[bytes], sizes: Sizes, canvas: int) -> dict[tuple[str, str], Work]:
+    """Every pipeline, by what it does and who does it."""
+    found = {(what, "sp_hf"): work for what, work in our_pipelines(files, sizes, canvas).items()}
+    found |= {("JPEG to canvas", name): work for name, work in canvas_peers(files, canvas).items()}
+    decoded = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
+    for name, build in PEERS.items():
         try:
-            pipelines[name] = build(images)
+            peer = build(sizes)
         except ImportError as error:
-            print(f"{name}: not importable here, left out ({error})")
-    calls = {name: max(1, round(0.3 / _cpu_seconds(pipeline, 2))) for name, pipeline in pipelines.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in pipelines}
-    for _ in range(options.rounds):
-        for name, pipeline in pipelines.items():
-            seconds[name].append(_cpu_seconds(pipeline, calls[name]) / options.batch)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    print(
-        f"\n2 x 96 + 6 x 48 px, canvas {options.canvas}, {options.batch} images, {options.rounds} rounds, one thread\n"
-    )
-    print(f"{'':20s} images/s   best   ms an image   sp_hf is faster by   with canvas")
-    for name, median in medians.items():
-        ratios = "".join(f"{median / medians[ours]:12.1f}x" for ours in ("sp_hf", "sp_hf, with canvas"))
-        ratios = "" if name.startswith("sp_hf") else "      " + ratios
-        print(f"{name:20s} {1 / median:8.0f} {1 / min(seconds[name]):6.0f} {1e3 * median:13.2f} {ratios}")
+            print(f"{name}: left out ({error})")
+            continue
+        kept = peer.prepare(decoded)
+        found["views from JPEG", name] = lambda peer=peer: peer.views(peer.decode(files))
+        found["views from decoded", name] = lambda peer=peer, kept=kept: peer.views(kept)
+    return found
 
 
-# ------------------------------------------------------------------------------------------------ a training step
-class VisionTransformer(nn.Module):
-    """Plain pre-norm ViT/16 without a class token; positions are resized to the view."""
-
-    def __init__(self, width: int, depth: int, heads: int, size: int) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 16, 16)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, width, size // 16, size // 16))
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patches(pixels)
-        x = x + nn.functional.interpolate(self.positions, size=x.shape[-2:], mode="bicubic")
-        return self.blocks(x.flatten(2).transpose(1, 2)).mean(1)
-
-
-def time_step(options: argparse.Namespace) -> None:
-    device = torch.device(options.device)
-    specs = dino_specs(tuple(options.sizes), options.local_views)
-    generator = torch.Generator().manual_seed(0)
-    canvases = torch.randint(0, 256, (options.batch, 3, options.canvas, options.canvas), generator=generator)
-    canvases, aspects = canvases.to(torch.uint8).to(device), torch.full((options.batch,), 4 / 3, device=device)
-    keys, sampler = sample_keys(0, 0, options.batch, device), ViewSampler(specs)
-    student, teacher = (VisionTransformer(*options.vit, options.sizes[0]).to(device) for _ in range(2))
-
-    def sample() -> dict[str, Tensor]:
-        return {name: views.pixels.flatten(0, 1) for name, views in sampler(canvases, aspects, keys).items()}
-
-    def train(pixels: dict[str, Tensor]) -> None:
-        student.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16):
-            with torch.no_grad():
-                target = teacher(pixels["global"]).mean()
-            outputs = [student(views) for views in pixels.values()]
-        sum((output.float() - target).square().mean() for output in outputs).backward()
-
-    def seconds_of(work: Callable[[], object]) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(options.steps):
+def measured(pipelines: dict[tuple[str, str], Work], images: int, rounds: int) -> list[Row]:
+    """Times of all pipelines in turn, round by round; the first round, which warms up, does not count."""
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in pipelines}
+    for round_ in range(rounds + 1):
+        for key, work in pipelines.items():
+            start = time.process_time()
             work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - start) / options.steps
-
-    kept = sample()
-    works = {"sampler": sample, "step": lambda: train(kept), "both": lambda: train(sample())}
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for round_ in range(options.rounds + 1):
-        for name, work in works.items():
-            seconds = seconds_of(work)
             if round_:
-                times[name].append(1e3 * seconds)
-    sampler_ms, step_ms, both_ms = (statistics.median(times[name]) for name in works)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    views = f"2 x {options.sizes[0]} + {options.local_views} x {options.sizes[1]} px"
-    print(f"{name}; {views}, canvas {options.canvas}, {options.batch} images, ViT {options.vit}, bf16")
-    print(f"sampler alone {sampler_ms:8.2f} ms   {100 * sampler_ms / step_ms:6.2f} % of the step")
-    print(f"step alone    {step_ms:8.2f} ms   {1e3 * options.batch / step_ms:6.0f} images/s")
-    print(f"added         {both_ms - step_ms:8.2f} ms   {100 * (both_ms / step_ms - 1):6.2f} % of the step")
-    if device.type == "cuda":
-        print(f"peak memory   {torch.cuda.max_memory_allocated() / 2**30:8.2f} GiB")
+                seconds[key].append((time.process_time() - start) / images)
+    rows = []
+    for (what, name), times in seconds.items():
+        ratio = statistics.median(t / own for t, own in zip(times, seconds[what, "sp_hf"], strict=True))
+        rows.append(Row(what, name, 1e3 * min(times), ratio))
+    return sorted(rows, key=lambda row: (row.what, row.milliseconds))
+
+
+def report(options: argparse.Namespace) -> str:
+    """Markdown: one table a size."""
+    lines = []
+    for scale in options.scales:
+        sizes, canvas, size, count = SCALES[scale]
+        files = photographs(count, size, options.images)
+        rows = measured(pipelines_of(files, sizes, canvas), len(files), options.rounds)
+        lines += [
+            f"**{scale}**: 2 x {sizes.globals} + {sizes.local_count} x {sizes.locals} px, canvas {canvas} px, images of"
+            f" {size[0]} x {size[1]} px",
+            "",
+            "| | | ms an image | images/s | its time over sp_hf's |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {row.what} | {row.name} | {row.milliseconds:.2f} | {1e3 / row.milliseconds:.0f} | {row.ratio:.2f} |"
+                for row in rows
+            ),
+            "",
+        ]
+    versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
+    lines.append(
+        f"One thread of {processor_name()}, {options.rounds} rounds, JPEGs by {jpeg.DECODER}; {versions}."
+        " `python benchmarks/views.py --write docs/performance.md`"
+    )
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cuda times the sampler beside a training step")
-    parser.add_argument("--step", action="store_true", help="beside a training step, also on a CPU")
-    parser.add_argument("--batch", type=int, default=64, help="images")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--canvas", type=int, help="side in px; default 112, beside a step 256")
-    parser.add_argument("--sizes", type=int, nargs=2, default=[224, 96], help="of a step's global and local views, px")
-    parser.add_argument("--local-views", type=int, default=8, help="of a step")
-    parser.add_argument("--vit", type=int, nargs=3, default=[384, 12, 6], help="width, depth, heads")
-    parser.add_argument("--steps", type=int, default=5, help="in each round")
+    parser.add_argument("--scales", nargs="+", choices=tuple(SCALES), default=list(SCALES))
+    parser.add_argument("--images", type=Path, help="parquet file with a column 'image' of JPEGs")
+    parser.add_argument("--write", type=Path, help="page between whose marks the tables go")
     options = parser.parse_args()
-    step = options.step or options.device != "cpu"
-    options.canvas = options.canvas or (256 if step else 112)
-    time_step(options) if step else compare(options)
+    torch.set_num_threads(1)
+    made = report(options)
+    print(made)
+    if options.write is not None:
+        before, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        options.write.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@
 
 Into ``src/sp_hf/space/models`` go the stock weights of both and the configuration of an untrained encoder; probes of
 all three, fitted to photographs of ``--dataset``; a benchmark of puzzles of photographs of ``--validation_dataset``;
-what each answers to the page's first question; and a card for each of the pair, made as a push makes it. No photograph
+what each answers to the page's first questions; and a card for each of the pair, made as a push makes it. No photograph
 of the datasets does.
+
+    python scripts/flagship.py --only_first        # the first answers anew, e.g. when another photograph comes first
 """
 
 from __future__ import annotations
@@ -37,26 +39,23 @@ from sp_hf.evaluation.where.relative_geometry.task import RelativeGeometry
 from sp_hf.flags import FlagParser
 from sp_hf.quiet import quieten_libraries
 from sp_hf.space.jigsaw import Cut, solve
-from sp_hf.space.patches import patch_maps
 from sp_hf.space.probe_set import JIGSAW, ProbeSet, crop_size, probes_of
 from sp_hf.space.score import Benchmark
 from sp_hf.space.shipped import EVIDENCE, FIRST, FOLDERS, SEED, UNTRAINED, WITH_SP, WITHOUT, folder, photographs
+from sp_hf.space.typical import Asked, first_answers
 from sp_hf.space.uploads import Upload, open_upload
-from sp_hf.space.where import BOXES, locate, read_box
 
 REPOSITORY = Path(__file__).parents[1]
 LARGEST = 10 * 10**6  # bytes of both encoders' weights
 STOCK = ("config.json", "model.safetensors", "preprocessor_config.json")
-CENTRE = (0.5, 0.5)
-Asked = Mapping[str, tuple[EvaluatedModel, ProbeSet]]
 
 
 def main(argv: list[str]) -> int:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with_sp", type=Path, required=True, help="run folder")
-    parser.add_argument("--control", type=Path, required=True, help="run folder, the same but for SP")
-    parser.add_argument("--dataset", required=True, help="photographs that probes are fitted to")
-    parser.add_argument("--validation_dataset", required=True, help="photographs that puzzles are made of")
+    parser.add_argument("--with_sp", type=Path, help="run folder")
+    parser.add_argument("--control", type=Path, help="run folder, the same but for SP")
+    parser.add_argument("--dataset", help="photographs that probes are fitted to")
+    parser.add_argument("--validation_dataset", help="photographs that puzzles are made of")
     parser.add_argument("--title", default="Caltech-101", help="what the page calls these photographs")
     parser.add_argument("--images", type=int, default=3000, help="that probes are fitted to")
     parser.add_argument("--puzzles", type=int, default=500, help="of the benchmark, a photograph each")
@@ -64,9 +63,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--license", default="apache-2.0")
     parser.add_argument("--no_run_snippets", action="store_true", help="of the cards")
     parser.add_argument("--no_cards", action="store_true")
+    parser.add_argument("--only_first", action="store_true", help="the first answers of models that are there already")
     parser.add_argument("--output_dir", type=Path, default=folder())
     args = parser.parse_args(argv)
     quieten_libraries()
+    if args.only_first:
+        write_first(asked_there(args.output_dir), args.output_dir)
+        return 0
+    if None in (args.with_sp, args.control, args.dataset, args.validation_dataset):
+        parser.error("--with_sp, --control, --dataset and --validation_dataset are needed, or --only_first")
     runs = {WITH_SP: args.with_sp, WITHOUT: args.control}
     copy_encoders(runs, args.output_dir)
     source = DataSource(args.dataset, validation_dataset=args.validation_dataset, max_images=args.images)
@@ -76,9 +81,8 @@ def main(argv: list[str]) -> int:
     for name, (_, probes) in asked.items():
         scores = {f"tiles right of 9, {len(benchmark)} puzzles": round(benchmark.estimates()[name].value, 4)}
         probes.scored(scores).save(probes_of(args.output_dir / FOLDERS[name]))
-    first = first_answers(asked, open_upload(photographs()[0]))
-    for name, content in {EVIDENCE: benchmark.to_dict(), FIRST: first}.items():
-        (args.output_dir / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_json(args.output_dir / EVIDENCE, benchmark.to_dict())
+    write_first(asked, args.output_dir)
     if not args.no_cards:
         write_cards(runs, args)
     print(f"{benchmark.sentence()}\n{benchmark.verdict(WITH_SP, WITHOUT)}")
@@ -109,11 +113,31 @@ def fit_all(output: Path, data: EvaluationData, title: str) -> Asked:
     """All three with their probes."""
     asked = {}
     for name, place in FOLDERS.items():
-        opened = open_model(str(output / place), seed=SEED)
-        model = EvaluatedModel(name, opened.encoder, opened.preprocess)
+        model = opened(name, output / place)
         print(f"{name}: fitting probes to {len(data.train.rows)} photographs", flush=True)
         asked[name] = (model, ProbeSet.fit(model, data, title))
     return asked
+
+
+def asked_there(output: Path) -> Asked:
+    """All three with the probes that were fitted before."""
+    models = {name: opened(name, output / place) for name, place in FOLDERS.items()}
+    return {name: (one, ProbeSet.load(probes_of(output / FOLDERS[name]), one)) for name, one in models.items()}
+
+
+def opened(name: str, place: Path) -> EvaluatedModel:
+    """A shipped model by the name that the page has for it."""
+    model = open_model(str(place), seed=SEED)
+    return EvaluatedModel(name, model.encoder, model.preprocess)
+
+
+def write_first(asked: Asked, output: Path) -> None:
+    """Answers about the page's first photograph."""
+    write_json(output / FIRST, first_answers(asked, open_upload(photographs()[0])))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def play(asked: Asked, sample: ImageSample, count: int, title: str) -> Benchmark:
@@ -124,21 +148,6 @@ def play(asked: Asked, sample: ImageSample, count: int, title: str) -> Benchmark
     puzzles = [(upload, Cut.of(seed)) for seed, upload in enumerate(uploads)]
     right = {name: [s.right for s in solve(model, probes, puzzles)] for name, (model, probes) in asked.items()}
     return Benchmark(right, title)
-
-
-def first_answers(asked: Asked, upload: Upload) -> dict[str, Any]:
-    """To the questions that the page asks before anybody else does."""
-    boxes = [read_box(text, which) for text, which in zip(BOXES, ("first", "second"), strict=True)]
-    answers: dict[str, Any] = {"puzzle": {}, "where": {}, "patches": {}}
-    for name, (model, probes) in asked.items():
-        answers["puzzle"][name] = solve(model, probes, [(upload, Cut.of(SEED))])[0].placed.tolist()
-        answers["where"][name] = [round(n, 5) for n in locate(model, probes, upload, *boxes).predicted.tolist()]
-        maps = patch_maps(model, upload, CENTRE)
-        answers["patches"][name] = {
-            "similarity": [[round(n, 4) for n in row] for row in maps.similarity.tolist()],
-            "components": [[[round(n, 3) for n in colour] for colour in row] for row in maps.components.tolist()],
-        }
-    return answers
 
 
 def write_cards(runs: Mapping[str, Path], args: Any) -> None:

@@ -83,7 +83,10 @@ OTHERS: dict[str, Other] = {
     "data2vec-vision": Other(_tokens(1, False), {**_VIT, "image_size": 32}, 8, 48, masks=True),
     "mobilevit": Other(
         _pooled_map,
-        {"image_size": 64, "neck_hidden_sizes": [8] * 6 + [16], "hidden_sizes": [8] * 3, "num_attention_heads": 2},
+        {
+            **{"image_size": 64, "neck_hidden_sizes": [8] * 6 + [16], "hidden_sizes": [8] * 3},
+            **{"num_attention_heads": 2, "initializer_range": 0.3},  # 0.02 so narrow: gradients of 1e-11 at the stem
+        },
         32,
         96,
         drops=False,

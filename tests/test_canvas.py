@@ -91,6 +91,28 @@ def test_jpeg_is_decoded_at_reduced_scale_never_below_the_canvas():
     assert decode(encoded(Image.fromarray(ramps(1001, 701)), "PNG"), draft_size=64).size == (1001, 701)
 
 
+@pytest.mark.parametrize("mode, subsampling", [("RGB", 0), ("RGB", 2), ("L", 0)])
+def test_both_decoders_give_the_very_same_canvas(mode, subsampling, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    noise = np.random.default_rng(0).integers(0, 256, (101, 203, 3), dtype=np.uint8)
+    options = {} if mode == "L" else {"subsampling": subsampling}
+    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", quality=80, **options)
+    found = [make_canvas(data, size) for size in (20, 60, 300)]  # drafted to a quarter, to a half, and not at all
+    monkeypatch.setattr("sp_hf.data.jpeg.simplejpeg", None)
+    for (canvas, aspect), size in zip(found, (20, 60, 300), strict=True):
+        expected, of_pillow = make_canvas(data, size)
+        assert np.array_equal(canvas, expected) and aspect == of_pillow == 203 / 101
+
+
+@pytest.mark.parametrize("size", [24, 61, 150])
+def test_resizing_is_pillows_up_to_rounding(size):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 131, 3), dtype=np.uint8)
+    canvas, _ = make_canvas(noise, size)
+    expected = np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    difference = np.abs(canvas.astype(int) - expected)
+    assert difference.max() <= 2 and (difference > 1).mean() < 1e-4
+
+
 def test_the_callers_image_stays_as_it_is():
     image = Image.open(io.BytesIO(encoded(Image.fromarray(ramps(800, 600)), "JPEG")))
     assert make_canvas(image, 32)[1] == 800 / 600

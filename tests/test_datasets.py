@@ -277,6 +277,17 @@ def test_label_column_by_feature_type():
         find_label_column(datasets.Features(label=text), "label")
 
 
+def test_a_column_of_texts_that_is_named_becomes_labels(tmp_path):
+    features = datasets.Features(image=datasets.Image(), kind=datasets.Value("string"))
+    pictures = [Image.fromarray(np.full((8, 8, 3), shade, np.uint8)) for shade in range(4)]
+    rows = {"image": pictures, "kind": ["tench", "crane", None, "tench"]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    loaded = load_images(str(tmp_path / "a.parquet"), label_column="kind")
+    assert loaded.label_names == ["crane", "tench"]
+    assert [row["kind"] for row in loaded.dataset] == [1, 0, None, 1]
+    assert load_images(str(tmp_path / "a.parquet")).label_column is None
+
+
 def test_parquet_written_without_datasets(tmp_path):
     import pyarrow
     import pyarrow.parquet

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import warm
 from objectives.harness import Step, TinyEncoder, make_batch, part_of
 from objectives.test_protocol import tiny
 from torch.nn.parallel import DistributedDataParallel
@@ -94,7 +95,7 @@ def work(rank, folder):
 def processes():
     """What each of the two processes found."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(work, args=(folder,), nprocs=PROCESSES)
+        mp.start_processes(work, args=(folder,), nprocs=PROCESSES, start_method=warm.START)
         yield [torch.load(os.path.join(folder, f"{rank}.pt")) for rank in range(PROCESSES)]
 
 

@@ -21,7 +21,7 @@ NO_ONNX = any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxr
 NO_TIMM = any(importlib.util.find_spec(name) is None for name in ("timm", "torchvision"))
 
 
-@pytest.mark.skipif(NO_ONNX, reason="the ONNX export needs pip install 'sp-hf[onnx]'")
+@pytest.mark.skipif(NO_ONNX, reason="pip install onnx onnxruntime onnxscript")
 def test_of_one_push_each_finds_its_own(hub: LoopbackHub, run: Path, tmp_path: Path) -> None:  # noqa: F811
     assert main(["push", str(run), "lab/model", "--no_run_snippets", "--onnx", "--timm"]) == 0
     files = pushed(hub, "lab/model")

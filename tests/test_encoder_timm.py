@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from few_steps import METHODS, train
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -194,6 +195,19 @@ def test_pretraining_rebuilds_the_encoder_from_its_configuration(tmp_path):
     config = SPConfig(encoder.config).build_encoder_config()
     again = Encoder.from_config(config)
     assert again.dimensions == encoder.dimensions and list(again.state_dict()) == list(encoder.state_dict())
+
+
+TRAINED = ("vit_tiny_patch16_224", "eva02_tiny_patch14_224", "convnext_atto", "swin_tiny_patch4_window7_224")
+
+
+@needs_timm
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("architecture", TRAINED)
+def test_methods_train_on_them(tmp_path, architecture: str, method: str):
+    write(tmp_path, architecture)
+    model = train(resolve_encoder(tmp_path), METHODS[method])
+    for spec in model.view_specs.values():
+        model.encoder.patches_of(spec.size)
 
 
 @needs_timm

@@ -41,6 +41,8 @@ def test_help_of_every_command_imports_nothing_heavy():
 def test_what_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path: Path):
     recipe = tmp_path / "odd.yaml"
     recipe.write_text("learnin_rate: 1\n")
+    objective = tmp_path / "objective.yaml"
+    objective.write_text("objectives: [{name: dino, prototype: 8}]\n")
     lines = {
         "pretrain --learnin_rate 1": (2, "did you mean '--learning_rate'"),
         "pretrain --max_steps few": (2, "invalid int value: 'few'"),
@@ -49,6 +51,19 @@ def test_what_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path: 
         "pretrain --deepspeed x.json": (1, "--deepspeed x.json has no effect here"),
         "pretrain --recipe nowhere.yaml": (1, "no recipe at nowhere.yaml"),
         f"pretrain --recipe {recipe}": (1, "unknown option 'learnin_rate'; did you mean 'learning_rate'"),
+        "pretrain --objectives dyno": (1, "unknown objective 'dyno' (did you mean 'dino'?)"),
+        "pretrain --objectives dino=0": (1, "weight is 0.0; it must be greater than 0"),
+        f"pretrain --recipe {objective}": (1, "'dino' has no option 'prototype' (did you mean 'prototypes'?)"),
+        "pretrain --encoder vit-micro": (1, "unknown encoder 'vit-micro'"),
+        "pretrain --encoder ./nowhere": (1, "no folder ./nowhere"),
+        "pretrain --dataset no/such/folder": (1, "no such file or folder: 'no/such/folder'"),
+        "pretrain --validation_dataset ./x.parquet": (1, "no such file or folder: './x.parquet'"),
+        "evaluate vit-micro-8 --tasks knn knm": (1, "unknown task knm"),
+        "evaluate vit-micro-8 A=vit-micro": (1, "unknown encoder 'vit-micro'"),
+        "evaluate vit-micro-8 --dataset ./x.parquet": (1, "no such file or folder: './x.parquet'"),
+        "export ./nowhere out": (1, "no run at ./nowhere"),
+        "push ./nowhere me/mine": (1, "no run at ./nowhere"),
+        "sweep ./nowhere.yaml": (1, "no recipe at nowhere.yaml"),
         "evaluate vit-micro-8 --knn_neighbors 3": (2, "did you mean '--knn_neighbours'"),
         "evaluate vit-micro-8 --seed one": (2, "invalid int value: 'one'"),
         "evaluate": (2, "required: MODEL"),
@@ -66,6 +81,21 @@ def test_what_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path: 
     for (line, (status, message)), (actual, said, heavy) in zip(lines.items(), found, strict=True):
         assert (actual, heavy) == (status, []) and message in said, f"{line}: {actual}, {said!r}, imports {heavy}"
         assert len(said.strip().splitlines()) == 1
+
+
+def test_objectives_of_every_recipe_pass_the_quick_look():
+    """As read from source, classes have the options that they have."""
+    program = """
+import pathlib, sys
+from sp_hf.run.names import check_objectives
+from sp_hf.run.recipe_file import as_list, read_recipe
+for path in pathlib.Path(sys.argv[1]).glob("*.yaml"):
+    check_objectives(as_list(read_recipe(path).get("objectives") or []), [])
+assert "torch" not in sys.modules
+"""
+    recipes = Path(__file__).parents[1] / "recipes"
+    done = subprocess.run([sys.executable, "-c", program, str(recipes)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_hyphens_and_old_names_are_taken_by_every_command():

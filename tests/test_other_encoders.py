@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from few_steps import METHODS, train
 from other_encoders import OTHERS
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, HieraConfig
@@ -20,10 +21,8 @@ from sp_hf.encoders.loading import resolve_encoder
 from sp_hf.encoders.sizes import nearest_size
 from sp_hf.model.configuration import SPConfig
 from sp_hf.model.modeling import SPForPreTraining
-from sp_hf.objectives import Progress
 from sp_hf.optimisation.parameter_groups import rate_factors
 from sp_hf.optimisation.stochastic_depth import add_stochastic_depth
-from sp_hf.views.sampler import ViewSampler
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -133,36 +132,7 @@ for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     assert all(torch.equal(torch.load(tmp_path / name / "made.pt"), expected[name]) for name in OTHERS)
 
 
-def train(name: str, objective: dict[str, object], steps: int = 2) -> SPForPreTraining:
-    torch.manual_seed(0)
-    encoder = resolve_encoder(Encoder.from_config(OTHERS[name].config(name)))
-    model = SPForPreTraining(SPConfig(encoder.config, [objective], encoder.image_mean, encoder.image_std), encoder)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    before = encoder.patch_projection().weight.detach().clone()
-    deepest = [p for p in encoder.parameters() if p.requires_grad][-1]
-    for step in range(steps):
-        keys = torch.arange(4) + 4 * step
-        canvases = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-        views = ViewSampler(model.view_specs)(canvases, torch.ones(4), keys)
-        loss = model.train()(views, keys, ids=torch.arange(4)).loss
-        assert loss.isfinite()
-        optimizer.zero_grad()
-        loss.backward()
-        if deepest.requires_grad:
-            assert deepest.grad is not None
-        optimizer.step()
-        model.after_optimizer_step(Progress(step, steps, 1))
-    frozen = not encoder.patch_projection().weight.requires_grad  # as MoCo v3 asks
-    assert frozen or not torch.equal(encoder.patch_projection().weight, before)
-    return model
-
-
-METHODS: dict[str, dict[str, object]] = {  # their views' sizes are left open
-    "dino": {"name": "dino", "prototypes": 24, "head_width": 32, "head_bottleneck": 8, "local_views": {"count": 2}},
-    "moco_v3": {"name": "moco_v3", "head_width": 32, "embedding_size": 8},
-    "spatial_prediction": {"name": "spatial_prediction", "views": {"count": 2}, "head_width": 32},
-}
-FAST = [("swin", "dino"), ("resnet", "spatial_prediction"), ("hiera", "moco_v3"), ("aimv2_vision_model", "dino")]
+FAST = [("swin", "dino"), ("resnet", "spatial_prediction"), ("hiera", "moco_v3"), ("pvt_v2", "simclr")]
 ALL = [(name, method) for name in OTHERS for method in METHODS]
 
 
@@ -171,7 +141,8 @@ ALL = [(name, method) for name in OTHERS for method in METHODS]
 )
 def test_methods_train_on_views_of_a_size_that_is_taken(name: str, method: str) -> None:
     """Sizes are left open: the paper's, or the nearest that the encoder takes."""
-    model = train(name, METHODS[method])
+    torch.manual_seed(0)
+    model = train(resolve_encoder(Encoder.from_config(OTHERS[name].config(name))), METHODS[method])
     for spec in model.view_specs.values():
         model.encoder.patches_of(spec.size)
     again = SPForPreTraining(SPConfig(**{k: v for k, v in model.config.to_dict().items() if k in ("encoder_config",

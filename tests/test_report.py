@@ -101,6 +101,20 @@ def test_rows_of_a_markdown_table_have_equally_many_cells(results):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
+def test_what_is_the_same_for_all_models_is_shown_once(results):
+    found = results["tasks"]["relative-geometry"]
+    for result in found["results"].values():
+        result["measures"]["r2_blur"] = metric(-0.0001)
+    for difference in found["differences"].values():
+        difference["r2_blur"] = {"value": 0.0, "low": 0.0, "high": 0.0}
+    lines = [line for line in markdown(results).splitlines() if "r2 blur" in line]
+    assert lines == ["| r2 blur | 0.000 [-0.050, 0.050] | 30 |"]
+    assert "The same for all models:" in markdown(results)
+    found["results"]["A & B"]["measures"]["r2_blur"] = metric(0.3)
+    lines = [line for line in markdown(results).splitlines() if "r2 blur" in line]
+    assert [line.count("|") for line in lines] == [len(MODELS) + 3, len(MODELS) + 1], "all, and their differences"
+
+
 def test_latex_has_the_metrics_in_columns_and_nothing_unescaped(results):
     text = latex(results)
     tables = re.findall(r"\\begin\{tabular\}\{(l(r+))\}(.*?)\\end\{tabular\}", text, flags=re.S)

@@ -47,10 +47,17 @@ def test_it_holds_every_file_of_the_package(wheel: Path) -> None:
 def test_nothing_is_installed_from_where_it_is_not() -> None:
     """The package is on no index: what we publish or show installs it from a clone or a wheel."""
     texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "spaces").rglob("*.md")]
-    texts += [*(ROOT / "model_cards").rglob("*.md"), *(ROOT / "src").rglob("*.md"), *(ROOT / "spaces").rglob("*.txt")]
+    texts += [
+        *(ROOT / "model_cards").rglob("*.md"),
+        *(ROOT / "src").rglob("*.md"),
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "spaces").rglob("*.txt"),
+    ]
     for file in texts:
         text = file.read_text(encoding="utf-8")
-        assert not re.search(r"pip install ['\"]?sp[-_]hf|pypi\.org/project/sp[-_]hf|^sp[-_]hf\b.*==", text, re.M), file
+        assert not re.search(
+            r"pip install ['\"]?sp[-_]hf(?! @ )|pypi\.org/project/sp[-_]hf|^sp[-_]hf\b.*==", text, re.M
+        ), file
 
 
 class EmptyEnvironment:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .errors import InputError
 from .exit import report, take_traceback
 from .flags import FlagParser
+from .preconditions import check_run_is_there
 from .quiet import quieten_libraries
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ def _speaks() -> bool:
 def pretrain_command(argv: list[str]) -> int:
     """``sp-hf pretrain``, the same as ``accelerate launch scripts/pretrain.py``."""
     from .run.flags import read_flags
+    from .run.names import check_names
 
     options = read_flags(argv)
+    check_names(options)
     quieten_libraries()
     from .api import pretrain
 
@@ -101,6 +104,9 @@ def report_run(result: PretrainingResult) -> int:
         return 128 + result.stopped_by
     if not _speaks():
         return 0
+    if result.checked:
+        print(f"Checked: {result.output_dir} could begin at step {result.step}. Nothing was written.")
+        return 0
     if result.already_done:
         print(f"{result.output_dir} is already done ({result.step} steps): nothing was changed.")
     else:
@@ -117,9 +123,14 @@ def report_run(result: PretrainingResult) -> int:
 
 def evaluate_command(argv: list[str]) -> int:
     """``sp-hf evaluate``."""
-    from .evaluation.command import parser
+    from .evaluation.command import check_names, parser
 
     options = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
+    if "preset" in options:
+        from .evaluation.presets import preset_options
+
+        options = preset_options(**options)
+    check_names(options)
     repo, create_pr = options.pop("push_results", None), options.pop("create_pr") or None
     output, benchmark = options.get("output_dir"), options.pop("benchmark", None)
     if repo is not None and output is None:
@@ -178,6 +189,7 @@ def export_command(argv: list[str]) -> int:
     parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx too, checked against torch")
     parser.add_argument("--timm", action="store_true", help="loadable with timm, too (ViT, DINOv2)")
     args = parser.parse_args(argv)
+    check_run_is_there(args.run)
     quieten_libraries()
     from .run.export import export
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import DeviceError, FileError, FolderTakenError, PackageError
+from .errors import DeviceError, FileError, FolderTakenError, NotFoundError, PackageError
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,12 @@ def require_package(name: str, what: str, install: str | None = None) -> None:
     """
     if importlib.util.find_spec(name) is None:
         raise PackageError(f"{what} needs {name}, which is not installed: pip install '{install or name}'")
+
+
+def check_run_is_there(run: str | os.PathLike[str]) -> None:
+    """Raise :class:`~sp_hf.errors.NotFoundError` unless a run folder, or a checkpoint, is there."""
+    if not Path(run).is_dir():
+        raise NotFoundError(f"no run at {run}: there is no such folder (looked at {Path(run).absolute()})")
 
 
 def check_folder(flag: str, path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "src" / "sp_hf" / "space" / "examples"
-PHOTO = str(EXAMPLES / "1-cat.jpg")
+PHOTO = str(EXAMPLES / "2-cat.jpg")
 SCENES = 24
 NAMES = ["Tiny ViT", "Tiny DINOv2", "Tiny too"]
 
@@ -42,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def app(models: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address. Served as to the public: no folders but those that are offered, and no Hub."""
-    pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+    pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
     patch.setenv("SP_HF_CACHE", str(tmp_path_factory.mktemp("features")))
@@ -55,7 +56,9 @@ def app(models: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator
     named = [f"{name}={folder}" for name, folder in zip(NAMES, models, strict=True)]
     shelf = Shelf(ShelfOptions(models=named, hub=False, images=SCENES))
     benchmark = Benchmark({NAMES[0]: [5, 4, 6] * 10, NAMES[1]: [3, 4, 2] * 10, NAMES[2]: [1, 2, 0] * 10}, "photographs")
-    results = Leaderboard([("Tiny ViT", model_with_results(tmp_path_factory.mktemp("results")))], hub=False)
+    measured = [("Tiny ViT", model_with_results(tmp_path_factory.mktemp("results")))]
+    measured.append(("Tiny DINOv2", model_with_card(tmp_path_factory.mktemp("card"))))
+    results = Leaderboard(measured, hub=False)
     page = build_page(shelf, Content(shipped.photographs(), NAMES, benchmark, results=results))
     port = free_port()
     page.launch(
@@ -77,4 +80,16 @@ def model_with_results(folder: Path) -> Path:
     entry = "- dataset: {id: lab/where-bench, task_id: jigsaw-v1}\n  value: 41.5\n"
     notes = "  notes: tile_accuracy_3x3_apart, 95 % interval 40.1 to 42.9, sp-hf 0.1.0\n"
     (folder / ".eval_results" / "where-bench.yaml").write_text(entry + notes, encoding="utf-8")
+    return folder
+
+
+def model_with_card(folder: Path) -> Path:
+    """With so many results in its card that their table is wider than a phone."""
+    metrics = [
+        {"type": f"r2_position_{i}", "name": f"relative-geometry: r2 position {i}", "value": i / 100} for i in range(12)
+    ]
+    task = {"type": "image-feature-extraction"}
+    result = {"task": task, "dataset": {"name": "photographs", "type": "photographs"}, "metrics": metrics}
+    fields = {"model-index": [{"name": "tiny", "results": [result]}]}
+    (folder / "README.md").write_text(f"---\n{json.dumps(fields)}\n---\n", encoding="utf-8")
     return folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-gradio_client = pytest.importorskip("gradio_client", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+gradio_client = pytest.importorskip("gradio_client", reason="the Space needs Gradio: pip install gradio")
 import httpx  # noqa: E402  # comes with Gradio
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
@@ -104,8 +104,10 @@ def test_patches(client):
 def test_the_leaderboard(client):
     _, answer, metrics = client.predict("", None, api_name="/leaderboard")
     row = {"model": "Tiny ViT", "task": "jigsaw-v1", "metric": "tile_accuracy_3x3_apart", "value": 41.5}
-    assert metrics["rows"] == [row | {"dataset": "lab/where-bench"}]
-    assert "Measured on lab/where-bench" in answer and "41.5 ± 1.4" in answer
+    assert metrics["rows"][0] == row | {"dataset": "lab/where-bench"} and len(metrics["rows"]) == 13
+    assert "Measured on photographs" in answer and "relative-geometry: R2 position 7" in answer and "±" not in answer
+    _, answer, _ = client.predict("", "lab/where-bench", api_name="/leaderboard")
+    assert "Measured on lab/where-bench" in answer and "41.5 ± 1.4" in answer and "± is the wider side" in answer
     with pytest.raises(AppError, match="no Hub here"):
         client.predict("owner/name", None, api_name="/leaderboard")
 

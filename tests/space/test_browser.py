@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
 pytest.importorskip("playwright", reason="a browser is driven by Playwright: pip install playwright")
 from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-gradio = pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+gradio = pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
 from sp_hf.space.controls import LINE_UP, models_box  # noqa: E402
 
 

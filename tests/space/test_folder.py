@@ -47,7 +47,7 @@ def test_photographs_are_small_and_say_where_they_come_from():
 
 
 def test_on_zero_gpu_calls_cross_without_the_callback_and_errors_keep_their_words(monkeypatch):
-    gradio = pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+    gradio = pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
     from sp_hf.space import accelerator
 
     crossed = []

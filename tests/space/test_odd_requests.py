@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-pytest.importorskip("gradio", reason="the Space needs Gradio: pip install 'sp-hf[demo]'")
+pytest.importorskip("gradio", reason="the Space needs Gradio: pip install gradio")
 import httpx  # noqa: E402  # comes with Gradio
 
 from .conftest import NAMES, PHOTO  # noqa: E402

@@ -18,7 +18,9 @@ from sp_hf.space.demo_runs import DemoRuns
 from sp_hf.space.jigsaw import Cut, solve
 from sp_hf.space.probe_set import probes_of
 from sp_hf.space.shelf import Shelf, ShelfOptions
+from sp_hf.space.typical import box_pairs, nearest_to_means
 from sp_hf.space.uploads import open_upload
+from sp_hf.space.where import locate, read_box
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flagship.py"
 needs_models = pytest.mark.skipif(not shipped.models(), reason="no models are shipped: run scripts/flagship.py")
@@ -54,13 +56,38 @@ def test_a_pair_is_put_in_place_by_one_command(flagship, tmp_path, capsys):
     assert list(benchmark.right) == names and len(benchmark) == 6 and benchmark.images == "scenes"
     assert benchmark.sentence() in said and "Too few puzzles" in said
     shelf = Shelf(ShelfOptions(models=shipped.models(root), hub=False))
-    puzzle = [(open_upload(shipped.photographs()[0]), Cut.of(shipped.SEED))]
+    upload = open_upload(shipped.photographs()[0])
+    puzzle, boxes = [(upload, Cut.of(first["seed"]))], [read_box(text, "") for text in first["boxes"]]
     for name in names:  # what was written down is what they answer
         contestant = shelf.open(name, print)
         probes = contestant.probes(pytest.fail)
         assert solve(contestant.model, probes, puzzle)[0].placed.tolist() == first["puzzle"][name]
         assert list(probes.fitted.scores.values()) == [round(benchmark.estimates()[name].value, 4)]
-        assert len(first["where"][name]) == 4 and len(first["patches"][name]["similarity"]) == 4
+        assert locate(contestant.model, probes, upload, *boxes).predicted.tolist() == pytest.approx(
+            first["where"][name], abs=1e-4
+        )
+        assert len(first["patches"][name]["similarity"]) == 4
+    before = (root / shipped.FIRST).read_text()
+    assert flagship.main(["--only_first", "--output_dir", str(root)]) == 0
+    assert (root / shipped.FIRST).read_text() == before
+
+
+def test_what_is_shown_at_first_is_nearest_to_the_means():
+    scores = torch.tensor([[9, 5, 4, 0], [0, 2, 4, 8]])  # means 4.5 and 3.5
+    assert nearest_to_means(scores) == 2  # 0.5^2 + 0.5^2
+    assert nearest_to_means(torch.tensor([[9, 0, 4], [9, 0, 5]])) == 2
+
+
+def test_pairs_of_crops_are_boxes_that_hardly_overlap():
+    pairs = box_pairs(20)
+    assert pairs == box_pairs(20) and len(set(pairs)) == 20
+    for texts in pairs:
+        first, second = (read_box(text, "first") for text in texts)
+        low, high = (torch.maximum, torch.minimum)
+        corners = [(box[:2] - box[2:] / 2, box[:2] + box[2:] / 2) for box in (first, second)]
+        inter = (high(corners[0][1], corners[1][1]) - low(corners[0][0], corners[1][0])).clamp(min=0).prod()
+        union = first[2:].prod() + second[2:].prod() - inter
+        assert float(inter / union) <= 0.1 + 1e-9
 
 
 def test_a_pair_of_two_architectures_is_none(flagship, tmp_path):

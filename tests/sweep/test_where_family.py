@@ -23,8 +23,8 @@ def test_every_pretext_has_the_same_encoder_budget():
     encoder = resolve_encoder(options["encoder"], image_size=side, token_control=True)
     encoder.train_mask_token()
     whole = {n: {"name": n} if isinstance(e, str) else e for n, e in entries.items()}
-    built = {name: build_objective(entry, encoder) for name, entry in whole.items()}
-    costs = {name: encoder_forwards(objective, side, encoder.patch_size).weighed for name, objective in built.items()}
+    built = {n: build_objective(entry, encoder) for n, entry in whole.items()}
+    costs = {n: encoder_forwards(objective, side, encoder.patch_size).weighed for n, objective in built.items()}
     listed = {name: run.options["objectives"] for name, run in plan.runs.items()}
     names = {n: [e if isinstance(e, str) else e["name"] for e in of_run] for n, of_run in listed.items()}
     assert sorted(names.values()) == sorted([["dino"], *(["dino", n] for n in where), *([n] for n in where)])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.run import alone
 from sp_hf.run.folder import RunFolder
 from sp_hf.training import checkpointing
 from sp_hf.training import pretrain as pretraining
@@ -187,6 +188,21 @@ def test_a_run_without_checkpoints_is_neither_overwritten_nor_extended(
     assert pretrain(recipe, run, "--resume", "auto", "--max_steps", "3", "--allow_changes") == 1
     assert "no checkpoint to go on from" in capsys.readouterr().err
     assert everything(run) == before
+
+
+@pytest.mark.fault("two processes at once in one run folder, or a run folder among its images")
+def test_a_second_process_in_the_same_folder_is_refused(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run = copy_without(whole / "run", tmp_path / "run", *RESULTS)
+    before = everything(run)
+    monkeypatch.setattr(alone, "PATIENCE", 0.2)
+    with alone.alone_in(run):
+        assert pretrain(whole / "six.yaml", run, "--resume", "auto") == 1
+    assert "another process is training in" in capsys.readouterr().err
+    assert everything(run) == before
+    assert pretrain(whole / "six.yaml", run, "--resume", "auto") == 0
+    assert_same_results(run, whole / "run")
 
 
 def test_a_finished_run_is_made_longer_when_asked(whole: Path, tmp_path: Path) -> None:

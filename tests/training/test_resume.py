@@ -5,36 +5,34 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 
 TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
 
 
 def command(recipe: Path, output: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "sp_hf.cli", "pretrain", "--recipe", str(recipe), "--output_dir", str(output), *flags]
+    return ["pretrain", "--recipe", str(recipe), "--output_dir", str(output), *flags]
 
 
 def run(recipe: Path, output: Path, *flags: str) -> None:
-    done = subprocess.run(command(recipe, output, *flags), capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stderr
+    warm.run(command(recipe, output, *flags), output.with_suffix(".log"))
 
 
 def kill_after(recipe: Path, output: Path, step: int, *flags: str) -> None:
     """Start the run and kill -9 it as soon as it has logged ``step`` and has a checkpoint."""
-    process = subprocess.Popen(command(recipe, output, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = warm.start(command(recipe, output, *flags), output.with_suffix(".log")).process
     deadline = time.monotonic() + 1500
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), "the run ended before it could be killed"
         if logged(output) >= step and any(output.glob("checkpoint-*")):
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
             return
         time.sleep(0.002)
     process.kill()
@@ -83,15 +81,12 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tiny_recipe: Path, 
 def test_interrupted_run_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "run"
     flags = ("--max_steps", "5000", "--save_steps", "4000", "--logging_steps", "1", "--dataloader_num_workers", "1")
-    process = subprocess.Popen(
-        command(tiny_recipe, output, *flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    while logged(output) < 2 and process.poll() is None:
+    running = warm.start(command(tiny_recipe, output, *flags), output.with_suffix(".log"))
+    while logged(output) < 2 and running.process.is_alive():
         time.sleep(0.05)
-    os.killpg(process.pid, number)  # as a terminal and a scheduler do: workers get it too
-    text, _ = process.communicate(timeout=900)
-    assert process.returncode == 128 + number, text
+    os.killpg(running.process.pid, number)  # as a terminal and a scheduler do: workers get it too
+    status, text = running.wait(), running.said
+    assert status == 128 + number, text
     assert number.name in text and "--resume auto" in text
     checkpoint = next(output.glob("checkpoint-*"))
     assert (checkpoint / "trainer_state.json").is_file() and (checkpoint / "optimizer.pt").is_file()

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
+from warm import SCRIPT, run_two
 
 from sp_hf.cli import main
 
 from .conftest import OBJECTIVES, tiny_options
 from .runs import RESULTS, assert_same_results, copy_without
 
-REPO = Path(__file__).parents[2]
 FSDP = Path(__file__).with_name("fsdp_on_cpu.py")
 
 
-def launch(recipe: Path, output: Path, *flags: str, script: Path = REPO / "scripts" / "pretrain.py") -> None:
+def launch(recipe: Path, output: Path, *flags: str, script: Path = SCRIPT) -> None:
     """In two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(script)]
-    command += ["--recipe", str(recipe), "--output_dir", str(output), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two(["--recipe", str(recipe), "--output_dir", str(output), *flags], output.with_suffix(".log"), script)
 
 
 def history(output: Path) -> list[dict]:

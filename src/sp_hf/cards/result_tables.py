@@ -110,9 +110,14 @@ def _caption(result: Mapping[str, Any], task: str) -> str:
 
 def _row_name(name: str, task: Mapping[str, Any], key: str) -> str:
     measure = next(result["measures"][key] for result in task["results"].values() if key in result["measures"])
-    words = [_SPELLED.get(word, word) for word in key.split("_")]
     less = "" if measure["higher_is_better"] else ", less is better"
-    return f"{task['kind']} · {_SPELLED.get(name, name)}: {' '.join(words)}{' %' if measure['percent'] else ''}{less}"
+    return f"{task['kind']} · {spelled(name, key)}{' %' if measure['percent'] else ''}{less}"
+
+
+def spelled(task: str, metric: str) -> str:
+    """As people write it: ``("knn", "r2_position")`` is ``"kNN: R2 position"``."""
+    words = [_SPELLED.get(word, word) for word in metric.replace(" ", "_").split("_")]
+    return f"{_SPELLED.get(task, task)}: {' '.join(words)}"
 
 
 def _column_names(result: Mapping[str, Any], title: str) -> dict[str, str]:

@@ -24,8 +24,14 @@ from .canvas import (
     _open,
     _orientation,
     _read,
-    _swaps_axes,
     image_name,
+)
+
+_SWAPPING = (  # of width and height
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
 )
 
 _LOSSY = ("JPEG", "MPO")
@@ -43,19 +49,32 @@ class Size(NamedTuple):
     height: int
 
 
-def decode_annotation(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def voc_colours() -> np.ndarray:
+    """PASCAL VOC's colour of each class id, uint8 [256, 3]: bits 0, 3 and 6 of the id are the highest three of red,
+    bits 1, 4 and 7 of green, bits 2 and 5 of blue."""
+    ids, colours = np.arange(256), np.zeros((256, 3), np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((ids >> (3 * level + channel) & 1) << (7 - level)).astype(np.uint8)
+    return colours
+
+
+def decode_annotation(
+    image: ImageLike, *, max_pixels: int = MAX_PIXELS, colours: np.ndarray | None = None
+) -> np.ndarray:
     """The values of an annotation, upright.
 
     Args:
         image: as for :func:`~sp_hf.data.canvas.decode`.
         max_pixels: larger ones are refused, judged by their header.
+        colours: uint8 [ids, 3], of which an image of colours is read; ``None``: such images are refused.
 
     Returns:
         [H, W], int64 for whole numbers, float32 for floats.
 
     Raises:
         UnreadableImage: it cannot be decoded.
-        AnnotationError: it does not hold one number a pixel.
+        AnnotationError: it does not hold one number a pixel, or a colour that is none of ``colours``.
     """
     name = image_name(image)
     try:
@@ -71,6 +90,8 @@ def decode_annotation(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> np.n
         raise UnreadableImage(name, "cannot identify it as an image") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly any class
         raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
+    if colours is not None and opened.mode in ("RGB", "RGBA"):
+        return _ids_of(np.asarray(opened.convert("RGB")), colours, name)
     if opened.mode not in _MODES and not opened.mode.startswith("I;16"):
         raise AnnotationError(
             f"{name} holds {opened.mode} pixels, but an annotation holds one number a pixel: ids or depths as grey or"
@@ -94,7 +115,19 @@ def upright_size(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Size:
         raise
     except Exception as error:  # see above
         raise UnreadableImage(name, f"{type(error).__name__}: {error}") from error
-    return Size(height, width) if upright is not None and _swaps_axes(upright) else Size(width, height)
+    return Size(height, width) if upright is not None and upright in _SWAPPING else Size(width, height)
+
+
+def _ids_of(pixels: np.ndarray, colours: np.ndarray, name: str) -> np.ndarray:
+    """Of colours uint8 [H, W, 3] the ids int64 [H, W]."""
+    number = np.array([1 << 16, 1 << 8, 1])
+    known, seen = colours.astype(np.int64) @ number, pixels.astype(np.int64) @ number
+    order = np.argsort(known)
+    ids = order[np.searchsorted(known, seen, sorter=order).clip(max=len(known) - 1)]
+    strange = known[ids] != seen
+    if strange.any():
+        raise AnnotationError(f"{name} has the colour {pixels[strange][0].tolist()}, which stands for no class")
+    return ids
 
 
 def _opened(image: ImageLike, name: str, max_pixels: int) -> Image.Image:

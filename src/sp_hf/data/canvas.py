@@ -22,14 +22,16 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, InputError
+from .jpeg import decode_jpeg
 
 MAX_PIXELS = 89_478_485
 """Images with more pixels than this are refused before they are decoded (0.25 GiB of RGB, Pillow's own bound)."""
@@ -52,6 +54,22 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_SWAPPING = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+)
+_TURNS: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {  # of planes [..., H, W], without a copy
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda planes: planes[..., ::-1],
+    Image.Transpose.ROTATE_180: lambda planes: planes[..., ::-1, ::-1],
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda planes: planes[..., ::-1, :],
+    Image.Transpose.TRANSPOSE: lambda planes: planes.swapaxes(-1, -2),
+    Image.Transpose.TRANSVERSE: lambda planes: planes.swapaxes(-1, -2)[..., ::-1, ::-1],
+    Image.Transpose.ROTATE_90: lambda planes: planes.swapaxes(-1, -2)[..., ::-1, :],
+    Image.Transpose.ROTATE_270: lambda planes: planes.swapaxes(-1, -2)[..., ::-1],
+}
+
 
 class UnreadableImage(DataError):
     """An image that cannot be used: missing, truncated, not an image, or a decompression bomb.
@@ -72,8 +90,8 @@ class UnreadableImage(DataError):
 class _Loaded(NamedTuple):
     """Decoded pixels, as stored (not yet upright)."""
 
-    rgb: Image.Image
-    box: tuple[float, float, float, float]  # the true image's extent in ``rgb``'s pixels: drafting rounds sizes up
+    rgb: Image.Image | np.ndarray  # uint8 [H, W, 3]
+    extent: tuple[float, float]  # the true image's width and height in ``rgb``'s pixels: drafting rounds sizes up
     size: tuple[int, int]  # true (width, height) as stored
     upright: Image.Transpose | None  # what makes it upright
 
@@ -123,7 +141,8 @@ def decode(image: ImageLike, draft_size: int | None = None, *, max_pixels: int =
         UnreadableImage: the image cannot be decoded; names the image and the reason.
     """
     loaded = _load(image, draft_size, max_pixels)
-    return loaded.rgb if loaded.upright is None else loaded.rgb.transpose(loaded.upright)
+    rgb = Image.fromarray(loaded.rgb) if isinstance(loaded.rgb, np.ndarray) else loaded.rgb
+    return rgb if loaded.upright is None else rgb.transpose(loaded.upright)
 
 
 def make_canvas(image: ImageLike, size: int, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, float]:
@@ -145,33 +164,39 @@ def make_canvas(image: ImageLike, size: int, *, max_pixels: int = MAX_PIXELS) ->
     if size < 1:
         raise InputError(f"canvas size is {size}; it must be at least 1 px")
     loaded = _load(image, size, max_pixels)
-    square = loaded.rgb.resize((size, size), Image.Resampling.BICUBIC, box=loaded.box, reducing_gap=2.0)
+    rgb = loaded.rgb if isinstance(loaded.rgb, np.ndarray) else np.array(loaded.rgb)  # [H, W, 3]
+    planes = _squash(rgb, loaded.extent, size)  # [3, S, S], channels last in memory
     width, height = loaded.size
     if loaded.upright is not None:
-        square = square.transpose(loaded.upright)  # a square may be turned after the resize: fewer pixels to move
-        if _swaps_axes(loaded.upright):
+        planes = _TURNS[loaded.upright](planes)
+        if loaded.upright in _SWAPPING:
             width, height = height, width
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)), width / height
+    return np.ascontiguousarray(planes), width / height
 
 
-def _swaps_axes(transpose: Image.Transpose) -> bool:
-    return transpose in (
-        Image.Transpose.TRANSPOSE,
-        Image.Transpose.TRANSVERSE,
-        Image.Transpose.ROTATE_90,
-        Image.Transpose.ROTATE_270,
-    )
+def _squash(rgb: np.ndarray, extent: tuple[float, float], size: int) -> np.ndarray:
+    """What lies within ``extent`` from the upper left of uint8 [H, W, 3], on a square uint8 [3, S, S].
+
+    By torch's antialiased bicubic vector instructions: half of Pillow's time, and its values up to rounding.
+    """
+    if rgb.shape[:2] == (size, size) == extent:
+        return rgb.transpose(2, 0, 1)
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None]  # [1, 3, H, W], channels last in memory
+    scales = size / extent[1], size / extent[0]
+    return torch.ops.aten._upsample_bicubic2d_aa(pixels, [size, size], False, *scales)[0].numpy()
 
 
 def _load(image: ImageLike, draft_size: int | None, max_pixels: int) -> _Loaded:
     name = image_name(image)
     encoded: Image.Image | np.ndarray | io.BytesIO
+    data = None
     if isinstance(image, Image.Image | np.ndarray):
         encoded, draft_size = image, None  # drafting would change the caller's image
     else:
-        encoded = io.BytesIO(_read(image, name))
+        data = _read(image, name)
+        encoded = io.BytesIO(data)
     try:
-        return _load_opened(_open(encoded, name, max_pixels), draft_size)
+        return _load_opened(_open(encoded, name, max_pixels), draft_size, data)
     except (UnreadableImage, MemoryError):
         raise
     except UnidentifiedImageError as error:  # its own message holds a memory address: never twice the same
@@ -223,18 +248,18 @@ def _open(encoded: io.BytesIO | Image.Image | np.ndarray, name: str, max_pixels:
     return opened
 
 
-def _load_opened(opened: Image.Image, draft_size: int | None) -> _Loaded:
+def _load_opened(opened: Image.Image, draft_size: int | None, data: bytes | None) -> _Loaded:
     size = opened.size
-    drafted = None
+    extent = None
     if draft_size is not None and opened.format in ("JPEG", "MPO"):
         drafted = opened.draft(None, (draft_size, draft_size))
-    opened.load()
-    if drafted is None:
-        size = opened.size  # some decoders (TIFF) turn the image upright while loading
-        box = (0.0, 0.0, float(size[0]), float(size[1]))
-    else:
-        box = drafted[1]
-    return _Loaded(_to_rgb(opened), box, size, _UPRIGHT.get(_orientation(opened)))
+        extent = None if drafted is None else drafted[1][2:]
+    rgb: Image.Image | np.ndarray | None = None if data is None else decode_jpeg(data, opened)
+    if rgb is None:
+        opened.load()
+        rgb = _to_rgb(opened)
+        size = opened.size if extent is None else size  # some decoders (TIFF) turn the image upright while loading
+    return _Loaded(rgb, extent or (float(size[0]), float(size[1])), size, _UPRIGHT.get(_orientation(opened)))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,13 +10,15 @@ has no other way to tell the main one (see :class:`~sp_hf.data.skipped.SkippedLe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from ..errors import InputError, InputTypeError
 from .canvas import MAX_PIXELS, UnreadableImage, make_canvas
@@ -112,7 +114,7 @@ class CanvasDataset(Dataset):
             else:
                 return sample | {"id": row, "skipped": skipped}
         raise UnreadableImage(
-            f"rows {index} to {row} of {self.images.description}",
+            f"row {index} of {self.images.description} and the {len(skipped) - 1} after it",
             f"not one of these {len(skipped)} images can be read; the first: {skipped[0]}",
         )
 
@@ -128,7 +130,7 @@ class CanvasCollator:
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {
-            "canvases": torch.from_numpy(np.stack([sample["canvas"] for sample in samples])),  # [B, 3, S, S]
+            "canvases": _stacked([sample["canvas"] for sample in samples]),  # [B, 3, S, S]
             "aspects": torch.tensor([sample["aspect"] for sample in samples], dtype=torch.float32),  # [B]
             "skipped": [report for sample in samples for report in sample.get("skipped", ())],
         }
@@ -142,3 +144,14 @@ class CanvasCollator:
                 for column in samples[0]["boxes"]
             }
         return batch
+
+
+def _stacked(canvases: Sequence[np.ndarray]) -> Tensor:
+    """Canvases [3, S, S] as one tensor; a worker writes them where the main process reads them: one copy, not two."""
+    shape = (len(canvases), *canvases[0].shape)
+    if get_worker_info() is None:
+        return torch.from_numpy(np.stack(canvases))
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own collation does
+    batch = torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+    np.stack(canvases, out=batch.numpy())
+    return batch

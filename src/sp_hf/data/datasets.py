@@ -40,6 +40,7 @@ from .columns import describe_columns, find_image_column, find_label_column, req
 from .given_images import GivenImages
 from .image_rows import ImageRows
 from .sources import DatasetLoadError, NoSuchSplit, Source, locate, reject_hub_options
+from .text_labels import is_text, with_class_labels
 
 EMBEDDED = "part-scenes"
 _STREAM_SHARDS = 64  # of a dataset on disk that is read as a stream
@@ -103,7 +104,8 @@ def load_images(
         revision: branch, tag or commit of a Hub dataset.
         streaming: read as a stream, without preparing a copy on disk.
         image_column: needed only if not exactly one column is of type ``Image``.
-        label_column: see :func:`~sp_hf.data.columns.find_label_column`.
+        label_column: see :func:`~sp_hf.data.columns.find_label_column`; one of texts, which is named here, becomes
+            ``ClassLabel`` (not of a stream).
         extra_columns: others to keep, for instance annotations.
 
     Raises:
@@ -243,6 +245,8 @@ def _with_columns(
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
         with reading_images(description):
             rows = rows._resolve_features()
+    if label_column in rows.features and isinstance(rows, datasets.Dataset) and is_text(rows.features[label_column]):
+        rows = with_class_labels(rows, label_column)
     features = rows.features
     image_column = find_image_column(features, image_column)
     label_column = find_label_column(features, label_column)

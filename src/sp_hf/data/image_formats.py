@@ -14,9 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-from PIL import Image
-
 logger = logging.getLogger(__name__)
 
 _PLUGINS = {  # suffix: (the module that teaches Pillow to read it, how it is installed)
@@ -45,6 +42,9 @@ class FolderCount(NamedTuple):
 
 def image_suffixes() -> frozenset[str]:
     """Suffixes of the files that are read as images; ``datasets`` is told of those that it does not know."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+    from PIL import Image
+
     Image.init()
     for suffix, (module, _) in _PLUGINS.items():
         if suffix not in Image.registered_extensions() and importlib.util.find_spec(module) is not None:

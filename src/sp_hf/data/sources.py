@@ -78,14 +78,24 @@ def locate(dataset: str, config: str | None = None, revision: str | None = None)
         source = Source(f"file {path.resolve()}", {"path": _builder_of(path.name), "data_files": _exact([path])})
     elif glob.has_magic(dataset):
         source = _locate_pattern(dataset, str(path))
-    elif _looks_local(dataset):
-        raise DatasetLoadError(f"no such file or folder: {dataset!r} (looked at {path.absolute()})")
     else:
+        check_place(dataset)
         words = f"Hub dataset {dataset}" + (f" ({config})" if config else "") + (f" at {revision}" if revision else "")
         arguments = {"path": dataset, "name": config, "revision": revision}
         return Source(words, arguments, if_missing=f"; nor is there a file or folder {path.absolute()}")
     reject_hub_options(source.description, config, revision)
     return source
+
+
+def check_place(dataset: str) -> None:
+    """Refuse a path that is not there; opens nothing, and takes any other string for good.
+
+    Raises:
+        DatasetLoadError: it is not there.
+    """
+    path = Path(dataset).expanduser()
+    if "://" not in dataset and not path.exists() and not glob.has_magic(dataset) and _looks_local(dataset):
+        raise DatasetLoadError(f"no such file or folder: {dataset!r} (looked at {path.absolute()})")
 
 
 def reject_hub_options(description: str, config: str | None, revision: str | None) -> None:

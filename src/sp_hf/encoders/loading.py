@@ -19,15 +19,15 @@ from safetensors import safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..boundary import reading_checkpoint
-from ..errors import InputError, NotFoundError
-from ..given import GIVEN, was_given
+from ..errors import InputError
 from .checkpoint import commit_of, read_config
 from .configuration_sp_vit import SPViTConfig
 from .encoder import Encoder
 from .given import encoder_of
 from .initialisation import INITIALISATIONS, RECORDED_AS, check_initialisation, has_own_scheme
 from .model_types import facts_of
-from .presets import PRESETS, SIZES, build_preset
+from .names import PRESETS, check_name, config_file
+from .presets import build_preset
 
 __all__ = ["PRESETS", "build_preset", "resolve_encoder"]
 
@@ -73,7 +73,7 @@ def resolve_encoder(
                 raise InputError(f"{option}={value!r} means nothing for a {type(name).__name__}; leave it out")
         return encoder_of(name, token_control=token_control)
     name = os.fspath(name)
-    _check_not_given(name)
+    check_name(name)
     if name in PRESETS:
         return _fresh(build_preset(name, image_size=image_size or 224), token_control, initialisation)
     if image_size is not None:
@@ -86,8 +86,6 @@ def resolve_encoder(
         raise InputError(
             f"initialisation={initialisation!r} is for fresh encoders; {name} brings its weights: leave it out"
         )
-    if not path.is_dir():
-        _check_hub_id(str(name))
     return Encoder.load(path if path.is_dir() else str(name), revision=revision, token_control=token_control)
 
 
@@ -108,7 +106,7 @@ def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision:
     if not isinstance(name, (str, os.PathLike)) or os.fspath(name) in PRESETS:
         return
     name = os.fspath(name)
-    _check_not_given(name)
+    check_name(name)
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_dir():
         facts_of(_read_config(path))
@@ -116,7 +114,6 @@ def check_encoder(name: str | os.PathLike | PreTrainedModel | Encoder, revision:
             with reading_checkpoint(name), safe_open(file, framework="pt"):  # its header, and that its length fits
                 pass
         return
-    _check_hub_id(name)
     facts_of(read_config(name, revision))
 
 
@@ -154,26 +151,4 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _read_config(path: Path) -> PreTrainedConfig:
-    file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        inside = [str(config_file.parent) for config_file in sorted(path.glob("*/config.json"))]
-        hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
-        raise NotFoundError(f"no configuration at {file}{hint}")
-    return read_config(str(file))
-
-
-def _check_not_given(name: str) -> None:
-    if was_given(name):
-        raise InputError(
-            f"the encoder was an object that Python code had ({name.removeprefix(GIVEN)}): name one with --encoder"
-        )
-
-
-def _check_hub_id(name: str) -> None:
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise NotFoundError(f"no folder {name}")
-    if "/" not in name:
-        raise InputError(
-            f"unknown encoder {name!r}: neither a folder, nor a Hub id (owner/name), nor a preset "
-            f"(vit-<{'|'.join(SIZES)}>-<patch>, e.g. {', '.join(PRESETS[1:20:5])})"
-        )
+    return read_config(str(config_file(path)))

@@ -3,7 +3,7 @@
     pixel_values  float32 [B, 3, H, W], as the image processor makes them  ->  last_hidden_state
 
 B is free, H and W are the image processor's. The graph is run by onnxruntime and compared with torch before it is kept.
-Needs ``pip install 'sp-hf[onnx]'``.
+Needs ``pip install onnx onnxruntime onnxscript``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def check_packages() -> None:
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise PackageError(f"an ONNX export needs {', '.join(missing)}: pip install 'sp-hf[onnx]'")
+        raise PackageError(f"an ONNX export needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def _graph_of(model: nn.Module, pixels: Tensor) -> bytes:

@@ -1,8 +1,6 @@
 """Fresh ViTs by name: ``vit-<size>-<patch>``, e.g. ``vit-small-16``.
 
-Sizes tiny to large are those of ViT (Dosovitskiy et al. 2021, 2010.11929, table 1) and DeiT (Touvron et al. 2021,
-2012.12877, table 1); micro is for demonstrations on a CPU.  LayerNorm's epsilon is 1e-6, as in the MAE, DINO and
-MoCo v3 papers' code (``ViTConfig`` has 1e-12).
+LayerNorm's epsilon is 1e-6, as in the MAE, DINO and MoCo v3 papers' code (``ViTConfig`` has 1e-12).
 """
 
 from __future__ import annotations
@@ -12,16 +10,7 @@ from typing import Any
 from transformers import ViTConfig
 
 from ..errors import InputError
-
-SIZES: dict[str, tuple[int, int, int]] = {  # (hidden size, layers, heads); the MLP is 4 times as wide
-    "micro": (128, 6, 4),
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-}
-PATCHES = (4, 8, 14, 16, 32)
-PRESETS: tuple[str, ...] = tuple(f"vit-{size}-{patch}" for size in SIZES for patch in PATCHES)
+from .names import PATCHES, PRESETS, SIZES
 
 
 def build_preset(name: str, image_size: int = 224, **overrides: object) -> ViTConfig:

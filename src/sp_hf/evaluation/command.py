@@ -8,13 +8,17 @@ import types
 import typing
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.flags import add_data_flags
+from ..data.sources import check_place
 from ..declared import declared
+from ..encoders.names import check_name
 from ..errors import PluginError
 from ..flags import FlagParser
-from .flags import RENAMED, options_of
+from .flags import RENAMED, check_tasks, options_of
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from .task import Task
@@ -38,6 +42,8 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
     flags.add_argument("--benchmark", metavar="DATASET", help="and put those of where-bench into its .eval_results/")
     flags.add_argument("--create_pr", action="store_true", help="as a pull request, also if it is yours")
     images = flags.add_argument_group("images", "default: part-scenes, which are drawn here")
+    named = "dataset, columns and tasks by one name, which other flags change"
+    images.add_argument("--preset", choices=list(PRESETS), help=f"{named}: {', '.join(PRESETS)}", metavar="NAME")
     add_data_flags(images)
     images.add_argument("--image_column", help="default: found by type")
     images.add_argument("--label_column", help="default: found by type")
@@ -67,6 +73,23 @@ def parser(prog: str = "sp-hf evaluate") -> argparse.ArgumentParser:
             text = field.metadata["help"] + (f" (default: {_shown(shown)})" if shown != "" else "")
             group.add_argument(f"--{flag}", type=kind, default=None, help=text, metavar=kind.__name__.upper(), **more)
     return flags
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Refuse tasks that there are not, and models and images at places that are not there, before any work.
+
+    Raises:
+        InputError, NotFoundError, DataError: as the evaluation itself would, seconds later.
+    """
+    check_tasks([name.replace("_", "-") for name in options.get("tasks", ())], [*_tasks(), "all"])
+    for model in options["models"]:
+        name, equals, place = model.partition("=")
+        place = place if equals and name and place else model
+        if not (Path(model).exists() or Path(place).expanduser().exists()):
+            check_name(place)
+    for name in ("dataset", "validation_dataset"):
+        if name in options:
+            check_place(options[name])
 
 
 def _tasks() -> Mapping[str, type[Task]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import TYPE_CHECKING
+
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from .task import Task
@@ -21,3 +24,14 @@ def options_of(task: type[Task]) -> dict[str, dataclasses.Field]:
     """The fields of a task that are flags, by the flag's name without dashes: ``<task>_<field>``."""
     prefix = task.name.replace("-", "_")
     return {f"{prefix}_{field.name}": field for field in dataclasses.fields(task) if "help" in field.metadata}
+
+
+def check_tasks(names: Collection[str], known: Collection[str]) -> None:
+    """Raise ``InputError`` unless there are all these tasks."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        there = ", ".join(name for name in known if name != "all")
+        raise InputError(
+            f"unknown task {', '.join(unknown)}; there are: {there}, or all. One of another package needs that"
+            " installed."
+        )

@@ -139,8 +139,12 @@ class Measure:
             rows = torch.randint(self.n, (min(_CHUNK, resamples - start), self.n), generator=generator)  # [r, n]
             counts = torch.zeros(rows.shape, dtype=torch.float64)
             counts.scatter_add_(1, rows, torch.ones_like(counts))  # how often each image was drawn
-            metrics.append(self._combine(counts @ self.numerators, counts @ self.denominators))
+            metrics.append(self._of_counts(counts))
         return torch.cat(metrics)
+
+    def _of_counts(self, counts: Tensor) -> Tensor:
+        """The metric of images that count so often: float64 [r, n] to [r]."""
+        return self._combine(counts @ self.numerators, counts @ self.denominators)
 
     def _combine(self, numerators: Tensor, denominators: Tensor) -> Tensor:
         """Sums [..., G] to metrics [...]; groups without a denominator are left out."""

@@ -10,7 +10,7 @@ def show(metric: Mapping[str, Any], *, interval: bool = True, signed: bool = Fal
     """``48.1 [45.3, 50.9]`` where it is shown in per cent, else ``0.109 [0.089, 0.128]``."""
     in_percent = metric.get("percent", False) if percent is None else percent
     scale, digits = (100, 1) if in_percent else (1, 3)
-    value, low, high = (metric[key] * scale for key in ("value", "low", "high"))
+    value, low, high = (round(metric[key] * scale, digits) + 0.0 for key in ("value", "low", "high"))  # no -0.000
     sign = "+" if signed else ""
     text = f"{value:{sign}.{digits}f}"
     return f"{text} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]" if interval else text

@@ -185,27 +185,39 @@ def _overview(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]
     return table(rows)
 
 
+def _is_shared(task: Mapping[str, Any], key: str) -> bool:
+    """Whether several models have this metric, and all the same: one of the images, as those of low-level cues are."""
+    metrics = [result["measures"].get(key) for result in task["results"].values()]
+    return len(metrics) > 1 and all(metric is not None and metric == metrics[0] for metric in metrics)
+
+
 def _full_table(task: Mapping[str, Any], reference: str, names: Mapping[str, str]) -> list[str]:
     if not task["results"]:
         return [f"Left out: {reason}" for reason in _why_left_out(task)]
     keys = dict.fromkeys(key for result in task["results"].values() for key in result["measures"])
     models = list(task["results"])
+    shared = [key for key in keys if _is_shared(task, key)]
     rows = [["", *(names[model] for model in models), "n"]]
-    for key in keys:
+    for key in (key for key in keys if key not in shared):
         metrics = [task["results"][model]["measures"].get(key) for model in models]
         n = next(metric["n"] for metric in metrics if metric is not None)
         rows.append([title_of(key, task), *map(_cell, metrics), str(n)])
-    lines = table(rows)
+    lines = table(rows) if len(rows) > 1 else []
+    if shared:
+        own = task["results"][models[0]]["measures"]
+        rows = [["", "all models", "n"], *([title_of(k, task), show(own[k]), str(own[k]["n"])] for k in shared)]
+        lines += ["", "The same for all models:", "", *table(rows)]
     compared = [model for model in task["differences"] if task["differences"][model]]
     if compared:
         rows = [["", *(names[model] for model in compared)]]
-        for key in keys:
+        for key in (key for key in keys if key not in shared):
             row = []
             for model in compared:
                 difference = task["differences"][model].get(key)
                 percent = task["results"][model]["measures"].get(key, {}).get("percent", False)
                 row.append("" if difference is None else show(difference, signed=True, percent=percent))
             rows.append([key.replace("_", " "), *row])
-        lines += ["", f"Minus {names[reference]}, paired:", "", *table(rows)]
+        if len(rows) > 1:
+            lines += ["", f"Minus {names[reference]}, paired:", "", *table(rows)]
     lines += [f"\n{names[model]}: left out ({reason})" for model, reason in task["skipped"].items()]
     return lines

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import InputError, PluginError
+from ..errors import PluginError
 from ..registry import Kind, Registry
-from .flags import options_of
+from .flags import check_tasks, options_of
 from .task import Task
 from .what.depth import Depth
+from .what.detection.instance_segmentation import InstanceSegmentation
+from .what.detection.task import Detection
 from .what.fine_grained import FineGrained
 from .what.finetune.task import Finetune
 from .what.knn import KNN
@@ -38,6 +40,8 @@ _WHAT = (
     Finetune,
     Segmentation,
     InContextSegmentation,
+    Detection,
+    InstanceSegmentation,
     Depth,
     Robustness,
     OODDetection,
@@ -110,10 +114,7 @@ def build_tasks(names: Iterable[str], options: Mapping[str, Any] | None = None) 
     wanted = list(dict.fromkeys(name.replace("_", "-") for name in names))
     if "all" in wanted:
         wanted = list(TASKS)
-    unknown = [name for name in wanted if name not in TASKS]
-    if unknown:
-        known = f"there are: {', '.join(TASKS)}, or all"
-        raise InputError(f"unknown task {', '.join(unknown)}; {known}. One of another package needs that installed.")
+    check_tasks(wanted, TASKS)
     given = {name: value for name, value in (options or {}).items() if value is not None}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     built = []

@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from ..flags import FlagParser
+from ..preconditions import check_run_is_there
 from ..quiet import quieten_libraries
 from ..run.folder import PRETRAINING
 
@@ -19,6 +20,7 @@ def push_run(argv: list[str]) -> int:
     """
     options = vars(_parser().parse_args(argv))
     run, repo = options.pop("run"), options.pop("repo")
+    check_run_is_there(run)
     quieten_libraries()
     from huggingface_hub.utils import enable_progress_bars
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers.training_args import OptimizerNames
 
 from ..errors import InputError
 from ..optimisation.arguments import OptimisationArguments
+from .cores import default_workers
 from .limits import check_options
 
 
@@ -144,7 +144,8 @@ class PretrainingArguments(OptimisationArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an epoch's last, smaller batch."})
     dataloader_num_workers: int = field(
-        default_factory=lambda: min(os.cpu_count() or 1, 8), metadata={"help": "Processes that decode images."}
+        default_factory=default_workers,
+        metadata={"help": "Processes that decode images; default: as many as cores, 16 at most."},
     )
     dataloader_pin_memory: bool | None = field(  # type: ignore[assignment]  # None until it is resolved below
         default=None,  # without an accelerator torch warns at every epoch
@@ -178,6 +179,13 @@ class PretrainingArguments(OptimisationArguments):
             " --resume_from_checkpoint."
         },
     )
+    check: bool = field(
+        default=False,
+        metadata={
+            "help": "Only check: options, data, model, room on the disk, and one batch through it all; says what the"
+            " run would be, and writes nothing."
+        },
+    )
     allow_changes: bool = field(
         default=False,
         metadata={
@@ -206,6 +214,8 @@ class PretrainingArguments(OptimisationArguments):
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.accelerator.is_available()
         super().__post_init__()
+        if self.dataloader_pin_memory:  # otherwise accelerate's copies wait, pinned or not
+            self.accelerator_config.non_blocking = True
         self._resolve_resume()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
             strategy = HubStrategy(self.hub_strategy).value

@@ -25,7 +25,7 @@ FREE = frozenset(
     """
     attn_implementation
     max_skipped validation_dataset validation_dataset_config validation_dataset_split validation_dataset_revision
-    output_dir resume allow_changes logging_steps logging_nan_inf_filter save_steps save_total_limit report_to
+    output_dir resume check allow_changes logging_steps logging_nan_inf_filter save_steps save_total_limit report_to
     dataloader_num_workers dataloader_pin_memory ddp_find_unused_parameters ddp_broadcast_buffers remove_unused_columns
     probe_steps probe_images collapse_std stop_on_collapse max_bad_steps hub_license hub_card
     num_train_epochs

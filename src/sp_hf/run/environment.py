@@ -10,7 +10,10 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy")
+PACKAGES = (
+    *("sp-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy", "pillow"),
+    "simplejpeg",  # decodes JPEGs where it is installed, else Pillow does
+)
 
 
 def write_environment(path: Path, processes: int = 1, packages: Sequence[str] = (), images: int | None = None) -> None:

@@ -21,9 +21,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..errors import InputError
 
 PRETRAINING = "pretraining"
 MANIFEST = "manifest.json"
@@ -34,17 +37,36 @@ _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[None]:
-    """A context in which a folder exists; left by an error before anything is written, it is gone again."""
+def new_folder(path: Path, keep: bool = True) -> Iterator[None]:
+    """A context in which a folder exists; left by an error, or not to be kept, it is gone again unless written to."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        for folder in new:
+        keep = False
+        raise
+    finally:
+        for folder in [] if keep else new:
             with contextlib.suppress(OSError):  # somebody has written into it
                 folder.rmdir()
-        raise
+
+
+def check_apart(path: Path, *datasets: object) -> None:
+    """Refuse a run folder within a dataset's folder: its pictures would be images of it from the next start on.
+
+    Raises:
+        InputError: it lies in one of them.
+    """
+    for dataset in datasets:
+        if not isinstance(dataset, (str, os.PathLike)) or not Path(dataset).expanduser().is_dir():
+            continue
+        folder = Path(dataset).expanduser().resolve()
+        if folder in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                f"--output_dir {path} lies in the dataset's folder {folder}, and the pictures of a run would be images"
+                " of it: choose an --output_dir elsewhere."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..access_tokens import without_queries
-from ..encoders.presets import PRESETS
+from ..encoders.names import PRESETS
 from ..errors import NotFoundError
 from ..objectives import Objective, parse_entry
 from .folder import RunFolder

@@ -37,7 +37,7 @@ def run_demo(argv: list[str]) -> int:
     if args.port is not None and not 0 < args.port < 2**16:
         raise DemoError(f"--port is {args.port}; it must be from 1 to {2**16 - 1}")
     if importlib.util.find_spec("gradio") is None:
-        raise DemoError("the demo needs Gradio: pip install 'sp-hf[demo]'")
+        raise DemoError("the demo needs Gradio: pip install gradio")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     quieten_libraries()
     launch = {"server_name": args.host, "server_port": args.port, "inbrowser": args.open}

@@ -6,7 +6,7 @@ Only the answers are kept (:mod:`.shipped`), no pictures, so building the page a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,11 +26,19 @@ class First:
 
     Args:
         answers: of :func:`~sp_hf.space.shipped.first_answers`.
-        seed: of the puzzle.
     """
 
-    answers: Mapping[str, Mapping[str, Any]]
-    seed: int = SEED
+    answers: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of the puzzle."""
+        return int(self.answers.get("seed", SEED))
+
+    @property
+    def boxes(self) -> Sequence[str]:
+        """The two crops."""
+        return self.answers.get("boxes", BOXES)
 
     @classmethod
     def unanswered(cls) -> First:
@@ -47,7 +55,7 @@ class First:
         guesses = self.answers.get("where")
         if not guesses:
             return waiting(tab_where.WAITING)
-        first, second = (read_box(text, which) for text, which in zip(BOXES, ("first", "second"), strict=True))
+        first, second = (read_box(text, which) for text, which in zip(self.boxes, ("first", "second"), strict=True))
         located = {
             name: Located(first, second, torch.tensor(box, dtype=torch.float64)) for name, box in guesses.items()
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..cards.hub_results import FOLDER
 from ..cards.model_index import DatasetName
+from ..cards.result_tables import spelled
 from ..errors import InputError
 from ..hub.leaderboard import Row, board, entry_rows, index_rows, read_rows, result_rows
 
@@ -119,7 +120,7 @@ _WHERE = ("jigsaw", "relative-geometry")
 
 
 def _title(task: str, metric: str | None) -> str:
-    return task if metric is None else f"{task}: {metric.replace('_', ' ')}"
+    return task if metric is None else spelled(task, metric)
 
 
 def _cell(row: Row | None) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -18,7 +18,7 @@ from .leaderboard import Leaderboard
 from .markup import evidence, waiting
 from .score import Benchmark
 from .shelf import Shelf
-from .tab_jigsaw import WAITING, add_jigsaw, shown_board
+from .tab_jigsaw import WAITING, PlayTab, add_jigsaw, shown_board
 from .tab_leaderboard import add_leaderboard
 from .tab_patches import WAITING as PATCHES_WAITING
 from .tab_patches import add_patches
@@ -29,9 +29,9 @@ from .uploads import MAX_BYTES, UploadError, open_upload
 _HEAD = """
 # Does it know *where*?
 
-**Spatial Prediction (SP)** trains a vision model to say, from two crops of a photo alone, where one lies seen from the
-other: so it learns not only *what* the parts of the world are but *where* they belong.
-([paper](https://arxiv.org/abs/2605.09963))
+An eye and a nose make a face only in their places. Vision models are trained to know *what* is in a photo; **Spatial
+Prediction (SP)** also teaches them *where* its parts belong, without labels: from two crops alone, say where one lies
+seen from the other. ([paper](https://arxiv.org/abs/2605.09963))
 """
 _ABOUT = """
 **Models.** *With SP* and *Without SP* are one small vision transformer (1.2 million parameters), pretrained on the same
@@ -75,57 +75,87 @@ class Content:
 def build_page(shelf: Shelf, content: Content) -> gr.Blocks:
     """The app, not running yet."""
     paths = content.photographs
-    upload = open_upload(paths[0])
-    first = content.first or First.unanswered()
     with Page(title="Does it know where?", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as page:
         gr.Markdown(_HEAD, elem_id="head")
         if content.benchmark is not None:
             said = content.benchmark.verdict(*list(content.benchmark.right)[:2])
             gr.HTML(evidence(content.benchmark, said), apply_default_css=False, elem_id="evidence")
-        image = image_box(str(paths[0]))
-        hidden = [gr.Image(str(path), type="filepath", visible=False) for path in paths]
-        with gr.Row(elem_id="photos", equal_height=True):
-            strip = photograph_strip([_thumbnail(path) for path in paths])
-            own = gr.UploadButton("Your own photo", file_types=["image"], elem_id="own", size="sm", min_width=130)
+        photographs = _photographs(paths)
         with gr.Accordion(f"Models: {', '.join(content.line_up)}", open=False, elem_id="line-up"):
             models = models_box(list(shelf.options.places()), content.line_up)
-        shared = Shared(image, models)
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Play", id="play"):
-                play = add_jigsaw(shared, shelf, paths, shown_board(upload, first.seed), first.puzzle(upload))
-            with gr.Tab("Where", id="where"):
-                boxes, where = add_where(shared, shelf, preview(str(paths[0])), first.where(upload))
-            with gr.Tab("Patches", id="patches"):
-                point, patches = add_patches(shared, shelf, preview(str(paths[0])), first.patches(upload))
-            with gr.Tab("Leaderboard", id="leaderboard"):
-                add_leaderboard(content.results)
+        questions = _questions(Shared(photographs.image, models), shelf, content)
         with gr.Accordion("How this is measured", open=False):
             gr.Markdown(_ABOUT)
-        seed = gr.Number(0, visible=False, precision=0)
-        answers, boards = [play.answer, where, patches], [play.board, boxes, point]
-        shown = gr.JSON(visible=False)
-        gone = "".join(f", {_text(waiting(text))}" for text in (WAITING, WHERE_WAITING, PATCHES_WAITING))
-        chosen = f"(strip, ...images) => [strip, images[strip.chosen], {_OPEN}{gone}]"
-        following = (
-            "(strip, ...images) => { const chosen = (strip.chosen + 1) % images.length;"
-            f" return [{{ ...strip, chosen }}, images[chosen], {_OPEN}{gone}]; }}"
-        )
-        uploaded = f"(file, strip) => [{{ ...strip, chosen: -1 }}, file, {_OPEN}{gone}]"
-        events = [
-            strip.input(None, [strip, *hidden], [strip, image, seed, *answers], js=chosen, api_visibility="private"),
-            play.next_photograph.click(
-                None, [strip, *hidden], [strip, image, seed, *answers], js=following, api_visibility="private"
-            ),
-            own.upload(None, [own, strip], [strip, image, seed, *answers], js=uploaded, api_visibility="private"),
-        ]
-        for event in events:
-            opened = event.then(
-                show_image, [image, seed], [play.board, shown], show_progress="hidden", api_visibility="private"
-            )
-            # The browser puts it on the boards as they are when it comes: someone may have moved a box meanwhile.
-            put = "(shown, boxes, point) => [{ ...boxes, ...shown }, { ...point, ...shown }]"
-            opened.success(None, [shown, boxes, point], boards[1:], js=put, api_visibility="private")
+        _follow(photographs, questions)
     return page.queue(default_concurrency_limit=8, max_size=_WAITING)
+
+
+class _Photographs(NamedTuple):
+    """The one that is asked about, and what changes it."""
+
+    image: gr.Image
+    hidden: list[gr.Image]  # all of them: their addresses, for the browser
+    strip: gr.HTML
+    own: gr.UploadButton
+
+
+class _Questions(NamedTuple):
+    """What shows a photograph, and what must go when another is chosen."""
+
+    play: PlayTab
+    boards: list[gr.HTML]  # that show it as it is
+    answers: list[gr.HTML]
+
+
+def _photographs(paths: Sequence[Path]) -> _Photographs:
+    image = image_box(str(paths[0]))
+    hidden = [gr.Image(str(path), type="filepath", visible=False) for path in paths]
+    with gr.Row(elem_id="photos", equal_height=True):
+        strip = photograph_strip([_thumbnail(path) for path in paths])
+        own = gr.UploadButton("Your own photo", file_types=["image"], elem_id="own", size="sm", min_width=130)
+    return _Photographs(image, hidden, strip, own)
+
+
+def _questions(shared: Shared, shelf: Shelf, content: Content) -> _Questions:
+    """A tab for each."""
+    paths, first = content.photographs, content.first or First.unanswered()
+    upload, shown = open_upload(paths[0]), preview(str(paths[0]))
+    with gr.Tabs(elem_id="tabs"):
+        with gr.Tab("Play", id="play"):
+            play = add_jigsaw(shared, shelf, paths, shown_board(upload, first.seed), first.puzzle(upload))
+        with gr.Tab("Where", id="where"):
+            boxes, where = add_where(shared, shelf, shown, first.boxes, first.where(upload))
+        with gr.Tab("Patches", id="patches"):
+            point, patches = add_patches(shared, shelf, shown, first.patches(upload))
+        with gr.Tab("Leaderboard", id="leaderboard"):
+            add_leaderboard(content.results)
+    return _Questions(play, [boxes, point], [play.answer, where, patches])
+
+
+def _follow(photographs: _Photographs, questions: _Questions) -> None:
+    """Another photograph: answers go at once, in the browser; its puzzle and its boards come from the server."""
+    seed, shown = gr.Number(0, visible=False, precision=0), gr.JSON(visible=False)
+    image, strip, play = photographs.image, photographs.strip, questions.play
+    gone = "".join(f", {_text(waiting(text))}" for text in (WAITING, WHERE_WAITING, PATCHES_WAITING))
+    chosen = f"(strip, ...images) => [strip, images[strip.chosen], {_OPEN}{gone}]"
+    following = (
+        "(strip, ...images) => { const chosen = (strip.chosen + 1) % images.length;"
+        f" return [{{ ...strip, chosen }}, images[chosen], {_OPEN}{gone}]; }}"
+    )
+    uploaded = f"(file, strip) => [{{ ...strip, chosen: -1 }}, file, {_OPEN}{gone}]"
+    listed = [strip, *photographs.hidden]
+    for change, inputs, script in (
+        (strip.input, listed, chosen),
+        (play.next_photograph.click, listed, following),
+        (photographs.own.upload, [photographs.own, strip], uploaded),
+    ):
+        event = change(None, inputs, [strip, image, seed, *questions.answers], js=script, api_visibility="private")
+        opened = event.then(
+            show_image, [image, seed], [play.board, shown], show_progress="hidden", api_visibility="private"
+        )
+        # The browser puts it on the boards as they are when it comes: someone may have moved a box meanwhile.
+        put = "(shown, boxes, point) => [{ ...boxes, ...shown }, { ...point, ...shown }]"
+        opened.success(None, [shown, *questions.boards], questions.boards, js=put, api_visibility="private")
 
 
 def show_image(path: str | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

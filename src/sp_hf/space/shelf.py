@@ -18,7 +18,7 @@ import torch
 from ..cards.model_index import DatasetName
 from ..data.datasets import is_embedded
 from ..encoders.checkpoint import read_config
-from ..encoders.presets import PRESETS
+from ..encoders.names import PRESETS
 from ..evaluation.cache import FeatureCache, default_cache_dir
 from ..evaluation.data import EvaluationData
 from ..evaluation.model import EvaluatedModel, Preprocess, open_model, split_name

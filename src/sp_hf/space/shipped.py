@@ -25,7 +25,7 @@ from .score import Benchmark
 WITH_SP, WITHOUT, UNTRAINED = "With SP", "Without SP", "Untrained"
 FOLDERS = {WITH_SP: "with-sp", WITHOUT: "without-sp", UNTRAINED: "untrained"}
 SEED = 0
-"""Of the untrained encoder's weights, and of the first puzzle."""
+"""Of the untrained encoder's weights, and of the first puzzle where none is chosen."""
 EVIDENCE, FIRST = "evidence.json", "first.json"
 
 
@@ -47,7 +47,8 @@ def evidence(root: Path | None = None) -> Benchmark | None:
 
 
 def first_answers(root: Path | None = None) -> dict[str, Any]:
-    """About the first photograph, ``{"puzzle" | "where" | "patches": {model: answer}}``; empty without models."""
+    """About the first photograph, ``{"puzzle" | "where" | "patches": {model: answer}}``, and the ``seed`` of the puzzle
+    and the ``boxes`` (:mod:`.typical`); empty without models."""
     return _read((root or folder()) / FIRST)
 
 

@@ -33,7 +33,8 @@ def add_leaderboard(results: Leaderboard) -> None:
             scale=3,
             visible=results.hub,
         )
-        dataset: Any = gr.Dropdown(named, value=named[0] if named else None, label="Measured on", elem_id="board-data")
+        first = named[0] if named else None
+        dataset: Any = gr.Dropdown(named, value=first, label="Measured on", elem_id="board-data", scale=2)
     dataset.preprocess = lambda payload: payload if isinstance(payload, str) else None  # others may come with a model
     run = gr.Button("Show results", variant="primary", elem_id="board-run")
     answer = answer_box("board-answer", _shown(rows, named[0] if named else None, []))
@@ -62,5 +63,7 @@ def _shown(rows: list[Any], dataset: str | None, problems: list[str]) -> str:
     if not rows:
         return waiting(_NONE) + said
     head, body = as_table(rows, dataset)
-    note = "± is the wider side of the 95 % interval over images. The first column orders the models."
+    note = "The first column orders the models."
+    if any("±" in cell for line in body for cell in line):
+        note = f"± is the wider side of the 95 % interval over images. {note}"
     return f"{table(head, body, f'Measured on {dataset}')}<p class='note'>{note}</p>{said}"

@@ -15,7 +15,7 @@ from .drawing import image_url
 from .markup import boxes_on, esc, table
 from .shelf import Say, Shelf
 from .uploads import Upload, open_upload
-from .where import BOXES, Located, in_words, locate, read_box
+from .where import Located, in_words, locate, read_box
 
 _INTRO = (
     "Drag the two boxes, pull at their corners, or use the arrow keys. A model gets the two crops, each for itself:"
@@ -38,10 +38,18 @@ _TO_BOARD = """(first, second, board) => {
 }"""
 
 
-def add_where(shared: Shared, shelf: Shelf, shown: dict[str, Any], answer: str) -> tuple[gr.HTML, gr.HTML]:
-    """Lay out the tab; returns its board and its answer."""
+def add_where(
+    shared: Shared, shelf: Shelf, shown: dict[str, Any], boxes: Sequence[str], answer: str
+) -> tuple[gr.HTML, gr.HTML]:
+    """Lay out the tab; returns its board and its answer.
+
+    Args:
+        shown: the photograph at first.
+        boxes: the two crops at first, as text.
+        answer: the models' at first.
+    """
     gr.Markdown(_INTRO, elem_classes="tab-intro")
-    start = {name: [float(n) for n in text.split(",")] for name, text in zip(("first", "second"), BOXES, strict=True)}
+    start = {name: [float(n) for n in text.split(",")] for name, text in zip(("first", "second"), boxes, strict=True)}
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=5, min_width=280):
             board = box_board(value=start | shown, elem_id="where-board")
@@ -52,7 +60,7 @@ def add_where(shared: Shared, shelf: Shelf, shown: dict[str, Any], answer: str) 
         options: dict[str, Any] = {"info": "left, top, width, height in %", "max_length": 60, "min_width": 120}
         texts = [
             gr.Textbox(box, label=label, elem_id=f"where-{name}", **options)
-            for box, label, name in zip(BOXES, ("First box", "Second box"), ("first", "second"), strict=True)
+            for box, label, name in zip(boxes, ("First box", "Second box"), ("first", "second"), strict=True)
         ]
     metrics = gr.JSON(visible=False)
     first, second = texts

@@ -27,7 +27,7 @@ from .uploads import SHOWN, Upload
 
 SMALLEST = 0.1  # side of a box, in sides of the image
 BOXES = ("8, 45, 36, 40", "52, 8, 38, 42")
-"""Where the page puts them at first."""
+"""Where the page puts them at first, if nothing typical is known of its photograph (:mod:`.typical`)."""
 
 
 @dataclasses.dataclass(frozen=True)

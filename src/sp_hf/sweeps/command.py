@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..data.flags import add_data_flags
 from ..flags import FlagParser
 from ..quiet import quieten_libraries
+from ..run.recipe_file import read_mapping
 
 
 def sweep_command(argv: list[str]) -> int:
@@ -25,6 +26,7 @@ def sweep_command(argv: list[str]) -> int:
     )
     parser.add_argument("--list", action="store_true", help="say what is done and what is left, and run nothing")
     options = vars(parser.parse_args(argv))
+    read_mapping(options["file"])
     quieten_libraries()
     from .sweep import sweep
 

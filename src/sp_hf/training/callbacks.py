@@ -17,11 +17,14 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.teacher import cosine_schedule
+from .data_wait import DataWait
 
 if TYPE_CHECKING:
     from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
+
+_STEPS_BETWEEN = 10  # at which the processes of accelerators ask one another whether to stop
 
 
 class ObjectiveHooks(TrainerCallback):
@@ -123,6 +126,9 @@ class CollapseWatch(TrainerCallback):
 class GracefulStop(TrainerCallback):
     """Ctrl-C and SIGTERM finish the step, save a checkpoint and end the run; a second Ctrl-C ends it at once.
 
+    Several processes ask one another whether to stop: on a CPU at every step; on accelerators, which would wait for it,
+    every ten, and wherever they wait anyway.
+
     What comes after the last step, while results are written, waits until they are whole: whoever trains calls
     :meth:`restore` then.
     """
@@ -144,6 +150,9 @@ class GracefulStop(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         asked = self.signal or 0
         if args.world_size > 1:  # all ranks must stop at the same step
+            waits = args.device.type == "cpu" or control.should_log or control.should_save
+            if not waits and state.global_step % _STEPS_BETWEEN:
+                return
             flag = torch.tensor(asked, device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             asked = int(flag)
@@ -159,10 +168,15 @@ class GracefulStop(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """A bar with images/s and each objective's loss; without a terminal, a line a log."""
+    """A bar with images/s, the share of waiting for them, and each objective's loss; without a terminal, a line a log.
 
-    def __init__(self, images_per_step: int) -> None:
-        self.images_per_step = images_per_step
+    Args:
+        images_per_step: of all processes.
+        wait: of which the share is shown.
+    """
+
+    def __init__(self, images_per_step: int, wait: DataWait) -> None:
+        self.images_per_step, self.wait = images_per_step, wait
         self._bar: tqdm | None = None
         self._mark = (0, 0.0)  # step and time of the last log
 
@@ -190,7 +204,9 @@ class ProgressBar(TrainerCallback):
         now, (step, then) = time.perf_counter(), self._mark
         speed = (state.global_step - step) * self.images_per_step / max(now - then, 1e-9)
         self._mark = (state.global_step, now)
-        shown = {"images/s": f"{speed:.0f}"} | {k: f"{v:.3f}" for k, v in logs.items() if k == "loss"}
+        shown = {"images/s": f"{speed:.0f}"}
+        shown |= {} if self.wait.share is None else {"data wait": f"{self.wait.share:.1%}"}
+        shown |= {k: f"{v:.3f}" for k, v in logs.items() if k == "loss"}
         shown |= {k.removeprefix("loss/"): f"{v:.3f}" for k, v in logs.items() if k.startswith("loss/")}
         shown |= {k.rpartition("/")[2]: f"{v:.2f}" for k, v in logs.items() if "/r2_" in k}
         if self._bar is not None:

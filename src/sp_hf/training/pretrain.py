@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -26,14 +27,16 @@ from ..model.modeling import SPForPreTraining
 from ..objectives import box_columns, packages_of, wants_checkpoint, wants_token_control
 from ..optimisation.freezing import freeze
 from ..optimisation.stochastic_depth import add_stochastic_depth
+from ..run.alone import alone_in
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, remove_leftovers
 from ..run.environment import write_environment
-from ..run.folder import RunFolder, new_folder
+from ..run.folder import RunFolder, check_apart, new_folder
 from ..run.former import write_record
 from ..run.recipe import write_recipe
 from ..run.resume import Start, adopt_recorded, find_start, what_is_left
 from . import callbacks
+from .check import check_first_batch, tell_plan
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
 from .image_count import with_num_images
@@ -57,6 +60,7 @@ class PretrainingResult:
         stopped_by: the signal that ended it early, if one did.
         finished: whether all steps were done; not so either where a collapse ended it.
         already_done: the run had been finished before, and nothing was changed.
+        checked: with ``check=True``: it could begin at ``step``, and nothing was written.
         pushed: the finished run's address on the Hub, with ``--push_to_hub``.
         push_error: why it could not be pushed.
 
@@ -74,6 +78,7 @@ class PretrainingResult:
     stopped_by: int | None
     finished: bool = True
     already_done: bool = False
+    checked: bool = False
     pushed: str | None = None
     push_error: str | None = None
 
@@ -94,19 +99,28 @@ def run_pretraining(
     Raises:
         InputError: the arguments do not fit together, or not to the run that is to be resumed (before any training).
         DataError: no such dataset, or one without images.
-        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for.
+        FolderTakenError: the run folder is a file, or holds another run and no resume was asked for, or another process
+            is training in it.
         NotFoundError, CheckpointError, HubError: no such encoder or checkpoint, or it is damaged.
         PackageError: a tracker that is not installed.
         DiskFullError: no room for checkpoints.
         PushError: ``--push_to_hub`` without a login or permission (before any training).
     """
-    output = args.folder
     check_run(args)
+    check_apart(args.folder, data_args.dataset, data_args.validation_dataset)
+    with new_folder(args.folder, keep=not args.check), contextlib.ExitStack() as stack:
+        if not args.check:
+            in_first_process(args, lambda: stack.enter_context(alone_in(args.folder)))
+        return _run(model_args, data_args, args)
+
+
+def _run(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> PretrainingResult:
+    output = args.folder
     token, args.hub_token = args.hub_token, None  # transformers writes its arguments beside every checkpoint
     start = in_first_process(args, lambda: find_start(args.resume, output, args.allow_changes))
     if data_args.streaming and args.max_steps <= 0:
         raise InputError("--streaming needs --max_steps: a stream does not know its length.")
-    hub = HubPush.from_arguments(args, token)
+    hub = None if args.check else HubPush.from_arguments(args, token)  # which makes the repository
     check_encoder(model_args.encoder, model_args.encoder_revision)
     images = _load_images(model_args, data_args)
     if images.streaming and args.max_steps <= 0:
@@ -118,15 +132,19 @@ def run_pretraining(
     prepare_student(model, args)
     model_args.encoder_revision = loaded_commit(model_args.encoder, model_args.encoder_revision)
     canvas_size = data_args.canvas_size or default_canvas_size(model)
-    with new_folder(output):
-        trainer = build_trainer(model, images, canvas_size, data_args, args)
-        steps = trainer.total_steps()
-        trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
-        done, trainer.changes = in_first_process(
-            args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
-        )
-        if done is None:
-            check_disk(output, model)
+    trainer = build_trainer(model, images, canvas_size, data_args, args)
+    steps = trainer.total_steps()
+    trainer.contract = resolved_contract(model, images, model_args, data_args, args, canvas_size, steps)
+    done, trainer.changes = in_first_process(
+        args, lambda: what_is_left(start, RunFolder(output), trainer.contract, args.allow_changes)
+    )
+    if done is None:
+        check_disk(output, model)
+    if done is None and args.check:
+        tell_plan(trainer, images, steps, start)
+        loss = check_first_batch(trainer)
+        logger.info("the loss of a first batch is %.4g", loss)
+        return PretrainingResult(output, start.step, None, finished=False, checked=True)
     if done is not None:
         return _push_last(hub, PretrainingResult(output, done, None, already_done=True))
     options = resolved_options(model, model_args, data_args, args, canvas_size)
@@ -270,7 +288,8 @@ def build_trainer(
     """The Trainer with its data and callbacks."""
     run = RunFolder(args.folder)
     total = images.num_images or data_args.images_per_epoch
-    ledger = SkippedLedger(run.skipped_images if args.process_index == 0 else None, data_args.max_skipped, total)
+    is_written = args.process_index == 0 and not args.check
+    ledger = SkippedLedger(run.skipped_images if is_written else None, data_args.max_skipped, total)
     if images.streaming:
         args.ignore_data_skip = True  # the stream's saved position skips
         data: dict[str, Any] = {
@@ -299,7 +318,7 @@ def build_trainer(
     per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     trainer.add_callback(callbacks.ObjectiveHooks(trainer))
     trainer.add_callback(callbacks.MetricsFile(run.metrics))
-    trainer.add_callback(callbacks.ProgressBar(per_step))
+    trainer.add_callback(callbacks.ProgressBar(per_step, trainer.wait))
     if args.stop_on_collapse:
         trainer.add_callback(callbacks.CollapseWatch(args.collapse_std))
     trainer.add_callback(_diagnosis(model, args))

@@ -17,7 +17,7 @@ from ..model.modeling import SPForPreTraining
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.contract import contract_of
 
-_OF_ONE_START = ("resume", "resume_from_checkpoint", "allow_changes", "local_rank")
+_OF_ONE_START = ("resume", "resume_from_checkpoint", "check", "allow_changes", "local_rank")
 
 
 def resolved_options(

@@ -27,11 +27,12 @@ from ..run.arguments import PretrainingArguments
 from ..views.keyed_random import sample_keys
 from ..views.sampler import ViewSampler
 from .checkpointing import CheckpointingTrainer
+from .data_wait import DataWait
 from .health import Health, finite_or_zero, leave_out
 from .health_watch import HealthWatch
 from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
-from .workers import OutlivesSigterm
+from .workers import OutlivesSignals
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class PretrainingTrainer(CheckpointingTrainer):
         self._label_limits = label_limits({name: objective.config for name, objective in model.objectives.items()})
         self.ledger = ledger
         self.means = RunningMeans()
+        self.wait = DataWait()
+        self.add_callback(self.wait)
         self.images_per_epoch = images_per_epoch
         self._stream = stream
         self._position: StreamPosition | None = None
@@ -100,7 +103,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         if self._stream is None:
             loader = super().get_train_dataloader()
             inner = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper hands on what it reads only
-            inner.worker_init_fn = OutlivesSigterm(inner.worker_init_fn)
+            inner.worker_init_fn = OutlivesSignals(inner.worker_init_fn)
             return loader
         loader = streaming_dataloader(
             **self._stream,
@@ -113,10 +116,15 @@ class PretrainingTrainer(CheckpointingTrainer):
             pin_memory=bool(self.args.dataloader_pin_memory) and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
+        loader.worker_init_fn = OutlivesSignals(loader.worker_init_fn)
         stream: Any = loader.dataset
         self._position = StreamPosition(stream)
         return loader
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own: the batches of the next optimizer step; the wait for them is measured."""
+        with self.wait.waiting():
+            return super().get_batch_samples(*args, **kwargs)
 
     def _stream_state(self) -> dict[str, Any] | None:
         """Where the stream stood; ``None``: at the start of another one, or of one that is laid out otherwise."""
@@ -134,7 +142,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         aspects = inputs["aspects"].to(self.args.device, non_blocking=True)
         keys = self._keys(len(canvases))
         ids = inputs["ids"].to(self.args.device, non_blocking=True) if "ids" in inputs else None
-        boxes = {name: given.to(self.args.device) for name, given in inputs.get("boxes", {}).items()}
+        boxes = {name: given.to(self.args.device, non_blocking=True) for name, given in inputs.get("boxes", {}).items()}
         boxes |= self.pretraining.propose_boxes(canvases, aspects, ids)
         prepared = {"views": self.sampler(canvases, aspects, keys, boxes), "keys": keys, "ids": ids}
         return prepared | {"labels": self._labels(inputs["labels"])} if self.pretraining.needs_labels else prepared

@@ -86,7 +86,7 @@ def sample_keys(seed: int, start: int, count: int, device: torch.device | str | 
     """
     if start < 0 or count < 0:
         raise InputError(f"start={start}, count={count}; both must be at least 0")
-    origin = _mix(torch.tensor(_signed(seed), dtype=torch.int64, device=device) + _GOLDEN_GAMMA)
+    origin = _signed(_mix_integer(seed + _GOLDEN_GAMMA))
     return _mix(origin + torch.arange(start + 1, start + count + 1, device=device) * _GOLDEN_GAMMA)
 
 
@@ -114,11 +114,16 @@ def _layout(shapes: tuple[tuple[str, tuple[int, ...]], ...], device: torch.devic
 
 @torch.compiler.assume_constant_result
 def _offset(stream: str) -> int:
-    """What a stream's name adds to every key: SplitMix64's finaliser on a Python integer."""
-    bits = zlib.crc32(stream.encode()) + 1
+    """What a stream's name adds to every key."""
+    return _signed(_mix_integer(zlib.crc32(stream.encode()) + 1))
+
+
+def _mix_integer(bits: int) -> int:
+    """SplitMix64's finaliser on a Python integer modulo 2^64: what the host knows is not asked of the device."""
+    bits %= _INT64
     bits = ((bits ^ (bits >> 30)) * _MIX_1) % _INT64
     bits = ((bits ^ (bits >> 27)) * _MIX_2) % _INT64
-    return _signed(bits ^ (bits >> 31))
+    return bits ^ (bits >> 31)
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -252,13 +253,19 @@ def _on(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device)
 
 
+def _colour_basis() -> list[list[list[float]]]:
+    """[3, 3, 3]: to grey, to chroma, to chroma turned by 90 degrees in the IQ plane, from red towards yellow."""
+    to_grey = np.array([_LUMA] * 3)
+    to_yiq = np.array([_LUMA, *_TO_IQ])
+    quarter_turn = np.array([[0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    turned = np.linalg.inv(to_yiq) @ quarter_turn @ to_yiq
+    return np.stack([to_grey, np.eye(3) - to_grey, turned]).tolist()
+
+
+_BASIS = _colour_basis()
+
+
 @functools.lru_cache(maxsize=8)
 def _basis(device: torch.device) -> Tensor:
-    """[3, 3, 3]: to grey, to chroma, to chroma turned by 90 degrees in the IQ plane, from red towards yellow."""
-    with torch.device("cpu"):
-        to_grey = torch.tensor([_LUMA] * 3, dtype=torch.float64)
-        to_yiq = torch.tensor([_LUMA, *_TO_IQ], dtype=torch.float64)
-        quarter_turn = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
-        turned = torch.linalg.inv(to_yiq) @ quarter_turn @ to_yiq
-        basis = torch.stack([to_grey, torch.eye(3, dtype=torch.float64) - to_grey, turned])
-    return basis.float().to(device)
+    """:func:`_colour_basis`, kept on the device; of plain numbers, which a compiled graph takes in."""
+    return torch.tensor(_BASIS, dtype=torch.float32, device=device)

@@ -1,6 +1,7 @@
 """Which class of one dataset stands for which class of another.
 
-By name (letter case, spaces, hyphens and underscores do not count), or by a JSON file of an object whose keys are names
+By name (letter case, spaces, hyphens and underscores do not count; of a name with synonyms, such as ImageNet's "tench,
+Tinca tinca", any of them that no other class has), or by a JSON file of an object whose keys are names
 of the one and whose values are names of the other, or null for a class that has no counterpart.
 
 Letters: A classes to map, B classes to map to.
@@ -9,6 +10,7 @@ Letters: A classes to map, B classes to map to.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def map_names(
     Raises:
         MappingError: the mapping holds a name that there is not, or not one class has a counterpart.
     """
-    places = {_plain(target): place for place, target in enumerate(targets)}
+    places = _places(targets)
     if mapping is not None:
         _check_known(mapping, names, f"{what}: the mapping's keys")
         _check_known([value for value in mapping.values() if value is not None], targets, f"{what}: what it maps to")
@@ -69,6 +71,14 @@ def map_names(
             f"{what}: not one of {_some(names)} has a counterpart in {_some(targets)}; give a mapping of the names"
         )
     return torch.tensor(counterparts, dtype=torch.int64)
+
+
+def _places(targets: Sequence[str]) -> dict[str, int]:
+    """Where each name is, and each synonym that only one has."""
+    synonyms = [{_plain(synonym) for synonym in target.split(",")} for target in targets]
+    shared = Counter(synonym for one in synonyms for synonym in one)
+    places = {name: place for place, one in enumerate(synonyms) for name in one if shared[name] == 1}
+    return places | {_plain(target): place for place, target in enumerate(targets)}
 
 
 def class_names(labels: Tensor, names: Sequence[str] | None) -> list[str]:

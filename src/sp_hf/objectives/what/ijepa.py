@@ -115,6 +115,9 @@ def explained_variance(predictions: Tensor, targets: Tensor) -> Tensor:
     return 1 - error / (targets - targets.flatten(0, -2).mean(dim=0)).square().sum()
 
 
+layer_norm = in_float32(F.layer_norm)  # made once: no compiled graph can wrap a function
+
+
 class IJEPA(Objective):
     """Prediction of a momentum encoder's tokens of blocks, from a context."""
 
@@ -170,7 +173,7 @@ class IJEPA(Objective):
         predictions = self.predict(encodings["context"], blocks, noise)  # [B, V, T, t, D]
         tokens = encodings["teacher"].patches  # [B, V, N, D]
         with torch.no_grad():
-            tokens = in_float32(F.layer_norm)(tokens, tokens.shape[-1:])
+            tokens = layer_norm(tokens, tokens.shape[-1:])
             index = blocks.targets.flatten(2)[..., None].expand(-1, -1, -1, tokens.shape[-1])
             targets = tokens.gather(2, index).unflatten(2, blocks.targets.shape[2:])  # [B, V, T, t, D]
             spread = targets.flatten(0, -2).std(dim=0).mean()

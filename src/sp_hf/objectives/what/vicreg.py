@@ -95,6 +95,9 @@ def covariance_loss(covariances: Tensor) -> Tensor:
     return (covariances.square().sum() - covariances.diagonal().square().sum()) / len(covariances)
 
 
+mean_squared_error = in_float32(F.mse_loss)  # made once: no compiled graph can wrap a function
+
+
 class VICReg(Objective):
     """Invariance to views, with variance and covariance held up."""
 
@@ -124,7 +127,7 @@ class VICReg(Objective):
         # View by view, as each has batch statistics of its own.
         first, second = (self.expander(cls) for cls in encodings["views"].cls.unbind(1))  # [B, E] each
         covariances = [covariance(first), covariance(second)]
-        invariance = in_float32(F.mse_loss)(first, second)
+        invariance = mean_squared_error(first, second)
         variance = variance_loss(covariances[0]) + variance_loss(covariances[1])
         redundancy = covariance_loss(covariances[0]) + covariance_loss(covariances[1])
         config = self.config

@@ -32,10 +32,10 @@ from ....data.columns import ColumnError
 from ....encoders.encoder import Encoding
 from ....errors import InputError
 from ...features import ImageSample
-from ...model import EvaluatedModel, Preprocess
+from ...model import EvaluatedModel
 from ...probes.hold_out import MIN_IMAGES, first_share
 from ...probes.standardise import Standardisation
-from ...task import Task, option
+from ...task import Task, once_a_task, option
 from .patch_targets import Grid
 
 if TYPE_CHECKING:
@@ -57,16 +57,18 @@ class DenseSide(NamedTuple):
         annotated: the same rows with them.
         column: of the annotations.
         name: ``"training"`` or ``"validation"``.
+        colours: uint8 [ids, 3], of annotations that are images of colours.
     """
 
     images: ImageSample
     annotated: ImageSample
     column: str
     name: str
+    colours: np.ndarray | None = None
 
     def annotation(self, row: int) -> np.ndarray:
         """[H, W], see :func:`~sp_hf.data.annotations.decode_annotation`."""
-        return decode_annotation(self.annotated.rows[row][self.column])
+        return decode_annotation(self.annotated.rows[row][self.column], colours=self.colours)
 
     def scan(self, summarise: Callable[[np.ndarray], T], progress: bool) -> dict[int, T]:
         """Something of every annotation, by row; unreadable ones are left out and reported.
@@ -80,7 +82,7 @@ class DenseSide(NamedTuple):
         for row in tqdm(rows, desc=f"{self.name} annotations", unit="image", disable=not progress, leave=False):
             cells = self.annotated.rows[row]
             try:
-                annotation = decode_annotation(cells[self.column])
+                annotation = decode_annotation(cells[self.column], colours=self.colours)
                 width, height = upright_size(cells[self.annotated.images.image_column])
             except UnreadableImage as error:
                 logger.warning("skipped an unreadable image or annotation: %s", error)
@@ -198,16 +200,9 @@ def training_tokens(
 
 def patch_tokens(model: EvaluatedModel, data: EvaluationData, sample: ImageSample, size: int | None) -> Tokens:
     """Tokens of whole images, squashed onto a square of ``size`` px (``None``: the model's own), cached."""
-    squashed = squash(model, data, size)
+    squashed = model.squashed(size)
     arrays = data.encode(squashed, sample, _patches, "patches as float16")
     return Tokens(arrays["patches"], np.asarray(arrays["rows"]), squashed.encoder.patches_of(squashed.size))
-
-
-def squash(model: EvaluatedModel, data: EvaluationData, size: int | None) -> EvaluatedModel:
-    """The model seeing whole images, squashed; raises ValueError where it cannot take the size."""
-    side = size or model.size
-    key = ("squashed", model, side)
-    return data.memo(key, lambda: dataclasses.replace(model, preprocess=Preprocess.squash(side)))
 
 
 def _patches(encoding: Encoding) -> dict[str, Tensor]:
@@ -235,6 +230,7 @@ class DenseTask(Task):
         if self.size is not None and self.size < 1 or self.images is not None and self.images < 0:
             raise InputError(f"{self.name}: size is {self.size} and images is {self.images}; sizes start at 1 px")
 
+    @once_a_task
     def sides(self, data: EvaluationData) -> tuple[DenseSide, DenseSide]:
         """Training and validation side, opened once a run.
 
@@ -242,11 +238,14 @@ class DenseTask(Task):
             ValueError: no column of annotations; says which flag to give.
             DatasetLoadError, ColumnError: see :func:`~sp_hf.data.datasets.load_images`.
         """
-        key = (self.name, "sides", self)
-        return data.memo(key, lambda: (self._open(data, "train"), self._open(data, "validation")))
+        return self._open(data, "train"), self._open(data, "validation")
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
+
+    def colours_of_ids(self) -> np.ndarray | None:
+        """uint8 [ids, 3], where annotations may be images of colours."""
+        return None
 
     def _source(self, data: EvaluationData) -> DataSource:
         """The run's own, or another dataset, with at most ``images`` images a side."""
@@ -276,7 +275,7 @@ class DenseTask(Task):
                     reason = error
                     continue
                 if _holds_images(annotated.images.dataset.features[column]):
-                    return DenseSide(data.sample(described, side), annotated, column, name)
+                    return DenseSide(data.sample(described, side), annotated, column, name, self.colours_of_ids())
                 reason = ColumnError(f"{column!r} of {annotated.images.description} holds no images")
         raise InputError(
             f"{self.name} needs a column of annotations (images of one number a pixel; looked for:"

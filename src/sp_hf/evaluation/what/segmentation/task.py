@@ -30,13 +30,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ....data.annotations import AnnotationError
+from ....data.annotations import AnnotationError, voc_colours
 from ....data.datasets import is_embedded
 from ....data.part_scenes.objects import PARTS
 from ....errors import InputError
 from ...measure import Measure
 from ...model import EvaluatedModel
-from ...task import Picture, TaskResult, option
+from ...task import Picture, TaskResult, once_a_task, option
 from ..dense.dense_task import DenseSide, DenseTask, Tokens, check_count, patch_tokens, readable, training_tokens
 from ..dense.metrics import intersection_and_union, mean_iou, pixel_accuracy
 from ..dense.patch_targets import class_fractions, upsampled_argmax
@@ -95,20 +95,25 @@ class Segmentation(DenseTask):
     target_columns: ClassVar[tuple[str, ...]] = ("segmentation", "annotation", "segmentation_mask", "mask", "label")
 
     void: tuple[int, ...] = option((VOID,), "ids of pixels that do not count")
+    colours: str | None = option(None, "voc: annotations that are images of colours have those of PASCAL VOC")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.colours not in (None, "voc"):
+            raise InputError(f"{self.name}: colours is {self.colours!r}; it must be voc, or left out")
         object.__setattr__(self, "void", tuple(self.void))  # flags come as lists, which cannot be keys
+
+    def colours_of_ids(self) -> np.ndarray | None:
+        return voc_colours() if self.colours else None
 
     def prepare(self, data: EvaluationData) -> None:
         """Every annotation is read once here, so that missing classes are named before any feature is computed."""
         self._annotations(data)
 
+    @once_a_task
     def _annotations(self, data: EvaluationData) -> Annotations:
-        return data.memo((self.name, "annotations", self), lambda: self._scan(*self.sides(data), data.progress))
-
-    def _scan(self, train: DenseSide, validation: DenseSide, progress: bool) -> Annotations:
-        known, asked = train.scan(self._ids, progress), validation.scan(self._ids, progress)
+        train, validation = self.sides(data)
+        known, asked = (side.scan(self._ids, data.progress) for side in (train, validation))
         check_count(known, train, self.name)
         classes, validation_classes = (
             sorted(Counter(i for ids in ids_by_image.values() for i in ids)) for ids_by_image in (known, asked)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ...measure import Measure
 from ...what.dense.pictures import save
-from ..relative_geometry.pictures import colour_of
+from ..relative_geometry.pictures import colour_of, line_of
 
 TITLES = {
     "r2_position": "R2 of the crops' relative position",
@@ -41,7 +41,7 @@ def draw_curves(path: Path, details: Mapping[str, Mapping[str, Any]]) -> None:
             points = detail["curves"][metric]
             depth = [point["layer"] / (len(points) - 1) for point in points]
             low, high = ([point[end] for point in points] for end in ("low", "high"))
-            axes.plot(depth, [p["value"] for p in points], color=colour_of(index), label=name, marker=".", linewidth=1)
+            axes.plot(depth, [p["value"] for p in points], label=name, markersize=3, linewidth=1, **line_of(index))
             axes.fill_between(depth, low, high, color=colour_of(index), alpha=0.15, linewidth=0)
         axes.set_xlabel("depth", fontsize=7)
         axes.set_title(title, fontsize=8)

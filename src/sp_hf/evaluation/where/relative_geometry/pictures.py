@@ -25,6 +25,16 @@ def colour_of(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def line_of(index: int) -> dict[str, Any]:
+    """Colour, line and marker of a model's curve: models of one colour differ in the other two."""
+    again = index // len(COLOURS)
+    return {
+        "color": colour_of(index),
+        "linestyle": ("-", "--", ":", "-.")[again % 4],
+        "marker": ("o", "s", "^", "D")[again % 4],
+    }
+
+
 def draw_predictions(path: Path, artifacts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
     """A row a model, a column an image: the pair of its first two crops, the second as it is and as predicted.
 
@@ -111,21 +121,21 @@ def draw_bins(path: Path, bins: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
 
 def _draw_line(axes: Axes, bins: Sequence[Mapping[str, Any]], key: str, name: str, index: int, models: int) -> None:
-    shift = 0.06 * (index - (models - 1) / 2)  # lest bars of one bin hide each other
+    shift = min(0.06, 0.7 / models) * (index - (models - 1) / 2)  # lest bars of one bin hide each other
     points = [(place + shift, entry[key]) for place, entry in enumerate(bins) if key in entry]
     values = [metric["value"] for _, metric in points]
     below = [metric["value"] - metric["low"] for _, metric in points]
     above = [metric["high"] - metric["value"] for _, metric in points]
     axes.errorbar(
-        [place for place, _ in points], values, yerr=[below, above], color=colour_of(index), label=name,
-        marker="o", markersize=3.5, linewidth=1.3, elinewidth=0.9, capsize=1.5,
+        [place for place, _ in points], values, yerr=[below, above], label=name, **line_of(index),
+        markersize=3.5, linewidth=1.3, elinewidth=0.9, capsize=1.5,
     )  # fmt: skip
 
 
 def _named(entry: Mapping[str, Any]) -> str:
     if entry["low"] == entry["high"]:
         return "none"
-    return f"> {entry['low']:g}" if entry["high"] is None else f"{entry['low']:g} to {entry['high']:g}"
+    return f"> {entry['low']:g}" if entry["high"] is None else f"{entry['low']:g}\u2013{entry['high']:g}"
 
 
 def _save(figure: Figure, path: Path) -> None:
