@@ -9,10 +9,13 @@ Letters: n images, B images of a batch, S side in px, D feature size.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +26,17 @@ from tqdm.auto import tqdm
 from ..encoders.encoder import Encoding
 from ..errors import InputError
 from ..views.spec import ViewSpec
+from .accuracy import known
 from .cache import FeatureCache
-from .features import Features, ImageSample, ProbeImages, extract_features, read_images
-from .model import EvaluatedModel, Preprocess
+from .features import Features, ImageSample, ProbeImages, extract_features
+from .image_sizes import own_side
+from .in_memory import ImagesInMemory
+from .model import EvaluatedModel
+from .once import Once
+from .probes.linear import LinearProbe, fit_linear
 from .samples import Samples
 from .source import DataSource
+from .two_sides import TwoSides, describe_sides
 from .whole_images import (
     WholeFeatures,
     WholeImages,
@@ -42,6 +51,27 @@ from .whole_images import (
 logger = logging.getLogger(__name__)
 
 
+Arrays = dict[str, np.ndarray]
+
+
+class FeaturesKey(NamedTuple):
+    """What is kept of a model's encodings of whole images."""
+
+    model: EvaluatedModel
+    sample: Hashable
+    what: str
+
+
+class CropsKey(NamedTuple):
+    """A model's features of crops."""
+
+    model: EvaluatedModel
+    sample: Hashable
+    spec: ViewSpec
+    canvas_size: int
+    images: int | None
+
+
 class EvaluationData(Samples):
     """The images and features of an evaluation, each decoded or computed once for all tasks.
 
@@ -54,6 +84,9 @@ class EvaluationData(Samples):
         progress: show bars.
         keep_pixels: decode whole images once and keep them in memory, for encoders that are measured again and again.
         refits: how often cheap probes are fitted again to half of the training images, for intervals that cover them.
+
+    Attributes:
+        of_task: what a task computed of it, see :func:`~sp_hf.evaluation.task.once_a_task`.
     """
 
     def __init__(
@@ -76,6 +109,47 @@ class EvaluationData(Samples):
         self.cache = cache or FeatureCache(None)
         self.batch_size, self.num_workers, self.keep_pixels = batch_size, num_workers, keep_pixels
         self.refits = refits
+        self._in_memory = ImagesInMemory(seed, batch_size, num_workers, progress)
+        self._features: Once[FeaturesKey, Arrays] = Once()
+        self._crops: Once[CropsKey, Arrays] = Once()
+        self._probes: Once[EvaluatedModel, LinearProbe] = Once()
+        self._own_sides: Once[Hashable, float] = Once()
+        self.of_task: Once[Hashable, Any] = Once()
+
+    def for_task(self) -> EvaluationData:
+        """The same images and features for one task, with a place of its own for what it computes of them."""
+        data = copy.copy(self)
+        data.of_task = Once()
+        return data
+
+    def free_images(self, canvas_sizes: Collection[int] = ()) -> None:
+        """Free the images in memory, but for canvases of these sizes."""
+        self._in_memory.free(canvas_sizes)
+
+    def forget(self, model: EvaluatedModel) -> None:
+        """Drop what was computed of one model's encoder, as its weights will have changed."""
+        for store in (self._features, self._crops):
+            store.drop(lambda key: key.model.encoder is model.encoder)
+        self._probes.drop(lambda other: other.encoder is model.encoder)
+
+    @functools.cached_property
+    def two_sides(self) -> TwoSides:
+        """Facts of both sides; images are read for them, and not decoded."""
+        return describe_sides(self)
+
+    def own_side(self, sample: ImageSample, max_images: int | None = None) -> float:
+        """How many pixels images have of their own, see :func:`~sp_hf.evaluation.image_sizes.own_side`."""
+        part = self.part(sample, sample.evenly_spaced(max_images))
+        return self._own_sides.get(part.key, lambda: own_side(part))
+
+    def linear_probe(self, model: EvaluatedModel) -> LinearProbe:
+        """The linear probe of a model on the training images: trained once, shared by all tasks that classify."""
+        train = self.features(model, self.train)
+        labels = known(train.labels)
+        return self._probes.get(
+            model,
+            lambda: fit_linear(train.embedding(), labels, seed=self.seed, refits=self.refits, device=model.device),
+        )
 
     def features(self, model: EvaluatedModel, sample: ImageSample) -> WholeFeatures:
         """Features of whole images, from memory, from the cache, or computed.
@@ -95,7 +169,7 @@ class EvaluationData(Samples):
 
     def encode(
         self, model: EvaluatedModel, sample: ImageSample, read: Callable[[Encoding], dict[str, Tensor]], what: str
-    ) -> dict[str, np.ndarray]:
+    ) -> Arrays:
         """Encode whole images and keep what ``read`` takes of each batch's encoding, cached.
 
         Args:
@@ -116,8 +190,8 @@ class EvaluationData(Samples):
                 "what": what,
             }
         hits = self.cache.hits
-        arrays = self.memo(
-            ("features", model, sample.identity or id(sample.rows), what),
+        arrays = self._features.get(
+            FeaturesKey(model, sample.key, what),
             lambda: self.cache.get(parts, lambda folder: self._compute(model, sample, read, folder)),
         )
         if self.cache.hits > hits:
@@ -132,12 +206,12 @@ class EvaluationData(Samples):
         sample: ImageSample,
         read: Callable[[Encoding], dict[str, Tensor]],
         folder: Path | None,
-    ) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {}
+    ) -> Arrays:
+        arrays: Arrays = {}
         rows: list[Tensor] = []
         skipped: list[str] = []
         done = 0
-        batches = self._kept(model, sample) if self.keep_pixels else self._loader(sample, model.preprocess)
+        batches = self._kept(model, sample) if self.keep_pixels else self._read(model, sample)
         bar = tqdm(
             total=len(sample.rows), desc=f"{model.name}: encoding", unit="image", disable=not self.progress, leave=False
         )
@@ -174,8 +248,8 @@ class EvaluationData(Samples):
             batch = slice(start, start + self.batch_size)
             yield kept.pixels[batch], kept.rows[batch], []
 
-    def _loader(self, sample: ImageSample, preprocess: Preprocess) -> DataLoader:
-        return whole_image_loader(sample, preprocess, self.batch_size, self.num_workers)
+    def _read(self, model: EvaluatedModel, sample: ImageSample) -> DataLoader:
+        return whole_image_loader(sample, model.preprocess, self.batch_size, self.num_workers)
 
     def pixels(self, model: EvaluatedModel, sample: ImageSample, max_images: int | None = None) -> WholeImages:
         """Whole images as this model sees them, in memory (3 S^2 bytes each), shared by models that preprocess alike.
@@ -185,28 +259,11 @@ class EvaluationData(Samples):
             sample: from :meth:`sample`.
             max_images: only so many, evenly spaced over the sample; ``None`` for all.
         """
-        key = ("pixels", model.preprocess.identity, sample.identity or id(sample.rows), max_images)
-        return self.memo(key, lambda: self._read_pixels(model, sample, max_images))
-
-    def _read_pixels(self, model: EvaluatedModel, sample: ImageSample, max_images: int | None) -> WholeImages:
-        n = len(sample.rows)
-        count = n if max_images is None else min(max_images, n)
-        chosen = np.arange(count) * n // count
-        part = sample.select(chosen)
-        batches = [(p, i) for p, i, _ in self._loader(part, model.preprocess) if len(i)]
-        if not batches:
-            raise InputError(f"{sample.images.description}: not one of {count} images can be read")
-        rows = torch.from_numpy(chosen)[torch.cat([indices for _, indices in batches])]
-        labels = None if sample.labels is None else sample.labels[rows]
-        return WholeImages(torch.cat([pixels for pixels, _ in batches]), labels, rows)
+        return self._in_memory.pixels(model.preprocess, sample, max_images)
 
     def canvases(self, sample: ImageSample, canvas_size: int, max_images: int | None = None) -> ProbeImages:
         """Canvases in memory, for crops and tiles; all models share them. ``max_images`` as for :meth:`pixels`."""
-        n = len(sample.rows)
-        count = n if max_images is None else min(max_images, n)
-        key = ("canvases", sample.identity or id(sample.rows), canvas_size, count)
-        part = sample if count == n else sample.select(np.arange(count) * n // count)
-        return self.memo(key, lambda: read_images(part, canvas_size, seed=self.seed, progress=self.progress))
+        return self._in_memory.canvases(sample, canvas_size, max_images)
 
     def crops(
         self,
@@ -237,7 +294,7 @@ class EvaluationData(Samples):
                 "device": model.device.type,  # views differ by a quarter of a grey level
             }
 
-        def compute(_: Path | None) -> dict[str, np.ndarray]:
+        def compute(_: Path | None) -> Arrays:
             images = self.canvases(sample, canvas_size, max_images)
             per_batch = max(1, self.batch_size // spec.count)
             features = extract_features(
@@ -245,9 +302,9 @@ class EvaluationData(Samples):
             )["crops"]
             return {name: value.numpy() for name, value in features._asdict().items()}
 
-        key = ("crops", model, sample.identity or id(sample.rows), spec, canvas_size, max_images)
+        key = CropsKey(model, sample.key, spec, canvas_size, max_images)
         hits = self.cache.hits
-        arrays = self.memo(key, lambda: self.cache.get(parts, compute))
+        arrays = self._crops.get(key, lambda: self.cache.get(parts, compute))
         if self.cache.hits > hits:
             logger.info(
                 "%s: features of crops of %s are reused from %s",

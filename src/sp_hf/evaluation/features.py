@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +54,17 @@ class ImageSample(NamedTuple):
         """Differs where the rows do, and outlives the process; ``None`` for the rows of a stream."""
         fingerprint = getattr(self.rows, "_fingerprint", None)
         return None if fingerprint is None else f"{self.images.image_column} of {fingerprint}"
+
+    @property
+    def key(self) -> Hashable:
+        """Differs where the rows do, in this process, while they are in memory."""
+        return self.identity or id(self.rows)
+
+    def evenly_spaced(self, count: int | None) -> np.ndarray:
+        """Indices of ``count`` rows, evenly spaced; of all where there are no more, or for ``None``."""
+        n = len(self.rows)
+        count = n if count is None else min(count, n)
+        return np.arange(count) * n // max(count, 1)
 
     def select(self, chosen: np.ndarray) -> ImageSample:
         """Some of the rows, by index."""

@@ -29,6 +29,7 @@ from ..encoders.names import PRESETS
 from ..errors import InputError
 from ..run.folder import RunFolder
 from .controls.raw_pixels import RawPixels
+from .once import Once
 
 RANDOM = "random initialisation"
 PIXELS = "raw pixels"
@@ -117,6 +118,7 @@ class EvaluatedModel:
     preprocess: Preprocess
     role: Role = "model"
     source: str | None = None
+    _squashed: Once[int, EvaluatedModel] = dataclasses.field(default_factory=Once, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.encoder.patches_of(self.size)  # raises where the encoder cannot take it
@@ -130,6 +132,15 @@ class EvaluatedModel:
     def device(self) -> torch.device:
         first = next(self.encoder.parameters(), None)
         return torch.device("cpu") if first is None else first.device
+
+    def squashed(self, size: int | None = None) -> EvaluatedModel:
+        """The same model seeing whole images, squashed to a square of ``size`` px (``None``: its own size).
+
+        Raises:
+            ValueError: the encoder cannot take the size.
+        """
+        side = size or self.size
+        return self._squashed.get(side, lambda: dataclasses.replace(self, preprocess=Preprocess.squash(side)))
 
     @functools.cached_property
     def weights(self) -> str | None:

@@ -33,7 +33,6 @@ from .data import EvaluationData
 from .measure import Measure, paired_difference
 from .model import EvaluatedModel
 from .suite import TaskReport
-from .two_sides import describe_sides
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "pillow")
@@ -47,7 +46,7 @@ def results_dict(
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that ``results.json`` holds (see the module's docstring)."""
-    reference, sides = reference_of(models), describe_sides(data)
+    reference, sides = reference_of(models), data.two_sides
     return {
         "schema_version": SCHEMA_VERSION,
         "sp_hf_version": importlib.metadata.version("sp-hf"),

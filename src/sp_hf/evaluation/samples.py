@@ -1,22 +1,37 @@
-"""The training and validation images of datasets, opened once a run, and a memory for what is computed of them."""
+"""The training and validation images of datasets, opened once a run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from .accuracy import LabelError, check_labels
 from .features import ImageSample, choose_images
 from .label_names import numbered_as
-from .model import EvaluatedModel
+from .once import Once
 from .source import DataSource
 
-T = TypeVar("T")
+
+class SideKey(NamedTuple):
+    """A side of a source, and the columns that are read beside images and labels."""
+
+    source: DataSource
+    side: str
+    extra_columns: tuple[str, ...]
+
+
+class PartKey(NamedTuple):
+    """Some rows of a sample."""
+
+    sample: Hashable
+    rows: tuple[int, ...]
 
 
 class Samples:
-    """Sides by source, and a memory for what is computed of them.
+    """Sides by source, each opened once.
 
     Args:
         source: the datasets of the run.
@@ -25,7 +40,10 @@ class Samples:
 
     def __init__(self, source: DataSource, seed: int = 0) -> None:
         self.source, self.seed = source, seed
-        self._memo: dict[Hashable, Any] = {}
+        self._sides: Once[DataSource, tuple[ImageSample, ImageSample]] = Once()
+        self._samples: Once[SideKey, ImageSample] = Once()
+        self._parts: Once[PartKey, ImageSample] = Once()
+        self._validation_splits: Once[DataSource, tuple[str | None, bool]] = Once()
 
     @property
     def train(self) -> ImageSample:
@@ -44,7 +62,7 @@ class Samples:
             train, validation = self.sample(source, "train"), self.sample(source, "validation")
             return train, numbered_as(train, validation)
 
-        return self.memo(("sides", source), open_both)
+        return self._sides.get(source, open_both)
 
     def limited(self, images: int | None) -> tuple[ImageSample, ImageSample]:
         """Both sides of the run's source with at most so many images each; 0 or ``None`` for all."""
@@ -74,28 +92,16 @@ class Samples:
             opened = named.open(side, extra_columns, divide_by=self.seed if divided else None)
             return choose_images(opened, source.max_images, self.seed)
 
-        return self.memo(("sample", source, side, tuple(extra_columns)), open_side)
+        return self._samples.get(SideKey(source, side, tuple(extra_columns)), open_side)
 
     def validation_of(self, source: DataSource) -> tuple[str | None, bool]:
         """:meth:`~sp_hf.evaluation.source.DataSource.find_validation`, asked once a run and dataset."""
         dataset = dataclasses.replace(source, image_column=None, label_column=None, max_images=None)
-        return self.memo(("validation", dataset), dataset.find_validation)
+        return self._validation_splits.get(dataset, dataset.find_validation)
 
-    def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What was computed under this key before in this run, or is now: what takes long and several tasks need.
-
-        Args:
-            key: tells all that the value depends on.
-            compute: makes it; who gets it leaves it as it is.
-        """
-        if key not in self._memo:
-            self._memo[key] = compute()
-        return self._memo[key]
-
-    def forget(self, model: EvaluatedModel) -> None:
-        """Drop what was remembered of one model (keys are tuples that hold it)."""
-        self._memo = {
-            key: value
-            for key, value in self._memo.items()
-            if not (isinstance(key, tuple) and any(k is model for k in key))
-        }
+    def part(self, sample: ImageSample, rows: Sequence[int] | np.ndarray) -> ImageSample:
+        """Some rows of a sample, by index; the sample itself where they are all of them."""
+        if len(rows) == len(sample.rows):
+            return sample
+        key = PartKey(sample.key, tuple(map(int, rows)))
+        return self._parts.get(key, lambda: sample.select(np.asarray(rows)))

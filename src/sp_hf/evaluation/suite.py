@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import InputError, PackageError
 from .accuracy import LabelError
@@ -19,7 +20,6 @@ from .data import EvaluationData
 from .model import CUES, PIXELS, RANDOM, EvaluatedModel, random_initialisation, raw_pixels
 from .short_names import short_names
 from .task import Picture, Task, TaskResult, TaskSkipped
-from .two_sides import describe_sides
 
 logger = logging.getLogger(__name__)
 
@@ -108,46 +108,74 @@ def run_suite(
         PackageError: a task needs an optional package that is not installed.
     """
     _ = data.train, data.validation  # raises where there are none
-    reports, ready = [], []
+    ready, reports = _prepare(models, tasks, data, leave_out)
+    if not ready:
+        raise InputError("none of the tasks can work with these images and models (see the reasons above)")
+    for note in data.two_sides.notes:
+        logger.warning("%s", note)
+    needed = [_canvas_sizes(start, models) for start in ready]
+    while ready:
+        reports.append(_run(ready.pop(0), models, leave_out))
+        needed.pop(0)
+        data.free_images(canvas_sizes=set().union(*needed))
+        if after is not None:
+            after(reports[-1])
+    return reports
+
+
+class _Start(NamedTuple):
+    """A task that can work, and what it has opened."""
+
+    task: Task
+    data: EvaluationData
+
+
+def _prepare(
+    models: Sequence[EvaluatedModel], tasks: Sequence[Task], data: EvaluationData, leave_out: bool
+) -> tuple[list[_Start], list[TaskReport]]:
+    """The tasks that can work, and reports of those that are left out."""
+    ready, reports = [], []
     for task in tasks:
+        own = data.for_task()
         try:
             task = task.among(_models_for(task, models))
-            task.prepare(data)
+            task.prepare(own)
             for model in _models_for(task, models):
-                task.check(model, data)
+                task.check(model, own)
         except (ValueError, PackageError) as reason:
             if not leave_out:
                 raise
             logger.warning("%s is left out: %s", task.name, reason)
             reports.append(_left_out(task, models, str(reason)))
         else:
-            ready.append(task)
-    if not ready:
-        raise InputError("none of the tasks can work with these images and models (see the reasons above)")
-    for note in describe_sides(data).notes:
-        logger.warning("%s", note)
-    for task in ready:
-        report = TaskReport(task)
-        for model in _models_for(task, models):
-            started = time.perf_counter()
-            try:
-                report.results[model.name] = task.run(model, data)
-            except TaskSkipped as reason:
-                logger.warning("%s: no %s (%s)", model.name, task.name, reason)
-                report.skipped[model.name] = str(reason)
-                continue
-            except LabelError as reason:  # of the images that could be read
-                if not leave_out:
-                    raise
-                logger.warning("%s is left out: %s", task.name, reason)
-                report = _left_out(task, models, str(reason))
-                break
-            report.seconds[model.name] = time.perf_counter() - started
-            logger.info("%s: %s, %.0f s", model.name, task.name, report.seconds[model.name])
-        reports.append(report)
-        if after is not None:
-            after(report)
-    return reports
+            ready.append(_Start(task, own))
+    return ready, reports
+
+
+def _run(start: _Start, models: Sequence[EvaluatedModel], leave_out: bool) -> TaskReport:
+    """One task on all models."""
+    task, data = start
+    report = TaskReport(task)
+    for model in _models_for(task, models):
+        started = time.perf_counter()
+        try:
+            report.results[model.name] = task.run(model, data)
+        except TaskSkipped as reason:
+            logger.warning("%s: no %s (%s)", model.name, task.name, reason)
+            report.skipped[model.name] = str(reason)
+            continue
+        except LabelError as reason:  # of the images that could be read
+            if not leave_out:
+                raise
+            logger.warning("%s is left out: %s", task.name, reason)
+            return _left_out(task, models, str(reason))
+        report.seconds[model.name] = time.perf_counter() - started
+        logger.info("%s: %s, %.0f s", model.name, task.name, report.seconds[model.name])
+    return report
+
+
+def _canvas_sizes(start: _Start, models: Sequence[EvaluatedModel]) -> set[int]:
+    return {size for model in _models_for(start.task, models) for size in start.task.canvas_sizes(model, start.data)}
 
 
 def _left_out(task: Task, models: Sequence[EvaluatedModel], reason: str) -> TaskReport:

@@ -9,6 +9,9 @@ A task is a dataclass in one file: its fields are its options (flags of ``sp-hf 
     run(model, data)         once a model and control: a TaskResult
     draw(results, folder)    once: pictures of all models side by side
 
+The data are the same for all tasks. What a task computes of them for itself, and needs again, it keeps by
+:func:`once_a_task`: it is gone when the task is done.
+
 Adding one touches its file, one line of :mod:`sp_hf.evaluation.tasks`, one test and docs/evaluation.md; one of another
 package offers itself by an entry point (CONTRIBUTING.md).
 """
@@ -16,9 +19,10 @@ package offers itself by an entry point (CONTRIBUTING.md).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
 from .measure import Measure
 from .model import EvaluatedModel, Role
@@ -92,6 +96,10 @@ class Task:
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         """Raise ValueError if this model cannot be measured with these options, e.g. a crop smaller than a patch."""
 
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        """Sides in px of the canvases that :meth:`run` reads for this model: they stay in memory until it has."""
+        return ()
+
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         """Measure one model. The model is left as it was.
 
@@ -107,6 +115,26 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is measured, as JSON can hold it."""
         return dataclasses.asdict(self)
+
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+Method = Callable[Concatenate[S, "EvaluationData", P], R]
+
+
+def once_a_task(method: Method[S, P, R]) -> Method[S, P, R]:
+    """A method of a task whose result is kept while the task lasts, in the data that the run hands to it.
+
+    The task and the arguments after ``data`` are hashable, and tell all that the result depends on.
+    """
+
+    @functools.wraps(method)
+    def once(task: S, data: EvaluationData, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (method, task, args, tuple(kwargs.items()))
+        return data.of_task.get(key, lambda: method(task, data, *args, **kwargs))
+
+    return once  # type: ignore[return-value]  # mypy takes its arguments' names for part of the type
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", **kwargs: Any) -> Any:

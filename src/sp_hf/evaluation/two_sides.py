@@ -43,11 +43,7 @@ class TwoSides:
 
 
 def describe_sides(data: EvaluationData) -> TwoSides:
-    """Facts of the run's two sides, found once; images are read, and not decoded."""
-    return data.memo(("two sides",), lambda: _describe(data))
-
-
-def _describe(data: EvaluationData) -> TwoSides:
+    """Facts of the run's two sides (``data.two_sides`` has them); images are read, and not decoded."""
     train, validation = data.sides(data.source)
     facts, notes = [_facts(train), _facts(validation)], []
     if data.validation_of(data.source)[1]:

@@ -35,7 +35,7 @@ from ...data.annotations import AnnotationError
 from ...errors import InputError
 from ..model import EvaluatedModel
 from ..probes.ridge import fit_ridge
-from ..task import Picture, TaskResult, option
+from ..task import Picture, TaskResult, once_a_task, option
 from .dense.dense_task import (
     DenseSide,
     DenseTask,
@@ -118,19 +118,17 @@ class Depth(DenseTask):
         """Every annotation is read once here."""
         self._rows(data)
 
+    @once_a_task
     def _rows(self, data: EvaluationData) -> DepthRows:
-        return data.memo((self.name, "rows", self), lambda: self._scan(*self.sides(data), data.progress))
-
-    def _scan(self, train: DenseSide, validation: DenseSide, progress: bool) -> DepthRows:
         ranges = []
-        for side in (train, validation):
-            valid = side.scan(lambda annotation: bool(self._valid(self.metres(annotation)).any()), progress)
+        for side in self.sides(data):
+            valid = side.scan(lambda annotation: bool(self._valid(self.metres(annotation)).any()), data.progress)
             ranges.append([row for row, any_valid in valid.items() if any_valid])
             if not ranges[-1]:
                 raise InputError(
                     f"no {side.name} annotation holds a depth of 0 to {self.max} m: see --depth_scale and --depth_max"
                 )
-        check_count(ranges[0], train, self.name)
+        check_count(ranges[0], self.sides(data)[0], self.name)
         return DepthRows(*ranges)
 
     def metres(self, annotation: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Recognition by the linear probe (:mod:`sp_hf.evaluation.probes.linear`), which other tasks share."""
+"""Recognition by the linear probe (:mod:`sp_hf.evaluation.probes.linear`)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..accuracy import accuracy_measures, known, majority_accuracy
 from ..model import EvaluatedModel
-from ..probes.linear import LinearProbe, fit_linear
 from ..task import Task, TaskResult
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
-
-
-def linear_probe(model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
-    """The linear probe of a model on the run's training images: trained once, shared by all tasks that classify."""
-    train = data.features(model, data.train)
-    return data.memo(
-        ("linear probe", model),
-        lambda: fit_linear(
-            train.embedding(), known(train.labels), seed=data.seed, refits=data.refits, device=model.device
-        ),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Linear(Task):
         data.check_labels()
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
-        probe = linear_probe(model, data)
+        probe = data.linear_probe(model)
         validation = data.features(model, data.validation)
         train_labels, of_validation = known(data.features(model, data.train).labels), known(validation.labels)
         labelled = of_validation >= 0

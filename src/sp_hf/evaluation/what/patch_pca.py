@@ -29,7 +29,7 @@ from ..measure import Measure
 from ..model import EvaluatedModel
 from ..probes.standardise import spread
 from ..task import Picture, Task, TaskResult, TaskSkipped, option
-from .dense.dense_task import Tokens, patch_tokens, squash
+from .dense.dense_task import Tokens, patch_tokens
 from .dense.pictures import Panel, draw_maps, shown, thumbnail
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class PatchPCA(Task):
     images: int | None = option(200, "images of each side, at most; 0 for all")
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         limits = [limit for limit in (self.images, data.source.max_images) if limit]

@@ -32,10 +32,10 @@ from ....data.columns import ColumnError
 from ....encoders.encoder import Encoding
 from ....errors import InputError
 from ...features import ImageSample
-from ...model import EvaluatedModel, Preprocess
+from ...model import EvaluatedModel
 from ...probes.hold_out import MIN_IMAGES, first_share
 from ...probes.standardise import Standardisation
-from ...task import Task, option
+from ...task import Task, once_a_task, option
 from .patch_targets import Grid
 
 if TYPE_CHECKING:
@@ -200,16 +200,9 @@ def training_tokens(
 
 def patch_tokens(model: EvaluatedModel, data: EvaluationData, sample: ImageSample, size: int | None) -> Tokens:
     """Tokens of whole images, squashed onto a square of ``size`` px (``None``: the model's own), cached."""
-    squashed = squash(model, data, size)
+    squashed = model.squashed(size)
     arrays = data.encode(squashed, sample, _patches, "patches as float16")
     return Tokens(arrays["patches"], np.asarray(arrays["rows"]), squashed.encoder.patches_of(squashed.size))
-
-
-def squash(model: EvaluatedModel, data: EvaluationData, size: int | None) -> EvaluatedModel:
-    """The model seeing whole images, squashed; raises ValueError where it cannot take the size."""
-    side = size or model.size
-    key = ("squashed", model, side)
-    return data.memo(key, lambda: dataclasses.replace(model, preprocess=Preprocess.squash(side)))
 
 
 def _patches(encoding: Encoding) -> dict[str, Tensor]:
@@ -237,6 +230,7 @@ class DenseTask(Task):
         if self.size is not None and self.size < 1 or self.images is not None and self.images < 0:
             raise InputError(f"{self.name}: size is {self.size} and images is {self.images}; sizes start at 1 px")
 
+    @once_a_task
     def sides(self, data: EvaluationData) -> tuple[DenseSide, DenseSide]:
         """Training and validation side, opened once a run.
 
@@ -244,11 +238,10 @@ class DenseTask(Task):
             ValueError: no column of annotations; says which flag to give.
             DatasetLoadError, ColumnError: see :func:`~sp_hf.data.datasets.load_images`.
         """
-        key = (self.name, "sides", self)
-        return data.memo(key, lambda: (self._open(data, "train"), self._open(data, "validation")))
+        return self._open(data, "train"), self._open(data, "validation")
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
     def colours_of_ids(self) -> np.ndarray | None:
         """uint8 [ids, 3], where annotations may be images of colours."""

@@ -33,7 +33,7 @@ from ...features import ImageSample
 from ...model import EvaluatedModel
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
-from ..dense.dense_task import patch_tokens, squash
+from ..dense.dense_task import patch_tokens
 from ..dense.pictures import shown
 from ..finetune.task import own_random_state
 from .average_precision import AveragePrecision
@@ -128,7 +128,7 @@ class ObjectTask(Task):
             self._objects(opened, [0])
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
     def _source(self, data: EvaluationData) -> DataSource:
         most = min(self.images, data.source.max_images or self.images)
@@ -178,7 +178,7 @@ class ObjectTask(Task):
         learnt, truth = self._objects(train_side, seen.rows), self._objects(validation, asked.rows)
         names = train_side.names or tuple(str(c) for c in range(_classes(learnt, truth)))
         _check_classes(train_side, validation, learnt, truth, len(names), self.name)
-        side = squash(model, data, self.size).size
+        side = model.squashed(self.size).size
         with own_random_state():
             torch.manual_seed(data.seed)
             detector, beneath = self._build(model, side, len(names))
@@ -222,7 +222,7 @@ class ObjectTask(Task):
         if self.encoder == "frozen":
             tokens = patch_tokens(model, data, images, self.size)
             return Inputs(tokens.values, tokens.rows, tokens.grid)
-        pixels = data.pixels(squash(model, data, self.size), images)
+        pixels = data.pixels(model.squashed(self.size), images)
         return Inputs(pixels.pixels, pixels.rows.numpy(), None)
 
     def _build(self, model: EvaluatedModel, side: int, classes: int) -> tuple[PreTrainedModel, nn.Module | None]:

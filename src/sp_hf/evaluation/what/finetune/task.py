@@ -21,7 +21,7 @@ import contextlib
 import dataclasses
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -135,6 +135,9 @@ class Finetune(Task):
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if isinstance(model.encoder, Encoder):
             model.encoder.size_kwargs(model.size, model.size)
+
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        return {self.canvas_size}
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         stock_classifier(model.encoder, 2, data.seed)  # refuses before anything is decoded

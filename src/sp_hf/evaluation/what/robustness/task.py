@@ -37,12 +37,12 @@ from ...accuracy import LabelError, known
 from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
+from ...once import Once
 from ...probes.linear import LinearProbe
 from ...source import DataSource
-from ...task import Picture, Task, TaskResult, option
+from ...task import Picture, Task, TaskResult, once_a_task, option
 from ...whole_images import WholeImages, encode_pixels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import linear_probe
 from ..part_scenes_variants import OOD_VARIANTS, variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
@@ -116,7 +116,7 @@ class Robustness(Task):
         for elsewhere in self._elsewhere(data).values():
             self._counterparts(elsewhere, data)
         if self.baseline is not None and self.baseline not in (RANDOM, PIXELS):
-            self._open_baseline(self.baseline, data)
+            self._open_baseline(data, self.baseline)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if model.size < MIN_SIZE:
@@ -124,7 +124,7 @@ class Robustness(Task):
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         baseline = self._baseline(model, data)
-        errors, theirs = self._errors(model, data), self._errors(baseline, data)
+        errors, theirs = self._errors(data, model), self._errors(data, baseline)
         labels = known(data.train.labels)
         classes = len(torch.unique(labels[labels >= 0]))
         of_error: dict[str, Any] = {"percent": True, "higher_is_better": False}
@@ -175,12 +175,13 @@ class Robustness(Task):
         named = next((other for other in self.models if other.name == self.baseline), None)
         if named is not None:
             return named
-        opened = self._open_baseline(self.baseline, data)
+        opened = self._open_baseline(data, self.baseline)
         opened.encoder.to(model.device)
         return opened
 
-    def _open_baseline(self, name: str, data: EvaluationData) -> EvaluatedModel:
-        return data.memo(("robustness baseline", name), lambda: open_model(name, seed=data.seed))
+    @once_a_task
+    def _open_baseline(self, data: EvaluationData, name: str) -> EvaluatedModel:
+        return open_model(name, seed=data.seed)
 
     def _whole(self, model: EvaluatedModel, data: EvaluationData) -> WholeImages:
         """The labelled ones of the images that are corrupted."""
@@ -191,11 +192,9 @@ class Robustness(Task):
             raise LabelError(f"not one of {len(labelled)} validation images has a label; raise robustness_images")
         return WholeImages(whole.pixels[labelled], labels[labelled], whole.rows[labelled])
 
-    def _errors(self, model: EvaluatedModel, data: EvaluationData) -> Errors:
-        return data.memo(("robustness errors", model, self.images), lambda: self._measure(model, data))
-
-    def _measure(self, model: EvaluatedModel, data: EvaluationData) -> Errors:
-        probe, whole = linear_probe(model, data), self._whole(model, data)
+    @once_a_task
+    def _errors(self, data: EvaluationData, model: EvaluatedModel) -> Errors:
+        probe, whole = data.linear_probe(model), self._whole(model, data)
         labels = known(whole.labels)
 
         def wrong(pixels: Tensor) -> Tensor:
@@ -223,7 +222,12 @@ class Robustness(Task):
 
         if whole.pixels.numel() * len(CORRUPTIONS) * len(SEVERITIES) > _KEPT_BYTES:
             return make()
-        return data.memo(("corrupted", model.preprocess.identity, self.images, name, severity), make)
+        return self._kept(data, model.preprocess.identity).get((name, severity), make)
+
+    @once_a_task
+    def _kept(self, data: EvaluationData, transform: str) -> Once[tuple[str, int], Tensor]:
+        """Corrupted images by name and severity, for all models that preprocess alike."""
+        return Once()
 
     def _examples(self, model: EvaluatedModel, data: EvaluationData) -> list[np.ndarray]:
         """One image in every corruption, for the picture: C of uint8 [S, S, 3]."""
@@ -284,7 +288,7 @@ class Robustness(Task):
             features = data.features(model, elsewhere)
             theirs = known(features.labels)
             labels = torch.where(theirs >= 0, counterparts[theirs.clamp(min=0)], -1)
-            probe = linear_probe(model, data)
+            probe = data.linear_probe(model)
             shared = torch.isin(probe.classes, counterparts)  # [classes]
             logits = probe.logits(features.embedding()).masked_fill(~shared, -torch.inf)
             predicted = probe.classes[logits.argmax(-1)]

@@ -36,7 +36,7 @@ from ....data.part_scenes.objects import PARTS
 from ....errors import InputError
 from ...measure import Measure
 from ...model import EvaluatedModel
-from ...task import Picture, TaskResult, option
+from ...task import Picture, TaskResult, once_a_task, option
 from ..dense.dense_task import DenseSide, DenseTask, Tokens, check_count, patch_tokens, readable, training_tokens
 from ..dense.metrics import intersection_and_union, mean_iou, pixel_accuracy
 from ..dense.patch_targets import class_fractions, upsampled_argmax
@@ -110,11 +110,10 @@ class Segmentation(DenseTask):
         """Every annotation is read once here, so that missing classes are named before any feature is computed."""
         self._annotations(data)
 
+    @once_a_task
     def _annotations(self, data: EvaluationData) -> Annotations:
-        return data.memo((self.name, "annotations", self), lambda: self._scan(*self.sides(data), data.progress))
-
-    def _scan(self, train: DenseSide, validation: DenseSide, progress: bool) -> Annotations:
-        known, asked = train.scan(self._ids, progress), validation.scan(self._ids, progress)
+        train, validation = self.sides(data)
+        known, asked = (side.scan(self._ids, data.progress) for side in (train, validation))
         check_count(known, train, self.name)
         classes, validation_classes = (
             sorted(Counter(i for ids in ids_by_image.values() for i in ids)) for ids_by_image in (known, asked)

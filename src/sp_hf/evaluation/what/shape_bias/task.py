@@ -37,9 +37,8 @@ from ...measure import Measure
 from ...model import EvaluatedModel
 from ...probes.linear import LinearProbe, fit_linear
 from ...source import DataSource
-from ...task import Picture, Task, TaskResult, option
+from ...task import Picture, Task, TaskResult, once_a_task, option
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..linear import linear_probe
 from ..part_scenes_variants import variant_of
 from .classes import TABLES
 from .picture import draw_fractions
@@ -195,17 +194,12 @@ class ShapeBias(Task):
 
     def _probe(self, model: EvaluatedModel, data: EvaluationData) -> LinearProbe:
         if self.dataset is not None:
-            return linear_probe(model, data)
+            return data.linear_probe(model)
         train = data.features(model, self._train(data))
-        return data.memo(
-            ("shape bias probe", model, self.train_images),
-            lambda: fit_linear(train.embedding(), known(train.labels), seed=data.seed),
-        )
+        return fit_linear(train.embedding(), known(train.labels), seed=data.seed)
 
+    @once_a_task
     def _conflict(self, data: EvaluationData) -> Conflict:
-        return data.memo(("cue conflict", self), lambda: self._open(data))
-
-    def _open(self, data: EvaluationData) -> Conflict:
         if self.dataset is None:
             source, side = variant_of(data.source, "validation", "cue-conflict", self.images), "train"
         else:

@@ -32,8 +32,8 @@ from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
 from ...source import DataSource
-from ...task import Picture, Task, TaskResult, option
-from ...what.dense.dense_task import patch_tokens, squash
+from ...task import Picture, Task, TaskResult, once_a_task, option
+from ...what.dense.dense_task import patch_tokens
 from ...what.part_scenes_variants import variant_of, variant_of_run
 from .keypoints import Keypoints, keypoints_of, pairs_of
 from .matching import is_near, match
@@ -81,7 +81,7 @@ class Correspondence(Task):
             raise LabelError("correspondence: no two validation images are of one class and share a part that is seen")
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
     def _source(self, data: EvaluationData) -> tuple[DataSource, str]:
         """And which side of it."""
@@ -96,10 +96,8 @@ class Correspondence(Task):
         variant = variant_of_run(data.source)
         return variant_of(data.source, "validation", variant, self.images, "fine_label", self.difficulty), "train"
 
+    @once_a_task
     def _annotated(self, data: EvaluationData) -> Annotated:
-        return data.memo((self.name, "annotated", self), lambda: self._read(data))
-
-    def _read(self, data: EvaluationData) -> Annotated:
         source, side = self._source(data)
         columns = (self.parts_column, "segmentation") if source.embedded else (self.parts_column,)
         annotated, images = data.sample(source, side, columns), data.sample(source, side)

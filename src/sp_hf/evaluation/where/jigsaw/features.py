@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 def part_of(data: EvaluationData, sample: ImageSample, images: int | None) -> ImageSample:
     """``images`` of a sample, evenly spaced; ``None`` for all."""
-    n = len(sample.rows)
-    if images is None or images >= n:
-        return sample
-    key = ("jigsaw", sample.identity or id(sample.rows), images)
-    return data.memo(key, lambda: sample.select(np.arange(images) * n // images))
+    return data.part(sample, sample.evenly_spaced(images))
 
 
 def keys_of(data: EvaluationData, part: ImageSample) -> Tensor:

@@ -31,7 +31,6 @@ from ...accuracy import known
 from ...features import ImageSample
 from ...measure import Measure, paired_difference
 from ...model import EvaluatedModel
-from ...what.linear import linear_probe
 from .features import filled_features, keys_of
 from .solving import Solution
 from .tiles import Puzzle
@@ -107,7 +106,7 @@ def recognise(
     Returns:
         As :func:`recognition_measures`.
     """
-    probe, intact = linear_probe(model, data), data.features(model, part)
+    probe, intact = data.linear_probe(model), data.features(model, part)
     of_all = known(intact.labels)
     kept = of_all >= 0
     for solution in solutions.values():

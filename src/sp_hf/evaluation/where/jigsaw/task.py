@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -132,6 +132,9 @@ class Jigsaw(Task):
                 " (--max_images, --jigsaw_images)"
             )
 
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        return {self.canvas_size_for(model)}
+
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         if "apart" in self.regimes:
             model.encoder.patches_of(self.tile_size_for(model))
@@ -201,9 +204,7 @@ class Jigsaw(Task):
         """A few images as this regime had them, others for each grid."""
         chosen = torch.arange(index * _SHOWN, (index + 1) * _SHOWN) % len(solution.rows)
         rows = solution.rows[chosen]
-        few = data.memo(
-            ("jigsaw sheet", part.identity or id(part.rows), tuple(rows.tolist())), lambda: part.select(rows.numpy())
-        )
+        few = data.part(part, rows.tolist())
         if regime == "apart":
             pixels = data.canvases(few, self.canvas_size_for(model)).canvases
         else:

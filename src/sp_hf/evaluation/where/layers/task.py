@@ -15,7 +15,7 @@ Letters: n images, V crops, K tokens of an image that are asked, L layers, D fea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -30,7 +30,6 @@ from ...measure import Measure
 from ...model import EvaluatedModel, Role
 from ...probes.hold_out import hold_out
 from ...task import Picture, Task, TaskResult, TaskSkipped, option
-from ...what.dense.dense_task import squash
 from ...whole_images import encode_pixels
 from ..patch_position.probe import (
     PROBE,
@@ -77,6 +76,9 @@ class Layers(Task):
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         model.encoder.patches_of(detail_of(data, self.crop_size or model.size, self.images).size)
+
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        return {detail_of(data, self._size(model), self.images).canvas}
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         if not isinstance(model.encoder, Encoder):
@@ -125,7 +127,7 @@ class Layers(Task):
         return by_metric
 
     def _places(self, model: EvaluatedModel, data: EvaluationData, sample: ImageSample, seed: int) -> Places:
-        squashed = squash(model, data, None)
+        squashed = model.squashed()
         pixels = data.pixels(squashed, sample, self.images).pixels
         grid = model.encoder.patches_of(squashed.size)
         drawn = drawn_positions(len(pixels), grid, seed, _TOKENS)  # [n, K]

@@ -27,7 +27,7 @@ from ...features import evaluating
 from ...model import EvaluatedModel
 from ...probes.hold_out import MIN_IMAGES
 from ...task import Picture, Task, TaskResult, option
-from ...what.dense.dense_task import Tokens, patch_tokens, squash
+from ...what.dense.dense_task import Tokens, patch_tokens
 from ...whole_images import encode_pixels
 from .pictures import draw_positions
 from .positional_share import NOISE_IMAGES, noise_images, positional_dimensions, positional_share
@@ -62,7 +62,7 @@ class PatchPosition(Task):
             raise InputError(f"{count} training images are too few for {PROBE}; it needs {MIN_IMAGES} or more")
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         sides = [patch_tokens(model, data, sample, self.size) for sample in data.limited(self.images)]

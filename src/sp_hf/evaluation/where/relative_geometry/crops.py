@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from ...controls.low_level_cues import SMALLEST, LowLevelCues, clipped
@@ -34,15 +35,15 @@ def crops_of(
 
 def cues_of(data: EvaluationData, spec: ViewSpec, canvas_size: int, images: int | None) -> Sides:
     """The cues of the same crops, without outliers. Arguments as for :func:`crops_of`."""
-    preprocess = Preprocess.squash(SMALLEST)  # crops do not go through it
-    model = data.memo(("low-level cues",), lambda: EvaluatedModel(CUES, LowLevelCues().eval(), preprocess, role="cues"))
+    train, validation = _sides(_cues_model(), data, spec, canvas_size, images)
+    cls = clipped(train.cls, validation.cls)
+    return train._replace(cls=cls[0]), validation._replace(cls=cls[1])
 
-    def read() -> Sides:
-        train, validation = _sides(model, data, spec, canvas_size, images)
-        cls = clipped(train.cls, validation.cls)
-        return train._replace(cls=cls[0]), validation._replace(cls=cls[1])
 
-    return data.memo(("clipped cues", spec, canvas_size, images), read)
+@functools.cache
+def _cues_model() -> EvaluatedModel:
+    """It has no weights, and crops do not go through its preprocessing: one for all runs."""
+    return EvaluatedModel(CUES, LowLevelCues().eval(), Preprocess.squash(SMALLEST), role="cues")
 
 
 def _sides(model: EvaluatedModel, data: EvaluationData, spec: ViewSpec, canvas_size: int, images: int | None) -> Sides:

@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ....data.annotations import upright_size
-from ....data.canvas import UnreadableImage
 from ....errors import DataError
-from ...features import ImageSample
 from .protocol import CANVAS, RelativeGeometryProtocol
 
 if TYPE_CHECKING:
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from ...data import EvaluationData
 
 SMALLEST_DETAIL = 8  # px, M; of crops with less nobody could tell anything
-_PERCENTILE = 5
 
 
 class Detail(NamedTuple):
@@ -82,7 +78,7 @@ def detail_of(data: EvaluationData, size: int, images: int | None) -> Detail:
     Raises:
         ValueError: the images are too small for crops of this size.
     """
-    own = min(_side(data, sample, images) for sample in (data.train, data.validation))
+    own = min(data.own_side(sample, images) for sample in (data.train, data.validation))
     shown = min(size, own / 2)
     if shown < min(size, SMALLEST_DETAIL):
         raise DataError(
@@ -90,21 +86,3 @@ def detail_of(data: EvaluationData, size: int, images: int | None) -> Detail:
             f" more, or crops of {int(own // 2)} px or fewer"
         )
     return Detail(size, shown, own)
-
-
-def _side(data: EvaluationData, sample: ImageSample, images: int | None) -> float:
-    """L of one side; infinite where not one image can be read, which is told when they are decoded."""
-    n = len(sample.rows)
-    count = min(n, images or n)
-
-    def measure() -> float:
-        cues = []
-        for row in sample.select(np.arange(count) * n // count).rows if count < n else sample.rows:
-            try:
-                width, height = upright_size(row[sample.images.image_column])
-            except UnreadableImage:
-                continue
-            cues.append((width * height) ** 0.5)
-        return float(np.percentile(cues, _PERCENTILE)) if cues else np.inf
-
-    return data.memo(("own pixels", sample.identity or id(sample.rows), count), measure)

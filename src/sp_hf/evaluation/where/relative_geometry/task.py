@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -95,6 +95,9 @@ class RelativeGeometry(Task):
         detail = self.detail_for(model, data)
         if model.role != "cues":
             model.encoder.patches_of(detail.size)
+
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        return {self.canvas_size or self.detail_for(model, data).canvas}
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         detail = self.detail_for(model, data)

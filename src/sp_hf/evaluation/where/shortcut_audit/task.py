@@ -15,7 +15,7 @@ Letters: n images, V crops of an image, D feature size.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,7 +26,7 @@ from ...controls.low_level_cues import CUES, LowLevelCues, cue_columns
 from ...features import Features
 from ...measure import Measure
 from ...model import EvaluatedModel
-from ...task import Picture, Task, TaskResult, option
+from ...task import Picture, Task, TaskResult, once_a_task, option
 from ..relative_geometry.beyond_cues import TARGETS, beyond_cues
 from ..relative_geometry.crops import crops_of, cues_of
 from ..relative_geometry.measures import relation_measures
@@ -75,10 +75,13 @@ class ShortcutAudit(Task):
     def _detail(self, model: EvaluatedModel, data: EvaluationData) -> Detail:
         return detail_of(data, self.crop_size or model.size, self.images or None)
 
+    def canvas_sizes(self, model: EvaluatedModel, data: EvaluationData) -> Collection[int]:
+        return {self.canvas_size or self._detail(model, data).canvas}
+
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         detail = self._detail(model, data)
         spec, canvas, images = detail.spec(self.protocol), self.canvas_size or detail.canvas, self.images or None
-        alone = data.memo(("shortcut audit", self, detail), lambda: self._cues(data, detail, canvas))
+        alone = self._cues(data, detail, canvas)
         cues, features = cues_of(data, spec, canvas, images), crops_of(model, data, spec, canvas, images)
         added = beyond_cues(cues, features, data.seed, data.refits)
         details = {
@@ -90,6 +93,7 @@ class ShortcutAudit(Task):
         }
         return TaskResult(added | alone, details)
 
+    @once_a_task
     def _cues(self, data: EvaluationData, detail: Detail, canvas: int) -> dict[str, Measure]:
         measures: dict[str, Measure] = {}
         for setting in _SETTINGS:

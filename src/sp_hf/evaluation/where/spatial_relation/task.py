@@ -30,8 +30,8 @@ from ...features import ImageSample
 from ...model import EvaluatedModel
 from ...probes.linear import fit_linear
 from ...source import DataSource
-from ...task import Task, TaskResult, option
-from ...what.dense.dense_task import patch_tokens, squash
+from ...task import Task, TaskResult, once_a_task, option
+from ...what.dense.dense_task import patch_tokens
 from ...what.part_scenes_variants import variant_of
 from .attentive_probe import fit_attentive
 from .relations import RELATIONS, relation_of_parts
@@ -77,13 +77,11 @@ class SpatialRelation(Task):
         check_labels(sides[0].relations, sides[1].relations, names)
 
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
-        squash(model, data, self.size)
+        model.squashed(self.size)
 
+    @once_a_task
     def _sides(self, data: EvaluationData) -> tuple[tuple[Side, Side], tuple[str, ...]]:
         """Training and validation side, and the relations' names."""
-        return data.memo((self.name, "sides", self), lambda: self._open(data))
-
-    def _open(self, data: EvaluationData) -> tuple[tuple[Side, Side], tuple[str, ...]]:
         if self.dataset is None:
             if not data.source.embedded:
                 raise InputError(
@@ -141,7 +139,7 @@ class SpatialRelation(Task):
 
     def _pooled(self, model: EvaluatedModel, data: EvaluationData, side: Side) -> Tensor:
         """Class token and mean patch token [n, 2 D] of the same images, squashed as those."""
-        features = data.features(squash(model, data, self.size), side.images)
+        features = data.features(model.squashed(self.size), side.images)
         return features.embedding()[_counted(features.rows.numpy(), side)]
 
 
