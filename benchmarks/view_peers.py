@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -41,17 +42,18 @@ def _opened(files: Sequence[bytes]) -> list[Image.Image]:
     return [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
 
 
-def albumentations(sizes: Sizes) -> Peer:
-    """OpenCV's resizing, which does not antialias; decoded by OpenCV."""
+def albumentations(sizes: Sizes, antialias: bool = False) -> Peer:
+    """Of arrays, decoded and resized by OpenCV: as it comes, without antialiasing, or by INTER_AREA, with it."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
     import cv2
 
     cv2.setNumThreads(1)
+    interpolation = cv2.INTER_AREA if antialias else cv2.INTER_LINEAR
 
     def transform(size: int, area: tuple[float, float], blur: float, solarise: float) -> Any:
         steps = [
-            A.RandomResizedCrop(size=(size, size), scale=area),
+            A.RandomResizedCrop(size=(size, size), scale=area, interpolation=interpolation),
             A.HorizontalFlip(p=0.5),
             A.ColorJitter(**JITTER, p=0.8),
             A.ToGray(p=0.2),
@@ -157,7 +159,8 @@ def stable_pretraining(sizes: Sizes) -> Peer:
 
 
 PEERS: dict[str, Callable[[Sizes], Peer]] = {
-    "albumentations": albumentations,
+    "albumentations, not antialiased": albumentations,
+    "albumentations, INTER_AREA": functools.partial(albumentations, antialias=True),
     "kornia, batched": kornia,
     "lightly": lightly,
     "torchvision v2": torchvision,

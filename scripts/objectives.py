@@ -11,19 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from sp_hf.encoders.loading import resolve_encoder
 from sp_hf.markdown import table
-from sp_hf.objectives import OBJECTIVES, Batch, Objective, build_objective
-from sp_hf.objectives.base import Encode
-from sp_hf.views.keyed_random import sample_keys
-from sp_hf.views.sampler import Views, ViewSampler
+from sp_hf.objectives import OBJECTIVES, Objective, build_objective
+from sp_hf.objectives.cost import encoder_forwards
 from sp_hf.views.spec import ViewSpec
 
 PAGE = Path(__file__).parents[1] / "docs" / "objectives.md"
-SIDE, PATCH, IMAGES = 224, 16, 4
-UNIT = (SIDE // PATCH) ** 2  # patches of one forward
+SIDE, PATCH = 224, 16
 SMALL = {"prototypes": 8, "head_width": 8, "embedding_size": 8}  # heads cost nothing that is counted here
 TEXT = """# Objectives
 
@@ -49,10 +44,10 @@ def main() -> int:
 
 def page() -> str:
     """The whole page."""
-    encoder = resolve_encoder("vit-micro-16", image_size=SIDE, token_control=True)
+    encoder = resolve_encoder(f"vit-micro-{PATCH}", image_size=SIDE, token_control=True)
     encoder.train_mask_token()
     objectives = {name: build(name, encoder) for name in OBJECTIVES.own}
-    dino = weighed(*cost(objectives["dino"]))
+    dino = encoder_forwards(objectives["dino"], SIDE, PATCH).weighed
     parts = [TEXT]
     for kind, heading in (("what", "What"), ("where", "Where")):
         rows = [row(name, objective, dino) for name, objective in objectives.items() if objective.kind == kind]
@@ -71,16 +66,15 @@ def build(name: str, encoder: object) -> Objective:
 
 def row(name: str, objective: Objective, dino: float) -> tuple[str, ...]:
     """What the page says of an objective."""
-    with_gradient, without = cost(objective)
-    ratio = weighed(with_gradient, without) / dino
-    amount = f"{with_gradient:.2g} + {without:.2g}" if without else f"{with_gradient:.2g}"
+    forwards = encoder_forwards(objective, SIDE, PATCH)
+    without = f" + {forwards.without:.2g}" if forwards.without else ""
     return (
         f"`{name}`",
         predicts(objective),
         "; ".join(f"{view}: {described(spec)}" for view, spec in objective.view_specs().items()),
         encoders_of(objective),
-        amount,
-        f"{ratio:.2f}",
+        f"{forwards.with_gradient:.2g}{without}",
+        f"{forwards.weighed / dino:.2f}",
         objective.measured or "not measured",
     )
 
@@ -109,39 +103,6 @@ def encoders_of(objective: Objective) -> str:
         kind = "masks" if objective.needs_content_mask else "any"
     extras = [", checkpoint"] * objective.needs_initial + [", labels"] * objective.needs_labels
     return kind + "".join(extras)
-
-
-def weighed(with_gradient: float, without: float) -> float:
-    """Forwards, where one with gradient costs three."""
-    return 3 * with_gradient + without
-
-
-@torch.no_grad()
-def cost(objective: Objective) -> tuple[float, float]:
-    """Forwards an image with gradient, and without."""
-    batch, encodes = objective.prepared(made_up(objective))
-    distinct = {(e.tower, e.view, id(e.mask), e.gradient): e for e in encodes.values()}
-    sums = [0.0, 0.0]
-    for request in distinct.values():
-        sums[not request.receives_gradient] += patches(request, batch.views[request.view]) / IMAGES / UNIT
-    return sums[0], sums[1]
-
-
-def patches(request: Encode, views: Views) -> int:
-    """Patches that go through the encoder."""
-    images, count, _, height, width = views.pixels.shape
-    visible = request.mask.visible if request.mask is not None else None
-    each = (height // PATCH) * (width // PATCH) if visible is None else visible.shape[-1]
-    return images * count * each
-
-
-def made_up(objective: Objective) -> Batch:
-    """A batch of images without content."""
-    specs = {name: spec for name, spec in objective.view_specs().items() if isinstance(spec, ViewSpec)}
-    keys = sample_keys(0, 0, IMAGES)
-    canvases = torch.zeros(IMAGES, 3, 32, 32, dtype=torch.uint8)
-    views = ViewSampler(specs)(canvases, torch.ones(IMAGES), keys)
-    return Batch(views, keys, torch.zeros(IMAGES, dtype=torch.int64), torch.arange(IMAGES))
 
 
 if __name__ == "__main__":

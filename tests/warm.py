@@ -71,6 +71,7 @@ def run_two(argv: Sequence[str], log: Path, script: Path = SCRIPT) -> None:
 
 def _work(argv: list[str], log: Path, script: Path | None, environment: Mapping[str, str]) -> None:
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of its own workers, as in a process that was not forked
     os.environ.update(environment)
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):

@@ -48,6 +48,21 @@ def test_a_step_without_numbers_is_left_out() -> None:
     assert [finite_or_zero(loss).item() for loss in (NAN, INF, ONE)] == [0, 0, 1]
 
 
+def test_no_step_waits_for_the_device() -> None:
+    """On a device that holds no values, looking at one is an error."""
+    there = torch.device("meta")
+    health, value = Health(there, 3), torch.ones((), device=there)
+    parameter = nn.Parameter(torch.ones(2, device=there))
+    parameter.grad = torch.ones(2, device=there)
+    for _ in range(2):
+        health.add_loss(value)
+        health.end_step(value)
+        leave_out([parameter], value)
+        finite_or_zero(value)
+    with pytest.raises(RuntimeError, match="meta"):
+        health.read()
+
+
 def test_what_is_not_finite_is_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     optimizer = torch.optim.AdamW(model.parameters())

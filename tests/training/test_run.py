@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -176,7 +177,7 @@ def test_a_disk_too_small_is_refused_at_once(
 @pytest.mark.fault("the disk is full, or fills up")
 def test_a_disk_that_fills_up_loses_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
     """A real write error in the middle of a checkpoint: a limit on the size of files, set after the first one."""
-    script = f"""
+    script = """
 import resource, sys
 from sp_hf.cli import main
 from sp_hf.training.trainer import PretrainingTrainer
@@ -187,11 +188,13 @@ def limited(self, model, trial):
         import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     save(self, model, trial)
 PretrainingTrainer._save_checkpoint = limited
-sys.exit(main(["pretrain", "--recipe", {str(tiny_recipe)!r}, "--output_dir", {str(tmp_path / "out")!r}]))
+sys.exit(main(sys.argv[1:]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 1, done.stderr
-    assert "no room" in done.stderr and "checkpoint-2" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "limited.py").write_text(script)
+    command = ["pretrain", "--recipe", str(tiny_recipe), "--output_dir", str(tmp_path / "out")]
+    running = warm.start(command, tmp_path / "log", tmp_path / "limited.py")
+    assert running.wait() == 1, running.said
+    assert "no room" in running.said and "checkpoint-2" in running.said and "Traceback" not in running.said
     assert [p.name for p in (tmp_path / "out").glob("*checkpoint*")] == ["checkpoint-2"]
     assert pretrain(tiny_recipe, tmp_path / "out", "--resume_from_checkpoint", "last") == 0
 

@@ -195,7 +195,7 @@ def timm_weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _block(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """A layer's weights; queries, keys and values are one matrix in timm, [3 D, D]."""
-    block = {}
+    block: dict[str, Tensor] = {}
     for kind in ("weight", "bias"):
         block |= {f"{new}.{kind}": layer[f"{old}.{kind}"] for new, old in names.items()}
         projections = [layer.get(f"attention.{letter}_proj.{kind}") for letter in "qkv"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from torch import nn
+
 from ..data.datasets import LoadedImages
 from ..errors import DivergedError
 from ..model.modeling import SPForPreTraining
@@ -26,7 +28,8 @@ def check_first_batch(trainer: PretrainingTrainer) -> float:
         DivergedError: the loss is not finite.
     """
     args, model = trainer.args, trainer.pretraining
-    model.to(args.device).train()
+    module: nn.Module = model
+    module.to(args.device).train()
     model.set_progress(Progress(0, max(trainer.state.max_steps, 1), 1))
     inputs: Any = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     with trainer.compute_loss_context_manager():

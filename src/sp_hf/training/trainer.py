@@ -32,7 +32,7 @@ from .health import Health, finite_or_zero, leave_out
 from .health_watch import HealthWatch
 from .labels import check_range, label_limits
 from .monitoring import RunningMeans, embedding_std, rankme
-from .workers import OutlivesSigterm
+from .workers import OutlivesSignals
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class PretrainingTrainer(CheckpointingTrainer):
         if self._stream is None:
             loader = super().get_train_dataloader()
             inner = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper hands on what it reads only
-            inner.worker_init_fn = OutlivesSigterm(inner.worker_init_fn)
+            inner.worker_init_fn = OutlivesSignals(inner.worker_init_fn)
             return loader
         loader = streaming_dataloader(
             **self._stream,
@@ -116,7 +116,7 @@ class PretrainingTrainer(CheckpointingTrainer):
             pin_memory=bool(self.args.dataloader_pin_memory) and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        loader.worker_init_fn = OutlivesSigterm(loader.worker_init_fn)
+        loader.worker_init_fn = OutlivesSignals(loader.worker_init_fn)
         stream: Any = loader.dataset
         self._position = StreamPosition(stream)
         return loader

@@ -47,8 +47,8 @@ def band_weights(
         flips: bool [A, B, V]; True runs the axis backwards; ``None``: none does.
         blur: float [A, B, V], variance of an additional blur in squared output pixels; ``None``: never any.
     """
-    blocks = max(1, round(size / _BLOCK))  # J
-    block = math.ceil(size / blocks)  # n
+    block = math.ceil(size / max(1, round(size / _BLOCK)))  # n
+    blocks = math.ceil(size / block)  # J
     zoom = extents * (canvas / size)  # [A, B, V], canvas pixels to an output pixel
     step = zoom if flips is None else torch.where(flips, -zoom, zoom)
     outputs = torch.arange(blocks * block, dtype=torch.float32) + (0.5 - size / 2)  # [J n], from the centre
@@ -86,18 +86,19 @@ def resample_bands(canvases: Tensor, bands: Bands, size: int) -> Tensor:
     made = torch.empty(batch, views, size, 3, size)
     strips = torch.empty(3 * side * size)  # room for the largest view's
     planes = canvases.view(batch, 3 * side, side).unbind()
-    across, down = (weights.flatten(0, 1).unbind() for weights in bands.weights.unbind())  # B * V x [J, n, k]
+    across = bands.weights[0].transpose(-1, -2).flatten(0, 1).unbind()  # B * V x [J, k, n]
+    down = bands.weights[1].flatten(0, 1).unbind()  # B * V x [J, n, k]
     runs = torch.stack([bands.starts, bands.stops], -1).flatten(1, 2).tolist()  # [A][B * V][J] (start, stop)
     for number, view in enumerate(made.flatten(0, 1).view(-1, size, 3 * size).unbind()):
         columns, rows = runs[0][number], runs[1][number]
         top, bottom = min(start for start, _ in rows), max(stop for _, stop in rows)
         plane = planes[number // views][3 * top : 3 * bottom]  # [3 h, S]
         strip = strips[: 3 * (bottom - top) * size].view(-1, size)  # [3 h, N]
-        for j, ((start, stop), weights) in enumerate(zip(columns, across[number].unbind(), strict=True)):
-            out = strip[:, j * block : (j + 1) * block]
-            torch.mm(plane[:, start:stop], weights[: out.shape[1], : stop - start].t(), out=out)
+        for (start, stop), weights, out in zip(columns, across[number].unbind(), strip.split(block, 1), strict=True):
+            seen = weights[: stop - start, : out.shape[1]]
+            torch.mm(plane.narrow(1, start, stop - start), seen, out=out)
         strip = strip.view(-1, 3 * size)  # [h, 3 N]
-        for j, ((start, stop), weights) in enumerate(zip(rows, down[number].unbind(), strict=True)):
-            out = view[j * block : (j + 1) * block]
-            torch.mm(weights[: len(out), : stop - start], strip[start - top : stop - top], out=out)
+        for (start, stop), weights, out in zip(rows, down[number].unbind(), view.split(block), strict=True):
+            seen = weights[: out.shape[0], : stop - start]
+            torch.mm(seen, strip.narrow(0, start - top, stop - start), out=out)
     return made
