@@ -48,24 +48,21 @@ class SimplePyramid(nn.Module):
 def _level(features: int, channels: int, scale: float) -> nn.Sequential:
     resize: list[nn.Module]
     if scale == 4:
-        resize = [_Up(features, features // 2), nn.GroupNorm(1, features // 2), nn.GELU()]
-        resize.append(_Up(features // 2, features // 4))
-        features //= 4
+        resize = [_Up(channels), nn.GroupNorm(1, channels), nn.GELU(), _Up(channels)]
     elif scale == 2:
-        resize = [_Up(features, features // 2)]
-        features //= 2
+        resize = [_Up(channels)]
     else:
         resize = [] if scale == 1 else [nn.MaxPool2d(2)]
     project = nn.Conv2d(features, channels, 1, bias=False)
     smooth = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-    return nn.Sequential(*resize, project, nn.GroupNorm(1, channels), smooth, nn.GroupNorm(1, channels))
+    return nn.Sequential(project, nn.GroupNorm(1, channels), *resize, smooth, nn.GroupNorm(1, channels))
 
 
 class _Up(nn.ConvTranspose2d):
     """Twice the sides."""
 
-    def __init__(self, features: int, channels: int) -> None:
-        super().__init__(features, channels, kernel_size=2, stride=2)
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=2, stride=2)
 
 
 class EncodedMap(nn.Module):
