@@ -12,7 +12,7 @@ learning", arXiv:2011.10043, section 3.2 (PixPro: propagation, loss), 3.1 (posit
 diagonal, in coordinates in which the image is a square).
 
 Deviations: an encoder's patches are the pixels of its map, and a layer a patch the 1 x 1 convolutions. The loss is half
-of the paper's plus 2, and an image without positives counts as 0. Images are averaged in turn, then directions.
+of the paper's plus 1, and an image without positives counts as 0. Images are averaged in turn, then directions.
 """
 
 from __future__ import annotations
