@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from huggingface_hub import ModelCard
-
 from .http import Answer, Call, HubError
 from .routing import API, find_commit, find_repo, on, signed_in
 from .store import File, Store
@@ -74,12 +72,20 @@ def _info(store: Store, call: Call, url: str, kind: str, name: str, revision: st
 
 
 def _of_card(store: Store, files: Mapping[str, File]) -> dict[str, Any]:
-    """What the Hub tells of a repository's card."""
+    """What the Hub tells of a repository's card; of one that is not YAML, nothing."""
+    import yaml
+
     if "README.md" not in files:
         return {}
-    data = ModelCard(store.content(files["README.md"]).decode(), ignore_metadata_errors=True).data.to_dict()
-    shown = {"pipeline_tag": data.get("pipeline_tag"), "library_name": data.get("library_name")}
-    return {name: value for name, value in shown.items() if value} | {"cardData": data}
+    match = re.match(r"\ufeff?---\r?\n(.*?)\n---", store.content(files["README.md"]).decode(), re.DOTALL)
+    try:
+        data = yaml.safe_load(match.group(1)) if match else None
+    except yaml.YAMLError:
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    shown = {name: data[name] for name in ("pipeline_tag", "library_name") if data.get(name)}
+    return {**shown, "cardData": data}
 
 
 @on("GET", rf"{API}/auth-check(?P<write>/write)?")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,8 +24,7 @@ from ....data.annotations import decode_annotation
 from ....errors import DataError, InputError
 from .coco import encode_masks, polygon_masks
 
-BoxFormat = Literal["xywh", "xyxy"]
-BOX_FORMATS: tuple[BoxFormat, ...] = ("xywh", "xyxy")
+BOX_FORMATS = ("xywh", "xyxy")
 _CATEGORIES = ("category", "label", "category_id")
 _BOXES = ("bbox", "box", "boxes", "bboxes")
 _SEEN = 0.05
@@ -54,7 +53,7 @@ class ImageObjects:
 
 
 def read_objects(
-    value: Any, size: tuple[int, int], box_format: BoxFormat = "xywh", *, with_masks: bool = False
+    value: Any, size: tuple[int, int], box_format: str = "xywh", *, with_masks: bool = False
 ) -> ImageObjects:
     """Of a cell of an ``objects`` column.
 

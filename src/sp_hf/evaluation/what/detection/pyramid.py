@@ -9,6 +9,7 @@ Letters: B images, D channels of the encoder's map, C of the pyramid's, (h, w) i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,8 @@ class _Up(nn.ConvTranspose2d):
 
 class EncodedMap(nn.Module):
     """An encoder as the source of a pyramid: pixels float [B, 3, S, S] in [0, 1] to its map [B, D, h, w]."""
+
+    encoder: Any  # an Encoder, or a control
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
