@@ -152,6 +152,6 @@ def _stacked(canvases: Sequence[np.ndarray]) -> Tensor:
     if get_worker_info() is None:
         return torch.from_numpy(np.stack(canvases))
     storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own collation does
-    batch = torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+    batch = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
     np.stack(canvases, out=batch.numpy())
     return batch

@@ -245,7 +245,7 @@ def _with_columns(
     if rows.features is None:  # a stream of a format without a schema: look at its first rows
         with reading_images(description):
             rows = rows._resolve_features()
-    if label_column in rows.features and isinstance(rows, datasets.Dataset) and is_text(rows.features[label_column]):
+    if label_column is not None and isinstance(rows, datasets.Dataset) and is_text(rows.features.get(label_column)):
         rows = with_class_labels(rows, label_column)
     features = rows.features
     image_column = find_image_column(features, image_column)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import HubStrategy
 from transformers.training_args import OptimizerNames
 
@@ -214,7 +215,9 @@ class PretrainingArguments(OptimisationArguments):
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.accelerator.is_available()
         super().__post_init__()
-        if self.dataloader_pin_memory:  # otherwise accelerate's copies wait, pinned or not
+        if self.dataloader_pin_memory and isinstance(
+            self.accelerator_config, AcceleratorConfig
+        ):  # otherwise accelerate's copies wait, pinned or not
             self.accelerator_config.non_blocking = True
         self._resolve_resume()
         if self.push_to_hub and self.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):

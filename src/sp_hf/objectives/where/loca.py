@@ -217,7 +217,8 @@ class LOCA(Objective):
         loss = location_loss(logits, places)
         inside = places >= 0
         correct = logits.detach().argmax(dim=-1) == places
-        views = [encodings[name].patches.shape[1:3] for name in names]  # (V, patches of one) each
+        counts = [encodings[name].patches.shape for name in names]  # [B, V, patches of one, D] each
+        views = [(shape[1], shape[2]) for shape in counts]
         logs = {
             "location_loss": loss.detach(),
             "location_accuracy": correct.sum() / inside.sum().clamp(min=1),

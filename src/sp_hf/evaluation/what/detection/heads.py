@@ -57,7 +57,7 @@ def box_detector(source: nn.Module, features: int, classes: int, grid: tuple[int
         grid: (h, w) of the map.
     """
     even = (grid[0] + grid[0] % 2) * (grid[1] + grid[1] % 2)
-    config = RTDetrConfig(
+    config = RTDetrConfig(  # type: ignore[call-arg]  # every configuration takes num_labels
         backbone_config=_stand_in(len(BOX_SCALES)),
         encoder_hidden_dim=HIDDEN,
         encoder_in_channels=[HIDDEN] * len(BOX_SCALES),
@@ -81,7 +81,7 @@ def box_detector(source: nn.Module, features: int, classes: int, grid: tuple[int
 
 def mask_detector(source: nn.Module, features: int, classes: int) -> Mask2FormerForUniversalSegmentation:
     """Mask2Former on a pyramid of an encoder's map; arguments as for :func:`box_detector`."""
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]  # every configuration takes num_labels
         backbone_config=_stand_in(len(MASK_SCALES)),
         feature_size=HIDDEN,
         mask_feature_size=HIDDEN,
@@ -104,7 +104,7 @@ def mask_detector(source: nn.Module, features: int, classes: int) -> Mask2Former
 
 def _stand_in(stages: int) -> RTDetrResNetConfig:
     """Of the smallest backbone with as many stages, each of the pyramid's channels."""
-    return RTDetrResNetConfig(
+    return RTDetrResNetConfig(  # type: ignore[call-arg]  # a backbone's takes out_features
         embedding_size=8,
         hidden_sizes=[HIDDEN] * stages,
         depths=[1] * stages,

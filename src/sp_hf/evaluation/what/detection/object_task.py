@@ -30,6 +30,7 @@ from ....data.columns import ColumnError, describe_columns
 from ....data.part_scenes.objects import PARTS
 from ....errors import InputError
 from ...features import ImageSample
+from ...measure import Measure
 from ...model import EvaluatedModel
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, option
@@ -181,19 +182,20 @@ class ObjectTask(Task):
         detector, facts = self._learn(model, data, seen, learnt, len(names))
         answers = self._ask(detector, asked, truth, model.device)
         matches = match(answers, truth, len(names), self.shapes)
-        measures = {
+        precision = {
             "ap": AveragePrecision.of_matches(matches),
             "ap_50": AveragePrecision.of_matches(matches, slice(0, 1)),
             "ap_75": AveragePrecision.of_matches(matches, slice(5, 6)),
         }
         sides = {"train": train_side, "validation": validation}
         details: dict[str, Any] = {
-            "ap_by_class": dict(zip(names, measures["ap"].groups(), strict=True)),
+            "ap_by_class": dict(zip(names, precision["ap"].groups(), strict=True)),
             "objects": {"train": sum(map(len, learnt)), "validation": sum(map(len, truth))},
             **facts,
             "data": {name: side.images.images.description for name, side in sides.items()},
         }
         drawn = [Seen(int(asked.rows[i]), truth[i], answers[i]) for i in shown(len(truth))]
+        measures: dict[str, Measure] = {**precision}
         return TaskResult(measures, details, {"seen": drawn, "images": validation.images, "names": names})
 
     def _learn(
@@ -236,10 +238,11 @@ class ObjectTask(Task):
         grid = model.encoder.patches_of(side)
         with torch.inference_mode():
             features = model.encoder(torch.zeros(1, 3, side, side, device=model.device)).patches.shape[-1]
-        if self.encoder == "frozen":
-            return self.detector(nn.Identity(), features, classes, grid).to(model.device), None
-        encoder = copy.deepcopy(model.encoder).requires_grad_(True)
-        return self.detector(EncodedMap(encoder), features, classes, grid).to(model.device), encoder
+        encoder = None if self.encoder == "frozen" else copy.deepcopy(model.encoder).requires_grad_(True)
+        source = nn.Identity() if encoder is None else EncodedMap(encoder)
+        detector = self.detector(source, features, classes, grid)
+        nn.Module.to(detector, model.device)
+        return detector, encoder
 
     @torch.inference_mode()
     def _ask(
