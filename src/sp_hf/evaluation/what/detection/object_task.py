@@ -161,16 +161,16 @@ class ObjectTask(Task):
 
     def _objects(self, side: Side, rows: Any) -> list[ImageObjects]:
         """Of these rows of a side; raises DataError or ValueError where they cannot be."""
-        found = []
+        objects = []
         for row in rows:
             cells = side.annotated.rows[int(row)]
             if "part_boxes" in cells:
-                found.append(read_parts(cells["part_boxes"], cells["segmentation"]))
+                objects.append(read_parts(cells["part_boxes"], cells["segmentation"]))
                 continue
             width, height = upright_size(cells[side.annotated.images.image_column])
             with_masks = self.shapes == "segm"
-            found.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
-        return found
+            objects.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
+        return objects
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train_side, validation = (self._open(data, side) for side in ("train", "validation"))
@@ -178,7 +178,7 @@ class ObjectTask(Task):
         learnt, truth = self._objects(train_side, seen.rows), self._objects(validation, asked.rows)
         names = train_side.names or tuple(str(c) for c in range(_classes(learnt, truth)))
         _check_classes(train_side, validation, learnt, truth, len(names), self.name)
-        detector, told = self._learn(model, data, seen, learnt, len(names))
+        detector, facts = self._learn(model, data, seen, learnt, len(names))
         answers = self._ask(detector, asked, truth, model.device)
         matches = match(answers, truth, len(names), self.shapes)
         measures = {
@@ -190,7 +190,7 @@ class ObjectTask(Task):
         details: dict[str, Any] = {
             "ap_by_class": dict(zip(names, measures["ap"].groups(), strict=True)),
             "objects": {"train": sum(map(len, learnt)), "validation": sum(map(len, truth))},
-            **told,
+            **facts,
             "data": {name: side.images.images.description for name, side in sides.items()},
         }
         drawn = [Seen(int(asked.rows[i]), truth[i], answers[i]) for i in shown(len(truth))]
@@ -199,7 +199,7 @@ class ObjectTask(Task):
     def _learn(
         self, model: EvaluatedModel, data: EvaluationData, seen: Inputs, objects: list[ImageObjects], classes: int
     ) -> tuple[PreTrainedModel, dict[str, Any]]:
-        """A detector, trained on the images that have objects, and what is told of it."""
+        """A detector, trained on the images that have objects, and facts of it."""
         side = model.squashed(self.size).size
         used = np.array([i for i, one in enumerate(objects) if (~one.crowd).any()])
         recipe = Recipe(self.epochs, self.batch_size, self.learning_rate, self.encoder_learning_rate, data.seed)
@@ -215,14 +215,14 @@ class ObjectTask(Task):
             torch.manual_seed(data.seed)
             detector, beneath = self._build(model, side, classes)
             loss = train(detector, beneath, batch_of, len(used), recipe, bar)
-        told = {
+        facts = {
             "train_images": len(used),
             "detector": type(detector).__name__,
             "steps": steps,
             "loss_of_last_epoch": loss,
             "size": side,
         }
-        return detector, told
+        return detector, facts
 
     def _inputs(self, model: EvaluatedModel, data: EvaluationData, images: ImageSample) -> Inputs:
         if self.encoder == "frozen":

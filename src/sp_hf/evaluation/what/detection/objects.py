@@ -158,10 +158,10 @@ def _fields(value: Any) -> Mapping[str, Any]:
 
 
 def _field(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
-    found = next((fields[name] for name in names if name in fields), None)
-    if found is None:
+    value = next((fields[name] for name in names if name in fields), None)
+    if value is None:
         raise DataError(f"objects need a field {' or '.join(names)}; they have: {', '.join(fields) or 'none'}")
-    return found
+    return value
 
 
 def _check_inside(corners: np.ndarray, boxes: np.ndarray, size: tuple[int, int], box_format: str) -> None:
