@@ -289,7 +289,7 @@ def test_a_detector_finds_squares_whose_place_is_in_the_map():
     for seen in (maps, torch.zeros_like(maps)):
         torch.manual_seed(0)
         detector = box_detector(torch.nn.Identity(), 4, 2, (4, 4))
-        recipe = Recipe(epochs=25, batch_size=16, learning_rate=1e-3, encoder_learning_rate=1e-4, seed=0)
+        recipe = Recipe(epochs=12, batch_size=8, learning_rate=1e-3, encoder_learning_rate=1e-4, seed=0)
 
         def batch_of(index, seen=seen):
             targets = box_targets([truth[i] for i in index], torch.device("cpu"))

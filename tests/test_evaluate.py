@@ -288,6 +288,32 @@ def test_a_model_to_which_a_task_does_not_apply_is_named_with_the_reason(data):
     assert report.skipped == {PIXELS: "pixels have no such thing"} and list(report.results) == [RANDOM, "mine"]
 
 
+@dataclasses.dataclass(frozen=True)
+class TooFine(OnlyForSome):
+    """Asks for more than some models have; pixels are taken."""
+
+    refused: tuple[str, ...] = ()
+
+    def check(self, model, data):
+        if model.name in self.refused:
+            raise ValueError(f"{model.name} has too few patches")
+
+    def canvas_sizes(self, model, data):
+        self.check(model, data)
+        return ()
+
+
+def test_of_all_tasks_only_the_models_that_cannot_do_one_are_left_out(data):
+    models = with_controls([tiny_model(), tiny_model("coarse", seed=6)], 0)
+    (report,) = run_suite(models, [TooFine(("coarse", RANDOM))], data, leave_out=True)
+    assert report.skipped["coarse"] == "coarse has too few patches" and RANDOM in report.skipped
+    assert list(report.results) == ["mine"] and report.left_out is None
+    with pytest.raises(ValueError, match="coarse has too few patches"):
+        run_suite(models, [TooFine(("coarse",))], data)
+    with pytest.raises(ValueError, match="none of the tasks"):
+        run_suite(models, [TooFine(("coarse", "mine"))], data, leave_out=True)
+
+
 # Images and features --------------------------------------------------------------------------------------------------
 
 

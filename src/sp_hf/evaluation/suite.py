@@ -100,7 +100,8 @@ def run_suite(
         models: with their controls, see :func:`with_controls`.
         tasks: from :func:`~sp_hf.evaluation.tasks.build_tasks`.
         data: what they are measured on.
-        leave_out: tasks that these images or models do not allow are left out, with the reason, instead of refused.
+        leave_out: tasks that these images or models do not allow are left out, with the reason, instead of refused; of
+            a task that only some models allow, those that do not.
         after: called when a task is done with all models.
 
     Raises:
@@ -124,10 +125,15 @@ def run_suite(
 
 
 class _Start(NamedTuple):
-    """A task that can work, and what it has opened."""
+    """A task that can work, what it has opened, and why models cannot be measured, by their names."""
 
     task: Task
     data: EvaluationData
+    refused: dict[str, str]
+
+    def models(self, models: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:
+        """Those that it measures."""
+        return [model for model in _models_for(self.task, models) if model.name not in self.refused]
 
 
 def _prepare(
@@ -140,23 +146,40 @@ def _prepare(
         try:
             task = task.among(_models_for(task, models))
             task.prepare(own)
-            for model in _models_for(task, models):
-                task.check(model, own)
+            refused = _refused(task, _models_for(task, models), own, leave_out)
         except (ValueError, PackageError) as reason:
             if not leave_out:
                 raise
             logger.warning("%s is left out: %s", task.name, reason)
             reports.append(_left_out(task, models, str(reason)))
         else:
-            ready.append(_Start(task, own))
+            ready.append(_Start(task, own, refused))
     return ready, reports
+
+
+def _refused(task: Task, models: Sequence[EvaluatedModel], data: EvaluationData, leave_out: bool) -> dict[str, str]:
+    """Why models cannot be measured, by their names: only some of them, and only where they may be left out.
+
+    Raises:
+        ValueError: not one model can be, controls aside, or none may be left out.
+    """
+    refused = {}
+    for model in models:
+        try:
+            task.check(model, data)
+        except ValueError as reason:
+            refused[model.name] = str(reason)
+            if not leave_out or all(other.name in refused for other in models if other.role == "model"):
+                raise
+            logger.warning("%s: no %s (%s)", model.name, task.name, reason)
+    return refused
 
 
 def _run(start: _Start, models: Sequence[EvaluatedModel], leave_out: bool) -> TaskReport:
     """One task on all models."""
-    task, data = start
-    report = TaskReport(task)
-    for model in _models_for(task, models):
+    task, data = start.task, start.data
+    report = TaskReport(task, skipped=dict(start.refused))
+    for model in start.models(models):
         started = time.perf_counter()
         try:
             report.results[model.name] = task.run(model, data)
@@ -175,7 +198,7 @@ def _run(start: _Start, models: Sequence[EvaluatedModel], leave_out: bool) -> Ta
 
 
 def _canvas_sizes(start: _Start, models: Sequence[EvaluatedModel]) -> set[int]:
-    return {size for model in _models_for(start.task, models) for size in start.task.canvas_sizes(model, start.data)}
+    return {size for model in start.models(models) for size in start.task.canvas_sizes(model, start.data)}
 
 
 def _left_out(task: Task, models: Sequence[EvaluatedModel], reason: str) -> TaskReport:
