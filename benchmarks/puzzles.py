@@ -26,6 +26,7 @@ import numpy as np
 from gradio_client import Client, handle_file
 
 import sp_hf
+from sp_hf import markdown
 from sp_hf.data.canvas import decode
 from sp_hf.space import shipped
 from sp_hf.space.score import Benchmark
@@ -108,10 +109,10 @@ def play(client: Client, photographs: Sequence[Path], models: Sequence[str], cou
 
 def table(played: Benchmark) -> str:
     """Markdown: a line a model."""
-    lines = [f"| {len(played)} puzzles | tiles right of 9 | 95 % interval |", "|---|---|---|"]
-    for name, found in played.estimates().items():
-        lines.append(f"| {name} | {found.value:.2f} | {found.low:.2f} to {found.high:.2f} |")
-    return "\n".join([*lines, "| chance | 1.00 | |"])
+    rows = [(f"{len(played)} puzzles", "tiles right of 9", "95 % interval")]
+    for name, right in played.estimates().items():
+        rows.append((name, f"{right.value:.2f}", f"{right.low:.2f} to {right.high:.2f}"))
+    return "\n".join(markdown.table([*rows, ("chance", "1.00", "")]))
 
 
 def watch(client: Client, photograph: Path, models: Sequence[str], requests: int, pid: int) -> str:

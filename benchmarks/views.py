@@ -2,7 +2,6 @@
 
     python benchmarks/views.py                          # skips the packages that are not installed
     python benchmarks/views.py --write docs/performance.md
-    python benchmarks/views.py --images photographs.parquet --rounds 15
 
 DINO's views of one image (Caron et al. 2021): two of area 0.4 to 1, others of 0.05 to 0.4, with flips, colour jitter,
 grey, blur and solarise, to float tensors, at two sizes: **paper**, 2 x 224 + 8 x 96 px through canvases of 448 px, and
@@ -62,12 +61,8 @@ class Row(NamedTuple):
     ratio: float  # its time over sp_hf's, the median over rounds
 
 
-def photographs(count: int, size: tuple[int, int], folder: Path | None) -> list[bytes]:
-    """JPEGs: given ones, or smooth random pictures with some grain, of a photograph's bytes a pixel."""
-    if folder is not None:
-        from pyarrow import parquet
-
-        return [row["bytes"] for row in parquet.read_table(folder, columns=["image"])["image"][:count].to_pylist()]
+def photographs(count: int, size: tuple[int, int]) -> list[bytes]:
+    """JPEGs of smooth random pictures with some grain, of a photograph's bytes a pixel."""
     generator = np.random.default_rng(0)
     files = []
     for _ in range(count):
@@ -164,7 +159,7 @@ def report(options: argparse.Namespace) -> str:
     lines = []
     for scale in options.scales:
         sizes, canvas, size, count = SCALES[scale]
-        files = photographs(count, size, options.images)
+        files = photographs(count, size)
         rows = measured(pipelines_of(files, sizes, canvas), len(files), options.rounds)
         lines += [
             f"**{scale}**: 2 x {sizes.globals} + {sizes.local_count} x {sizes.locals} px, canvas {canvas} px, images of"
@@ -197,7 +192,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--scales", nargs="+", choices=tuple(SCALES), default=list(SCALES))
-    parser.add_argument("--images", type=Path, help="parquet file with a column 'image' of JPEGs")
     parser.add_argument("--write", type=Path, help="page between whose marks the tables go")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -227,9 +227,10 @@ def test_without_pycocotools_the_line_that_installs_it_is_told(monkeypatch):
 # --- detectors --------------------------------------------------------------------------------------------------
 
 
-def test_a_pyramid_has_its_scales_also_of_an_odd_grid():
-    pyramid = SimplePyramid(torch.nn.Identity(), 8, 32, (4, 2, 1, 0.5))
-    maps = pyramid(as_map(torch.randn(2, 15, 8), (3, 5))).feature_maps
+@pytest.mark.parametrize("features", [3, 40])  # raw pixels have three
+def test_a_pyramid_has_its_scales_also_of_an_odd_grid(features):
+    pyramid = SimplePyramid(torch.nn.Identity(), features, 32, (4, 2, 1, 0.5))
+    maps = pyramid(as_map(torch.randn(2, 15, features), (3, 5))).feature_maps
     assert [tuple(m.shape) for m in maps] == [(2, 32, 16, 24), (2, 32, 8, 12), (2, 32, 4, 6), (2, 32, 2, 3)]
 
 

@@ -25,6 +25,7 @@ PROCESSES, IMAGES = 2, 6
 VARIANTS = {
     "dino/sinkhorn": {"centring": "sinkhorn"},
     "dinov2/sinkhorn": {"centring": "sinkhorn"},
+    "self_patch/sinkhorn": {"centring": "sinkhorn"},
     "pirl/queue": {"memory": "queue"},
     "spatial_prediction/laplace": {"loss": "laplace", "head": "difference"},
     "spatial_prediction/patch": {"embedding": "patch", "patch_pairs": 5},

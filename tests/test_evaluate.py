@@ -193,6 +193,8 @@ def test_all_tasks_on_part_scenes_in_one_report(tmp_path):
     small = {
         **{"relative_geometry_crop_size": 16, "shortcut_audit_crop_size": 16, "jigsaw_tile_size": 16},
         **{"robustness_images": 3, "robustness_ood_images": 10, "shape_bias_images": 30, "shape_bias_train_images": 40},
+        **{"detection_epochs": 1, "detection_images": 8, "detection_batch_size": 4},
+        **{"instance_segmentation_epochs": 1, "instance_segmentation_images": 8, "instance_segmentation_batch_size": 4},
         **{"finetune_epochs": 1, "depth_dataset": "part-scenes?size=32&num_images=40&seed=7"},
     }
     flags = [part for name, value in small.items() for part in (f"--{name}", str(value))]

@@ -16,10 +16,10 @@ from sp_hf.encoders.encoder import Encoding
 from sp_hf.evaluation.accuracy import LabelError
 from sp_hf.evaluation.data import EvaluationData
 from sp_hf.evaluation.model import RANDOM, EvaluatedModel, Preprocess
+from sp_hf.evaluation.part_scenes import variant_of, variant_of_run
 from sp_hf.evaluation.source import DataSource
 from sp_hf.evaluation.suite import run_suite
 from sp_hf.evaluation.what.label_mapping import MappingError, map_names, read_mapping
-from sp_hf.evaluation.what.part_scenes_variants import variant_of, variant_of_run
 from sp_hf.evaluation.what.robustness import task as robustness
 from sp_hf.evaluation.what.robustness.corruptions import CORRUPTIONS
 from sp_hf.evaluation.what.robustness.task import (

@@ -18,7 +18,8 @@ from .objectives import Objective, ObjectiveConfig
 from .run.export import export
 from .run.recipe import resolve_run
 from .sweeps.sweep import SweepResult, sweep
-from .training.pretrain import PretrainingResult, run_pretraining
+from .training.pretrain import run_pretraining
+from .training.result import PretrainingResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

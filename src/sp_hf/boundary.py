@@ -28,6 +28,7 @@ from .errors import (
     in_short,
 )
 from .hub_refusals import explain_hub
+from .quiet import without_retry_notes
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FILE_PROBLEMS = {
@@ -102,7 +103,8 @@ def reading_checkpoint(name: str, revision: str | None = None) -> Iterator[None]
     from safetensors import SafetensorError
 
     try:
-        yield
+        with without_retry_notes():
+            yield
     except SpHfError:
         raise
     except SafetensorError as error:

@@ -21,7 +21,7 @@ from .preconditions import check_run_is_there
 from .quiet import quieten_libraries
 
 if TYPE_CHECKING:
-    from .training.pretrain import PretrainingResult
+    from .training.result import PretrainingResult
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("pretrain_command", "train an encoder without labels: what + where"),
@@ -171,7 +171,7 @@ def job_command(argv: list[str]) -> int:
     """One process of a sweep: ``python -m sp_hf.cli job FILE``; people say ``sp-hf sweep``."""
     quieten_libraries()
     from .sweeps.job import run_job
-    from .training.pretrain import PretrainingResult
+    from .training.result import PretrainingResult
 
     result = run_job(*argv)
     if isinstance(result, PretrainingResult):

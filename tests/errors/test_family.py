@@ -5,18 +5,21 @@ from __future__ import annotations
 import ast
 import errno
 import inspect
+import logging
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch._utils import ExceptionWrapper
 
 import sp_hf
 from sp_hf import boundary, errors
+from sp_hf.boundary import reading_checkpoint
 from sp_hf.data.canvas import UnreadableImage
-from sp_hf.errors import SpHfError
+from sp_hf.errors import HubError, SpHfError
 from sp_hf.exit import DEFECT, report, take_traceback
 
 PACKAGE = Path(sp_hf.__file__).parent
@@ -112,3 +115,14 @@ def test_what_reads_images_names_the_innermost_cause() -> None:
                 raise EOFError("inner")
             except EOFError as error:
                 raise ArithmeticError("outer") from error
+
+
+def test_the_hubs_retries_are_not_told_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    notes = logging.getLogger("huggingface_hub.utils._http")
+    level = notes.level
+    with pytest.raises(HubError), reading_checkpoint("nobody/nothing"):
+        notes.warning("Retrying in 1s [Retry 1/5].")
+        raise LocalEntryNotFoundError("offline")
+    assert not caplog.records and notes.level == level
+    notes.warning("of another step")
+    assert [record.getMessage() for record in caplog.records] == ["of another step"]

@@ -39,7 +39,8 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def pretrain(encoder: Path, names: tuple[str, ...], output: Path, **options):
-    entries = [tiny(name) for name in names]
+    given = [tiny(name) for name in names]
+    entries = [{k: v for k, v in entry.items() if k != "num_labels"} for entry in given]  # read from the dataset
     momentum = [0.99, 1.0] if sum("momentum" in vars(OBJECTIVES[n].config_class()) for n in names) > 1 else []
     return sp_hf.pretrain(
         str(encoder),

@@ -94,6 +94,17 @@ def test_centres_move_once_a_step_by_all_views():
     assert step.objective.patch_centre.centre.abs().sum() > 0 and step.objective.centre.centre.abs().sum() > 0
 
 
+def test_sinkhorn_gives_every_prototype_the_same_share():
+    step = build(centring="sinkhorn", prototypes=3, patch_prototypes=5)
+    outputs = torch.randn(4, 2, 9, 5) + 3 * torch.randn(5)  # of patches, some prototypes far more likely
+    targets = step.objective._targets(outputs, step.objective.patch_centre).flatten(0, 2)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(72))
+    torch.testing.assert_close(targets.mean(dim=0), torch.full((5,), 1 / 5), atol=0.03, rtol=0)
+    step(make_batch(step.objective)).loss.backward()
+    step.objective.after_optimizer_step()
+    assert (step.objective.patch_centre.centre == 0).all() and (step.objective.centre.centre == 0).all()
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -11,7 +11,7 @@ from sp_hf.sweeps.metrics import Metrics
 from sp_hf.sweeps.plan import read_plan
 from sp_hf.sweeps.plots import draw_pairs
 from sp_hf.sweeps.report import write_report
-from sp_hf.sweeps.tables import cost_table, differences_table, expectations_table, metrics_table, verdict
+from sp_hf.sweeps.tables import cost_table, differences_table, expectations_table, metrics_table, reached_text, verdict
 
 from .conftest import evaluation
 
@@ -94,6 +94,13 @@ def test_cost_is_the_mean_of_a_seed(found):
     assert cells(cost, "A") == ["600", "10", "0.5", "1.0", "cpu, 1 thread", "-"]
     assert cells(cost, "A + SP")[-1] == "0.30"
     assert cells(cost_table({"A": found["runs"]["A"]}), "A")[-1] == "cpu, 1 thread"  # no SP, no column of it
+
+
+def test_an_own_metric_stands_beside_its_prior():
+    last = [{"loca/location_accuracy": 0.3, "loca/location_accuracy_prior": 0.2}, {"loca/location_accuracy": 0.5}]
+    assert reached_text(last, "loca/location_accuracy") == "0.40 (prior 0.20)"
+    assert reached_text([{"mp3/accuracy": 0.3}], "mp3/accuracy") == "0.30"
+    assert reached_text([{}], "mp3/accuracy") == "-"
 
 
 def test_report_and_pictures(write_sweep, found, tmp_path):

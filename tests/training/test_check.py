@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sp_hf.objectives.where.spatial_prediction import SpatialPredictionConfig
 from sp_hf.training import check
 
 from .runs import STREAM, everything, pretrain, write_recipe
@@ -24,7 +25,7 @@ def test_a_check_says_what_the_run_would_be_and_leaves_nothing(
     for words in (
         "6 steps of 8 images",
         "dino, weight 1; global: 2 x 16 px, 0.3 to 1 of the image, no photometric jitter; local: 2 x 8 px",
-        "spatial_prediction, weight 3; local: 3 x 16 px",
+        f"spatial_prediction, weight {SpatialPredictionConfig.weight:g}; local: 3 x 16 px",
         "the loss of a first batch is ",
     ):
         assert words in caplog.text

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sp_hf.run.arguments import PretrainingArguments
 from sp_hf.run.cores import default_workers, own_cores
 from sp_hf.training.data_wait import DataWait, hint, needed_workers
 
@@ -57,3 +58,12 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
     assert own_cores() == default_workers() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
     assert own_cores() == 1 <= alone
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_pinned_batches_are_copied_without_waiting(pinned, tmp_path):
+    args = PretrainingArguments(output_dir=str(tmp_path), dataloader_pin_memory=pinned)
+    assert args.dataloader_pin_memory == args.accelerator_config.non_blocking == pinned
+    assert not args.logging_nan_inf_filter
+    on_cpu = PretrainingArguments(output_dir=str(tmp_path), dataloader_pin_memory=pinned, use_cpu=True)
+    assert not on_cpu.dataloader_pin_memory and not on_cpu.accelerator_config.non_blocking

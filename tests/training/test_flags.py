@@ -52,7 +52,7 @@ def test_attention_is_chosen_for_student_and_teacher(
     tiny_recipe: Path, attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sp_hf.run.recipe import parse_run
-    from sp_hf.training.pretrain import build_model
+    from sp_hf.training.building import build_model
 
     fused_calls = []
     fused = torch.nn.functional.scaled_dot_product_attention
@@ -87,7 +87,7 @@ def test_unknown_attention_is_one_clear_line(tiny_recipe: Path, tmp_path: Path, 
 
 def test_weight_decay_spares_vectors(tiny_recipe: Path, tmp_path: Path) -> None:
     from sp_hf.run.recipe import parse_run
-    from sp_hf.training.pretrain import build_model
+    from sp_hf.training.building import build_model
     from sp_hf.training.trainer import PretrainingTrainer
 
     model = build_model(parse_run(["--recipe", str(tiny_recipe)])[0])

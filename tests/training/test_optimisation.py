@@ -15,7 +15,7 @@ from sp_hf.encoders.encoder import Encoder
 from sp_hf.model.modeling import SPForPreTraining
 from sp_hf.optimisation.stochastic_depth import DropPath
 from sp_hf.run.recipe import parse_run
-from sp_hf.training.pretrain import build_model, prepare_student
+from sp_hf.training.building import build_model, prepare_student
 
 OPTIONS = ("--stochastic_depth", "0.5", "--layer_decay", "0.8", "--patch_embedding_factor", "0.2", "--freeze")
 OPTIONS += ("layers:1", "--grad_clipping", "per_parameter", "--max_grad_norm", "0.05")

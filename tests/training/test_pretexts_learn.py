@@ -22,6 +22,12 @@ RUNS = {
     "relative_position": (FINER, "accuracy", 1 / 8, 0.03),
     "mp3": ([], "accuracy", 1 / 16, 0.015),
     "part": ([], "r2_position", 0.0, 0.015),
+    "content_position": (
+        ["--max_steps", "60", "--learning_rate", "1e-3"],
+        "patch_accuracy",
+        "patch_accuracy_prior",
+        0.15,
+    ),
 }
 
 

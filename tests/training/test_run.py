@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from sp_hf.cli import main
 from sp_hf.encoders.encoder import Encoder
+from sp_hf.objectives.where.spatial_prediction import SpatialPredictionConfig
 from sp_hf.run import checkpoints as checkpointing
 from sp_hf.run.checkpoints import last_checkpoint
 from sp_hf.run.environment import processor_name
@@ -65,8 +66,9 @@ def test_metrics_hold_every_logged_value(finished: Path) -> None:
     assert [r["step"] for r in training] == [2, 4, 6, 8]
     for name in ("loss", "loss/dino", "loss/spatial_prediction", "embedding_std", "rankme", "weight_decay"):
         assert all(np.isfinite(r[name]) for r in training), name
+    weight = SpatialPredictionConfig.weight
     for r in training:
-        assert r["loss"] == pytest.approx(r["loss/dino"] + 3.0 * r["loss/spatial_prediction"], rel=1e-5)  # its weight
+        assert r["loss"] == pytest.approx(r["loss/dino"] + weight * r["loss/spatial_prediction"], rel=1e-5)
         assert 1 <= r["rankme"] <= 4.01
     decay = [r["weight_decay"] for r in training]
     assert decay == sorted(decay) and decay[-1] > decay[0]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from sp_hf.cli import main
-from sp_hf.training.pretrain import default_canvas_size
+from sp_hf.training.building import default_canvas_size
 
 from .conftest import tiny_options
 

@@ -22,26 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from ..errors import InputError
-from .checkpoint import load_verified, plain_vit, with_token_control
+from .checkpoint import load_verified, with_token_control
+from .described import IMAGENET_MEAN, IMAGENET_STD, DescribedModel
 from .export import save_stock
 from .facts import find
 from .initialisation import initialise, position_table, recorded_initialisation, starts_at_sincos
-from .model_types import content_mask_types, describe, facts_of, model_class_of, vision_config
+from .model_types import content_mask_types, facts_of, model_class_of, vision_config
 from .modeling_sp_vit import SPViTModel
 from .reading import read
-from .shapes import keep_steady
-from .sizes import grid_of, nearest_size, size_kwargs
-from .token_order import check_order
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from .sizes import grid_of
 
 
 class Encoding(NamedTuple):
@@ -59,7 +55,7 @@ class Encoding(NamedTuple):
     grid: tuple[int, int]  # (rows, columns) of the whole view, N = rows * columns
 
 
-class Encoder(nn.Module):
+class Encoder(DescribedModel):
     """A Hugging Face vision model as an encoder of views.
 
     Args:
@@ -85,34 +81,6 @@ class Encoder(nn.Module):
         >>> encoder.patches_of(48), encoder(torch.rand(1, 3, 48, 48)).cls.shape  # pixels in [0, 1], of any size
         ((6, 6), torch.Size([1, 24]))
     """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        image_mean: Sequence[float] = IMAGENET_MEAN,
-        image_std: Sequence[float] = IMAGENET_STD,
-    ) -> None:
-        super().__init__()
-        if model.config.model_type == "vit_mae":
-            model = plain_vit(model)
-        if not isinstance(model, model_class_of(model.config)):
-            raise InputError(f"expected a headless {facts_of(model.config).model_class}, got {type(model).__name__}")
-        self.facts, self.dimensions = describe(model)
-        self.model = model
-        self.image_mean = tuple(float(value) for value in image_mean)
-        self.image_std = tuple(float(value) for value in image_std)
-        _ = self.patch_size  # raises where patches are not square
-        channels = {self.dimensions.num_channels, len(self.image_mean), len(self.image_std)}
-        if channels != {3}:
-            raise InputError(f"images have 3 channels; the model, its mean and its std have {sorted(channels)}")
-        for name in self.facts.unreached:
-            parameter = find(model, name)
-            if parameter is not None:
-                parameter.requires_grad_(False)
-        if self.facts.shapes is not None:
-            keep_steady(model, self.facts.shapes.unsteady())
-            if self.facts.feature_map is None:
-                check_order(model, self.facts, self.dimensions)
 
     @classmethod
     def from_config(
@@ -148,18 +116,6 @@ class Encoder(nn.Module):
             model = with_token_control(model)
         return cls(model, image_mean or IMAGENET_MEAN, image_std or IMAGENET_STD)
 
-    @property
-    def config(self) -> PreTrainedConfig:
-        return self.model.config
-
-    @property
-    def supports_token_control(self) -> bool:
-        return isinstance(self.model, SPViTModel)
-
-    @property
-    def supports_content_mask(self) -> bool:
-        return self.facts.mask_token is not None
-
     def train_mask_token(self) -> None:
         """Make ready for masked patches: the model's own mask token takes gradient from here on.
 
@@ -189,43 +145,6 @@ class Encoder(nn.Module):
         if not isinstance(self.model, SPViTModel):
             raise InputError(f"{self._name()} has no position field; use a ViT, and views with positions: crop")
         self.model.add_position_field(side)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.dimensions.hidden_size
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.dimensions.num_hidden_layers
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return self.dimensions.num_prefix_tokens
-
-    @property
-    def patch_size(self) -> int:
-        height, width = self.dimensions.patch_size
-        if height != width:
-            raise InputError(f"patches of {height} x {width} pixels: only square patches are supported")
-        return height
-
-    def patches_of(self, size: int) -> tuple[int, int]:
-        """(rows, columns) of patch tokens of a square view of ``size`` pixels a side.
-
-        Raises:
-            ValueError: the patch size does not divide ``size``, or the encoder takes no views of this size.
-        """
-        grid = grid_of(self.dimensions, size, size)
-        self.size_kwargs(size, size)
-        return grid
-
-    def nearest_size(self, size: float) -> int:
-        """Pixels a side of the views that the encoder takes, as near to ``size`` as can be."""
-        return nearest_size(self.facts, self.dimensions, size)
-
-    def patch_projection(self) -> Any:
-        """The layer that turns pixels into patch embeddings (MoCo v3 freezes it)."""
-        return self.model.get_submodule(self.facts.patch_projection)
 
     def fix_sincos_positions(self) -> bool:
         """Take the positions out of training, if they are those a fresh encoder starts from: the table, and the field
@@ -260,25 +179,6 @@ class Encoder(nn.Module):
             self.model.set_attn_implementation(implementation)
         except (ValueError, ImportError) as error:
             raise InputError(f"attention {implementation!r} of {type(self.model).__name__}: {error}") from error
-
-    @property
-    def layer_classes(self) -> set[str]:
-        """Class names of the repeated layers, such as ``{"ViTLayer"}``: what FSDP shards one by one."""
-        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
-        repeated = {type(layer).__name__ for layers in lists for layer in layers}
-        return repeated & set(getattr(self.model, "_no_split_modules", None) or ())
-
-    def describe(self) -> str:
-        """One line: class, parameters, patch, size."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
-        return (
-            f"{self._name()}, {parameters:.1f} M parameters, {self.num_hidden_layers} layers, "
-            f"{self.hidden_size} wide, patches of {self.patch_size} px"
-        )
-
-    def _name(self) -> str:
-        """Class of the model; timm's is one for all, so its architecture."""
-        return getattr(self.config, "architecture", type(self.model).__name__)
 
     def forward(
         self,
@@ -337,19 +237,6 @@ class Encoder(nn.Module):
         channels = zip(pixels.float().unbind(1), self.image_mean, self.image_std, strict=True)
         normalised = torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
         return normalised.to(self.patch_projection().weight.dtype)
-
-    @property
-    def image_side(self) -> int:
-        """Shorter side, in pixels, of the images that the configuration is made for."""
-        return min(self.dimensions.image_size)
-
-    def size_kwargs(self, height: int, width: int) -> dict[str, bool]:
-        """Arguments of the model's ``forward`` for views of this size: interpolated positions, where it must be asked.
-
-        Raises:
-            ValueError: it cannot take this size; says which it takes.
-        """
-        return size_kwargs(self.facts, self.dimensions, self._name(), height, width)
 
     def gradient_checkpointing_enable(self, **kwargs: object) -> None:
         """Trade compute for memory, as ``PreTrainedModel.gradient_checkpointing_enable``."""

@@ -55,7 +55,7 @@ def config_file(path: Path) -> Path:
     """
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
-        inside = [str(found.parent) for found in sorted(path.glob("*/config.json"))]
+        inside = [str(file_below.parent) for file_below in sorted(path.glob("*/config.json"))]
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
         raise NotFoundError(f"no configuration at {file}{hint}")
     return file

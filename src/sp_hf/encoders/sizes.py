@@ -92,8 +92,8 @@ def _taken_near(facts: ModelFacts, dimensions: Dimensions, size: int) -> list[in
     rounded = max(size // patch, 1) * patch
     below = [rounded - step * patch for step in range(_STEPS) if rounded - step * patch >= patch]
     above = [rounded + step * patch for step in range(_STEPS)]
-    found = (_first_taken(facts, dimensions, sizes) for sizes in (below, above))
-    return sorted({side for side in found if side is not None})
+    sides = (_first_taken(facts, dimensions, sizes) for sizes in (below, above))
+    return sorted({side for side in sides if side is not None})
 
 
 def _first_taken(facts: ModelFacts, dimensions: Dimensions, sizes: list[int]) -> int | None:

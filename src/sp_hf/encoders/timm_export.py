@@ -79,9 +79,9 @@ def export_timm(folder: str | os.PathLike[str]) -> Path:
     save_file(timm_weights(model), file, metadata={"format": "pt"})
     added = timm_config(model.config, processor)
     write_whole(folder / FOLDER / "config.json", _text(added))
-    there = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     added["pretrained_cfg"]["hf_hub_filename"] = f"{FOLDER}/{file.name}"  # at the root it is transformers'
-    write_whole(folder / "config.json", _text({**there, **added}))
+    write_whole(folder / "config.json", _text({**fields, **added}))
     return file
 
 
@@ -121,8 +121,8 @@ def _check_epsilon(model: PreTrainedModel, folder: Path) -> None:
         if isinstance(module, nn.LayerNorm):
             module.eps = EPSILON
     with torch.no_grad():
-        expected, found = (network(pixels).last_hidden_state for network in (model, other))
-    difference = float((found - expected).abs().max() / expected.std())
+        expected, outputs = (network(pixels).last_hidden_state for network in (model, other))
+    difference = float((outputs - expected).abs().max() / expected.std())
     if not difference <= TOLERANCE:
         raise InputError(
             f"timm's LayerNorm adds {EPSILON:g} and that of {folder} {model.config.layer_norm_eps:g}, which changes its"

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ..encoders.encoder import Encoding
 from ..errors import InputError
@@ -40,11 +39,9 @@ from .two_sides import TwoSides, describe_sides
 from .whole_images import (
     WholeFeatures,
     WholeImages,
-    allocate,
     as_tensor,
-    check_finite,
     cls_and_mean_patch,
-    encode_pixels,
+    encode_images,
     whole_image_loader,
 )
 
@@ -207,40 +204,8 @@ class EvaluationData(Samples):
         read: Callable[[Encoding], dict[str, Tensor]],
         folder: Path | None,
     ) -> Arrays:
-        arrays: Arrays = {}
-        rows: list[Tensor] = []
-        skipped: list[str] = []
-        done = 0
         batches = self._kept(model, sample) if self.keep_pixels else self._read(model, sample)
-        bar = tqdm(
-            total=len(sample.rows), desc=f"{model.name}: encoding", unit="image", disable=not self.progress, leave=False
-        )
-        with bar, torch.inference_mode():
-            for pixels, indices, reports in batches:
-                skipped += reports
-                bar.update(len(indices) + len(reports))
-                if not len(indices):
-                    continue
-                for name, values in read(encode_pixels(model, pixels)).items():
-                    if name not in arrays:
-                        arrays[name] = allocate(folder, name, len(sample.rows), values)
-                    arrays[name][done : done + len(indices)] = values.cpu().numpy()
-                rows.append(indices)
-                done += len(indices)
-        if not done:
-            raise InputError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
-        for report in skipped:
-            logger.warning("skipped an unreadable image: %s", report)
-        for name, array in arrays.items():
-            check_finite(array[:done], f"{model.name}, {name} of {sample.images.description}")
-            if isinstance(array, np.memmap):
-                array.flush()
-        if done < len(sample.rows):  # a file of the full length would end in zeros
-            arrays = {name: np.array(array[:done]) for name, array in arrays.items()}
-            for name in arrays:
-                if folder is not None:
-                    (folder / f"{name}.npy").unlink()
-        return arrays | {"rows": torch.cat(rows).numpy(), "skipped": np.array(skipped, dtype=np.str_)}
+        return encode_images(model, sample, batches, read, folder, self.progress)
 
     def _kept(self, model: EvaluatedModel, sample: ImageSample) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         kept = self.pixels(model, sample)

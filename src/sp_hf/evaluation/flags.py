@@ -30,8 +30,8 @@ def check_tasks(names: Collection[str], known: Collection[str]) -> None:
     """Raise ``InputError`` unless there are all these tasks."""
     unknown = [name for name in names if name not in known]
     if unknown:
-        there = ", ".join(name for name in known if name != "all")
+        choices = ", ".join(name for name in known if name != "all")
         raise InputError(
-            f"unknown task {', '.join(unknown)}; there are: {there}, or all. One of another package needs that"
+            f"unknown task {', '.join(unknown)}; there are: {choices}, or all. One of another package needs that"
             " installed."
         )

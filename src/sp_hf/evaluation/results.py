@@ -40,8 +40,8 @@ class Metric:
 
     Example:
         >>> from sp_hf import Metric
-        >>> told = {"n": 100, "percent": True, "higher_is_better": True, "chance": 0.1, "difference": None}
-        >>> Metric("knn", "what", "accuracy", "mine", "model", value=0.4, low=0.3, high=0.5, **told).value
+        >>> facts = {"n": 100, "percent": True, "higher_is_better": True, "chance": 0.1, "difference": None}
+        >>> Metric("knn", "what", "accuracy", "mine", "model", value=0.4, low=0.3, high=0.5, **facts).value
         0.4
     """
 

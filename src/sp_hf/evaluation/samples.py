@@ -69,6 +69,10 @@ class Samples:
         limits = [limit for limit in (images, self.source.max_images) if limit]
         return self.sides(dataclasses.replace(self.source, max_images=min(limits, default=None)))
 
+    def at_most(self, images: int) -> int:
+        """So many images, or as many as the run takes of each side if that is less."""
+        return min(images, self.source.max_images or images)
+
     def check_labels(self, source: DataSource | None = None) -> None:
         """Whether recognition can be measured on a source, the run's own by default.
 

@@ -5,8 +5,9 @@ Letters: n images, B images of a batch, S side in px, D feature size.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +16,15 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from ..data.canvas import UnreadableImage, decode
 from ..encoders.encoder import Encoding
 from ..errors import InputError
 from .features import ImageSample
 from .model import EvaluatedModel, Preprocess
+
+logger = logging.getLogger(__name__)
 
 
 class WholeFeatures(NamedTuple):
@@ -130,3 +134,66 @@ def whole_image_loader(sample: ImageSample, preprocess: Preprocess, batch_size: 
         prefetch_factor=4 if num_workers else None,
         generator=torch.Generator(),  # or it would draw from the global one
     )
+
+
+def encode_images(
+    model: EvaluatedModel,
+    sample: ImageSample,
+    batches: Iterable[tuple[Tensor, Tensor, list[str]]],
+    read: Callable[[Encoding], dict[str, Tensor]],
+    folder: Path | None,
+    progress: bool,
+) -> dict[str, np.ndarray]:
+    """Encode batches and keep what ``read`` takes of each encoding; unreadable images are left out and told.
+
+    Args:
+        model: on its device.
+        sample: which the batches are of.
+        batches: as of :func:`whole_image_loader`.
+        read: from an encoding of B images to tensors of B rows, by name.
+        folder: into which arrays are written as they are made; ``None``: they are made in memory.
+        progress: show a bar.
+
+    Returns:
+        The arrays by name, ``rows`` int64 and ``skipped`` texts.
+
+    Raises:
+        ValueError: not one image can be read, or a feature that is not finite.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    rows: list[Tensor] = []
+    skipped: list[str] = []
+    done, total = 0, len(sample.rows)
+    bar = tqdm(total=total, desc=f"{model.name}: encoding", unit="image", disable=not progress, leave=False)
+    with bar, torch.inference_mode():
+        for pixels, indices, reports in batches:
+            skipped += reports
+            bar.update(len(indices) + len(reports))
+            if not len(indices):
+                continue
+            for name, values in read(encode_pixels(model, pixels)).items():
+                if name not in arrays:
+                    arrays[name] = allocate(folder, name, total, values)
+                arrays[name][done : done + len(indices)] = values.cpu().numpy()
+            rows.append(indices)
+            done += len(indices)
+    if not done:
+        raise InputError(f"{sample.images.description}: not one of {len(skipped)} images can be read; {skipped[0]}")
+    for report in skipped:
+        logger.warning("skipped an unreadable image: %s", report)
+    for name, array in arrays.items():
+        check_finite(array[:done], f"{model.name}, {name} of {sample.images.description}")
+        if isinstance(array, np.memmap):
+            array.flush()
+    if done < total:
+        arrays = _shortened(arrays, done, folder)
+    return arrays | {"rows": torch.cat(rows).numpy(), "skipped": np.array(skipped, dtype=np.str_)}
+
+
+def _shortened(arrays: dict[str, np.ndarray], count: int, folder: Path | None) -> dict[str, np.ndarray]:
+    """Their first rows; files, which would end in zeros, go."""
+    shortened = {name: np.array(array[:count]) for name, array in arrays.items()}
+    if folder is not None:
+        for name in arrays:
+            (folder / f"{name}.npy").unlink()
+    return shortened

@@ -20,6 +20,7 @@ from huggingface_hub.utils import validate_repo_id, yaml_dump
 
 from ..data.part_scenes.dataset import part_scenes
 from ..evaluation.where_bench import IMAGES, NAME, bench_command, bench_tasks
+from ..markdown import table
 from ..whole_file import write_whole
 from .push import Destination, PushResult
 
@@ -56,7 +57,7 @@ def dataset_card(repo: str) -> str:
         "configs": [{"config_name": "default", "data_files": files}],
     }
     tasks = [
-        f"| `{name}` | {str(task.__doc__).splitlines()[0]} | `{task().headline[0]}` |"
+        (f"`{name}`", str(task.__doc__).splitlines()[0], f"`{task().headline[0]}`")
         for name, task in bench_tasks().items()
     ]
     lines = [
@@ -67,9 +68,7 @@ def dataset_card(repo: str) -> str:
         f"The scenes are PartScenes of sp_hf ({IMAGES} of each side), drawn by a program; every installation draws the"
         " same ones. Columns: image, label, fine_label, segmentation, depth, part_boxes.",
         "",
-        "| task | asks | metric |",
-        "|---|---|---|",
-        *tasks,
+        *table([("task", "asks", "metric"), *tasks]),
         "",
         "The number behind `-v` is the version of the protocol: results of another version are not comparable.",
         "",

@@ -35,9 +35,9 @@ class DemoRuns:
             records = [RunRecord.read(path) for path in (with_sp, control)]
             names = [" + ".join("SP" if k == "spatial_prediction" else t for k, t in r.titles.items()) for r in records]
             seed = with_sp.name.rpartition("-")[2]
-            found = [path for path in (folder / f"evaluation-{seed}",) if (path / "results.json").is_file()]
+            evaluations = [path for path in (folder / f"evaluation-{seed}",) if (path / "results.json").is_file()]
             models = tuple(f"{name}={path}" for name, path in zip(names, (with_sp, control), strict=True))
-            return cls(models, str(records[0].recipe["dataset"]), tuple(found))
+            return cls(models, str(records[0].recipe["dataset"]), tuple(evaluations))
         return None
 
     def draw(self, folder: Path, scenes: Sequence[int], size: int = 320) -> list[Path]:

@@ -112,7 +112,7 @@ def solve(model: EvaluatedModel, probes: ProbeSet, puzzles: Sequence[tuple[Uploa
             features = torch.cat([encoding.cls.float(), encoding.patches.float().mean(1)], dim=-1).cpu()
         scores = probes.cells.scores(features.unflatten(0, (len(batch), TILES)))
         cells = optimal_assignment(scores)  # [P, T], of each tile
-        solved += [Solved(cut, found.argsort()) for (_, cut), found in zip(batch, cells, strict=True)]
+        solved += [Solved(cut, order.argsort()) for (_, cut), order in zip(batch, cells, strict=True)]
     return solved
 
 

@@ -57,8 +57,8 @@ class Leaderboard:
             except (InputError, OSError, ValueError, KeyError, TypeError) as error:
                 problems.append(f"{name}: {type(error).__name__} in its results")
         if models:
-            found, missing = read_rows(self._checked(models), token=False)  # type: ignore[arg-type]  # never the owner's
-            rows += found
+            of_models, missing = read_rows(self._checked(models), token=False)  # type: ignore[arg-type]  # never the owner's
+            rows += of_models
             problems += [f"{name}: {why}" for name, why in missing.items()]
         return rows, problems
 

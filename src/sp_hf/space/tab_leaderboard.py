@@ -43,14 +43,14 @@ def add_leaderboard(results: Leaderboard) -> None:
     @shows_mistakes
     def show(models: str, dataset: str | None) -> tuple[Any, str, dict[str, Any]]:
         """The table of one data set, with these models of the Hub in it."""
-        found, problems = results.rows(re.findall(r"[^\s,;]+", models or ""))
-        names = datasets(found)
+        shown_rows, problems = results.rows(re.findall(r"[^\s,;]+", models or ""))
+        names = datasets(shown_rows)
         chosen = dataset if dataset in names else names[0] if names else None
         entries = [
             {"model": r.model, "task": r.task, "metric": r.metric, "value": r.value, "dataset": r.dataset}
-            for r in found
+            for r in shown_rows
         ]
-        return gr.Dropdown(choices=names, value=chosen), _shown(found, chosen, problems), {"rows": entries}
+        return gr.Dropdown(choices=names, value=chosen), _shown(shown_rows, chosen, problems), {"rows": entries}
 
     asked = {"fn": show, "inputs": [models, dataset], "outputs": [dataset, answer, metrics], **COMPUTE}
     run.click(**asked, api_name="leaderboard")

@@ -101,15 +101,15 @@ class Answers:
 
 
 def _metrics(located: Mapping[str, Located]) -> dict[str, Any]:
-    found = {}
+    metrics = {}
     for name, one in located.items():
         (x, y, scale), (cx, cy, w, h) = one.error, one.predicted.tolist()
-        found[name] = {
+        metrics[name] = {
             "predicted": [round(100 * n, 2) for n in (cx - w / 2, cy - h / 2, w, h)],
             "iou": round(one.iou, 4),
             "error": {"x": round(x, 4), "y": round(y, 4), "scale": round(scale, 4)},
         }
-    return found
+    return metrics
 
 
 def shown_answer(upload: Upload, located: Mapping[str, Located], note: str = "") -> str:

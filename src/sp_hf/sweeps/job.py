@@ -13,7 +13,8 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.results import Results
 from ..run.recipe import resolve_run
 from ..run.resume import AUTO
-from ..training.pretrain import PretrainingResult, run_pretraining
+from ..training.pretrain import run_pretraining
+from ..training.result import PretrainingResult
 
 
 def run_job(file: str | os.PathLike[str]) -> PretrainingResult | Results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..markdown import table
@@ -110,11 +110,17 @@ def cost_table(runs: Mapping[str, Any]) -> list[str]:
         devices = ", ".join(sorted(set(seeds[0]["environment"]["devices"])))
         hardware = f"{devices}, {threads} thread{'s' * (threads > 1)}"
         row = [name, f"{images:,}", f"{steps:,}", f"{minutes:.1f}", f"{cpu:.1f}", hardware]
-        for key in own:
-            reached = [seed["last"][key] for seed in seeds if key in seed["last"]]
-            row.append(f"{sum(reached) / len(reached):.2f}" if reached else "-")
-        rows.append(row)
+        rows.append(row + [reached_text([seed["last"] for seed in seeds], key) for key in own])
     return table(rows)
+
+
+def reached_text(last: Sequence[Mapping[str, float]], key: str) -> str:
+    """A metric of the last log lines, mean over seeds, with what it is without a look at the pictures, where logged."""
+    reached, prior = ([line[name] for line in last if name in line] for name in (key, f"{key}_prior"))
+    if not reached:
+        return "-"
+    beside = f" (prior {sum(prior) / len(prior):.2f})" if prior else ""
+    return f"{sum(reached) / len(reached):.2f}{beside}"
 
 
 def own_metrics(runs: Mapping[str, Any]) -> dict[str, str]:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
@@ -16,17 +15,13 @@ from ..boundary import refusals_of
 from ..data.canvas_dataset import CanvasCollator, CanvasDataset
 from ..data.datasets import LoadedImages, load_images
 from ..data.skipped import SkippedLedger
-from ..encoders.encoder import Encoder
-from ..encoders.loading import check_encoder, loaded_commit, resolve_encoder, starts_fresh
+from ..encoders.loading import check_encoder, loaded_commit
 from ..errors import InputError
 from ..evaluation.online import online_probe
 from ..evaluation.source import DataSource
 from ..hub.failures import PushError
-from ..model.configuration import SPConfig
 from ..model.modeling import SPForPreTraining
-from ..objectives import box_columns, packages_of, wants_checkpoint, wants_token_control
-from ..optimisation.freezing import freeze
-from ..optimisation.stochastic_depth import add_stochastic_depth
+from ..objectives import box_columns, packages_of
 from ..run.alone import alone_in
 from ..run.arguments import DataArguments, ModelArguments, PretrainingArguments
 from ..run.checkpoints import check_disk, remove_leftovers
@@ -36,6 +31,7 @@ from ..run.former import write_record
 from ..run.recipe import write_recipe
 from ..run.resume import Start, adopt_recorded, find_start, what_is_left
 from . import callbacks
+from .building import build_model, default_canvas_size, prepare_student
 from .check import check_first_batch, tell_plan
 from .diagnosis import Diagnosis
 from .hub_push import HubPush
@@ -45,50 +41,10 @@ from .pictures import draw_curves, draw_views
 from .preflight import check_run
 from .processes import in_first_process
 from .resolved import resolved_contract, resolved_options
+from .result import PretrainingResult
 from .trainer import PretrainingTrainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class PretrainingResult:
-    """What a run came to. It is a path, that of the run folder: functions that take a run take it as it is.
-
-    Attributes:
-        output_dir: the run folder.
-        step: optimizer steps done.
-        stopped_by: the signal that ended it early, if one did.
-        finished: whether all steps were done; not so either where a collapse ended it.
-        already_done: the run had been finished before, and nothing was changed.
-        checked: with ``check=True``: it could begin at ``step``, and nothing was written.
-        pushed: the finished run's address on the Hub, with ``--push_to_hub``.
-        push_error: why it could not be pushed.
-
-    Example:
-        >>> from sp_hf import PretrainingResult
-        >>> result = PretrainingResult(Path("runs/mine"), step=100, stopped_by=None)
-        >>> Path(result) == result.output_dir
-        True
-        >>> result.encoder.as_posix()  # AutoModel.from_pretrained(result.encoder) loads it
-        'runs/mine/encoder'
-    """
-
-    output_dir: Path
-    step: int
-    stopped_by: int | None
-    finished: bool = True
-    already_done: bool = False
-    checked: bool = False
-    pushed: str | None = None
-    push_error: str | None = None
-
-    def __fspath__(self) -> str:
-        return str(self.output_dir)
-
-    @property
-    def encoder(self) -> Path:
-        """The folder of the encoder as its stock class."""
-        return RunFolder(self.output_dir).encoder
 
 
 def run_pretraining(
@@ -223,59 +179,6 @@ def _push_last(hub: HubPush | None, result: PretrainingResult) -> PretrainingRes
         return dataclasses.replace(result, pushed=hub.push_finished(result.step).url)
     except PushError as error:
         return dataclasses.replace(result, push_error=str(error))
-
-
-def default_canvas_size(model: SPForPreTraining) -> int:
-    """Large enough for every view: twice the largest, and so that no small box betrays its size by its blur."""
-    specs = model.view_specs.values()
-    clean = [spec.clean_canvas for spec in specs if spec.effective_resolution is not None]
-    return max([spec.canvas_size for spec in specs] + clean)
-
-
-def build_model(args: ModelArguments) -> SPForPreTraining:
-    """The model that the arguments describe, its encoder fresh or loaded.
-
-    Raises:
-        ValueError: see :class:`~sp_hf.model.modeling.SPForPreTraining`.
-    """
-    guards = [entry["name"] for entry in args.entries if wants_checkpoint(entry)]
-    if guards and starts_fresh(args.encoder):
-        raise InputError(
-            f"objective {guards[0]!r} keeps what the checkpoint that a run starts from knows, but {args.encoder} starts"
-            " fresh: give --encoder a Hub id or a folder with weights, or leave the objective out."
-        )
-    token_control = args.position_field is not None or any(map(wants_token_control, args.entries))
-    encoder: Encoder = resolve_encoder(
-        args.encoder,
-        revision=args.encoder_revision,
-        image_size=args.image_size,
-        token_control=token_control,
-        initialisation=args.initialisation,
-    )
-    if args.attn_implementation is not None:
-        encoder.set_attention(args.attn_implementation)
-    if args.position_field is not None:
-        encoder.add_position_field(args.position_field)
-    config = SPConfig(
-        encoder.config,
-        args.entries,
-        image_mean=encoder.image_mean,
-        image_std=encoder.image_std,
-        teacher_momentum=args.teacher_momentum or None,
-    )
-    return SPForPreTraining(config, encoder)
-
-
-def prepare_student(model: SPForPreTraining, args: PretrainingArguments) -> None:
-    """What training alone does to the encoder: frozen parts, branches dropped at random. Its teacher is made before.
-
-    Raises:
-        ValueError: the encoder has no such part, or no place to drop a branch at.
-    """
-    if args.freeze is not None:
-        freeze(model.encoder, args.freeze)
-    if args.stochastic_depth > 0:
-        add_stochastic_depth(model.encoder, args.stochastic_depth)
 
 
 def build_trainer(

@@ -21,7 +21,6 @@ Letters: n training images, m validation images, o images from elsewhere, k neig
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -33,9 +32,8 @@ from ...errors import InputError
 from ..features import ImageSample
 from ..measure import Measure
 from ..model import EvaluatedModel
-from ..source import DataSource
+from ..part_scenes import images_elsewhere
 from ..task import Task, TaskResult, option
-from .part_scenes_variants import OOD_VARIANTS, variant_of, variant_of_run
 
 if TYPE_CHECKING:
     from ..data import EvaluationData
@@ -122,17 +120,7 @@ class OODDetection(Task):
             )
 
     def _elsewhere(self, data: EvaluationData) -> dict[str, ImageSample]:
-        samples = {}
-        if data.source.embedded and not self.dataset:
-            for variant in OOD_VARIANTS:
-                if variant != variant_of_run(data.source):
-                    samples[variant] = data.sample(variant_of(data.source, "validation", variant, self.images), "train")
-        most = min(self.images, data.source.max_images or self.images)
-        for dataset in self.dataset:
-            source = DataSource(validation_dataset=dataset, validation_dataset_split=self.split, max_images=most)
-            name = Path(dataset.partition("?")[0]).stem
-            samples[name if name not in samples else dataset] = data.sample(source, "validation")
-        return samples
+        return images_elsewhere(data, self.images, self.dataset, self.split, with_variants=not self.dataset)
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train = data.features(model, data.train).cls

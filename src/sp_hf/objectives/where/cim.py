@@ -107,8 +107,8 @@ def mask_recall(scores: Tensor, masks: Tensor) -> Tensor:
     scores, masks = scores.flatten(1), masks.flatten(1)
     sizes = masks.sum(dim=1, keepdim=True)  # [M, 1]
     ranks = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    found = (masks & (ranks < sizes)).sum(dim=1) / sizes[:, 0].clamp(min=1)
-    return found.sum() / (sizes > 0).sum().clamp(min=1)
+    recall = (masks & (ranks < sizes)).sum(dim=1) / sizes[:, 0].clamp(min=1)
+    return recall.sum() / (sizes > 0).sum().clamp(min=1)
 
 
 class CIM(Objective):

@@ -164,11 +164,11 @@ def location_prior(places: Tensor, views: Sequence[tuple[int, int]], cells: int)
         places: int64 [B, Q] of :func:`places_in`. views: (number, patches of one) of each set of views; Q in all.
         cells: N.
     """
-    found = []
+    counts = []
     for of_set, (count, patches) in zip(places.split([v * n for v, n in views], dim=1), views, strict=True):
         right = of_set.reshape(-1, count, patches).flatten(0, 1)[..., None] == torch.arange(cells, device=places.device)
-        found.append(blind_answers_right(right).sum())
-    return torch.stack(found).sum() / (places >= 0).sum().clamp(min=1)
+        counts.append(blind_answers_right(right).sum())
+    return torch.stack(counts).sum() / (places >= 0).sum().clamp(min=1)
 
 
 class LOCA(Objective):
@@ -216,11 +216,11 @@ class LOCA(Objective):
         logits = self.classifier(self.block(tokens, pick(reference, self.sight(batch.keys))))  # [B, Q, N]
         loss = location_loss(logits, places)
         inside = places >= 0
-        found = logits.detach().argmax(dim=-1) == places
+        correct = logits.detach().argmax(dim=-1) == places
         views = [encodings[name].patches.shape[1:3] for name in names]  # (V, patches of one) each
         logs = {
             "location_loss": loss.detach(),
-            "location_accuracy": found.sum() / inside.sum().clamp(min=1),
+            "location_accuracy": correct.sum() / inside.sum().clamp(min=1),
             "location_accuracy_prior": location_prior(places, views, self.patches),
         }
         if self.head is not None and self.teacher_head is not None:

@@ -107,5 +107,5 @@ class MP3(Objective):
 
     def forward(self, batch: Batch, encodings: dict[str, Encoding]) -> ObjectiveOutput:
         logits = self.classifier(encodings["image"].patches)  # [B, V, N, N]
-        found = logits.detach().argmax(dim=-1) == torch.arange(self.patches, device=logits.device)
-        return ObjectiveOutput(position_loss(logits), {"accuracy": found.float().mean()})
+        correct = logits.detach().argmax(dim=-1) == torch.arange(self.patches, device=logits.device)
+        return ObjectiveOutput(position_loss(logits), {"accuracy": correct.float().mean()})

@@ -12,7 +12,7 @@ learning", arXiv:2011.10043, section 3.2 (PixPro: propagation, loss), 3.1 (posit
 diagonal, in coordinates in which the image is a square).
 
 Deviations: an encoder's patches are the pixels of its map, and a layer a patch the 1 x 1 convolutions. The loss is half
-of the paper's plus 2, and an image without positives counts as 0. Images are averaged in turn, then directions.
+of the paper's plus 1, and an image without positives counts as 0. Images are averaged in turn, then directions.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def matching(propagated: Tensor, targets: Tensor, positive: Tensor) -> tuple[Ten
     nearest = _cosines(propagated, targets).argmax(dim=-1, keepdim=True)
     asked = positive.any(dim=-1)  # [B, N]
     count = asked.sum().clamp(min=1)
-    found = positive.gather(2, nearest)[..., 0] & asked
-    return found.sum() / count, blind_answers_right(positive).sum() / count
+    correct = positive.gather(2, nearest)[..., 0] & asked
+    return correct.sum() / count, blind_answers_right(positive).sum() / count
 
 
 def _cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -148,10 +148,10 @@ class PixPro(Objective):
         propagated = propagate(embeddings, self.transform(embeddings), self.config.gamma)
         with torch.no_grad():
             targets = self.project(self.teacher_projector, encodings["teacher"].patches)
-        there = (propagated[:, 0], targets[:, 1], positive)
+        forth = (propagated[:, 0], targets[:, 1], positive)
         back = (propagated[:, 1], targets[:, 0], positive.transpose(1, 2))
-        loss = (consistency_loss(*there) + consistency_loss(*back)) / 2
-        accuracy, prior = matching(*there)
+        loss = (consistency_loss(*forth) + consistency_loss(*back)) / 2
+        accuracy, prior = matching(*forth)
         return ObjectiveOutput(loss, {"matching_accuracy": accuracy, "matching_accuracy_prior": prior})
 
     @staticmethod

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +31,15 @@ from torch.nn import functional as F
 from ...views.photometric import Photometric
 from ...views.spec import ViewSpec
 from ..base import Batch, Encode, ObjectiveOutput, Progress
+from ..centring import sinkhorn
 from ..heads import DINOHead
 from ..precision import in_float32
 from ..prior import most_frequent_share
 from ..running_centre import RunningCentre
 from ..self_distillation import SelfDistillation, SelfDistillationConfig
 from ..transformer import ClassAttention
-from ..validation import check_at_least, check_count, check_fraction, check_heads
-from ..what.dino import dino_loss, teacher_probabilities
+from ..validation import check_at_least, check_choice, check_count, check_fraction, check_heads
+from ..what.dino import Centring, dino_loss, teacher_probabilities
 
 if TYPE_CHECKING:
     from ...encoders.encoder import Encoder, Encoding
@@ -65,6 +66,8 @@ class SelfPatchConfig(SelfDistillationConfig):
         pool_depth, pool_heads: blocks and attention heads of the pooling; the latter must divide the hidden size.
         neighbours: how many of the 8 a patch is taught by.
         patch_weight: of the second loss.
+        centring: ``"mean"``, the paper's running means of the teacher's outputs, or ``"sinkhorn"``, Sinkhorn-Knopp of
+            each forward, of pooled tokens and of patches.
     """
 
     global_views: ViewSpec | dict | str = dataclasses.field(default_factory=_default_global)
@@ -75,6 +78,7 @@ class SelfPatchConfig(SelfDistillationConfig):
     pool_heads: int = 4
     neighbours: int = 4
     patch_weight: float = 0.1
+    centring: Centring = "mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +86,7 @@ class SelfPatchConfig(SelfDistillationConfig):
             check_count(option, getattr(self, option), 1)
         check_fraction("neighbours / 8", self.neighbours / len(STEPS))
         check_at_least("patch_weight", self.patch_weight, 0)
+        check_choice("centring", self.centring, get_args(Centring))
 
 
 def neighbour_index(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -139,6 +144,7 @@ class SelfPatch(SelfDistillation):
     teacher_temperature: Tensor
     kind = "where"
     title = "SelfPatch"
+    remedies = ("centring: sinkhorn",)
     own_metric = ("patch_accuracy", "patches whose neighbours' prototype is found")
     citation = """@inproceedings{yun2022patch,
   title     = {Patch-Level Representation Learning for Self-Supervised Vision Transformers},
@@ -186,9 +192,8 @@ class SelfPatch(SelfDistillation):
         with torch.no_grad():
             whole = encodings["teacher_global"].patches  # [B, G, N, D]
             outputs = self.teacher_head(self.teacher_pool(whole.flatten(0, 1))).unflatten(0, whole.shape[:2])
-            targets = teacher_probabilities(outputs, self.centre.centre, self.teacher_temperature)
+            targets = self._targets(outputs, self.centre)
             entropy = torch.special.entr(targets).sum(dim=-1).mean()
-        self.centre.add(outputs)
         of_views = dino_loss(self.head(torch.cat(pooled, dim=1)), targets, self.config.student_temperature)
         logs = {
             "class_loss": of_views.detach(),
@@ -207,9 +212,15 @@ class SelfPatch(SelfDistillation):
         images = torch.arange(len(patches), device=patches.device)[:, None, None]
         summaries = self.teacher_pool(patches[images, index].flatten(0, 1))  # [M N, D]
         outputs = self.teacher_patch_head(summaries).view(*taught.patches.shape[:3], -1)
-        targets = teacher_probabilities(outputs, self.patch_centre.centre, self.teacher_temperature)
-        self.patch_centre.add(outputs)
-        return targets
+        return self._targets(outputs, self.patch_centre)
+
+    def _targets(self, outputs: Tensor, centre: RunningCentre) -> Tensor:
+        """The teacher's outputs [..., K] to probabilities."""
+        if self.config.centring == "sinkhorn":
+            return sinkhorn(outputs.flatten(0, -2), self.teacher_temperature).view_as(outputs)
+        probabilities = teacher_probabilities(outputs, centre.centre, self.teacher_temperature)
+        centre.add(outputs)
+        return probabilities
 
     def ema_heads(self) -> list[tuple[nn.Module, nn.Module]]:
         own = [(self.pool, self.teacher_pool), (self.patch_head, self.teacher_patch_head)]

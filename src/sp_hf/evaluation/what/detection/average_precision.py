@@ -73,8 +73,8 @@ def _of_class(matches: Matches, counts: Tensor) -> Tensor:
     total = torch.zeros_like(objects)
     for true, false in zip(matches.true, matches.false, strict=True):
         places = true.nonzero().flatten()  # [t]
-        found, wrong = weights[:, places].cumsum(1), (weights * false).cumsum(1)[:, places]  # [R, t]
-        total += _interpolated(found / objects[:, None], found / (found + wrong + _EPSILON)).mean(1)
+        right, wrong = weights[:, places].cumsum(1), (weights * false).cumsum(1)[:, places]  # [R, t]
+        total += _interpolated(right / objects[:, None], right / (right + wrong + _EPSILON)).mean(1)
     return torch.where(objects > 0, total / len(matches.true), torch.nan)
 
 

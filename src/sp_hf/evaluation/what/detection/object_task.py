@@ -86,9 +86,9 @@ class ObjectTask(Task):
     shapes: ClassVar[Literal["bbox", "segm"]]
 
     encoder: str = option("frozen", "frozen or fine-tuned")
-    images: int = option(500, "images of each side, at most")
+    images: int = option(300, "images of each side, at most")
     size: int | None = option(None, "side in px onto which images are squashed; default: the model's own size")
-    epochs: int = option(30, "passes over the training images")
+    epochs: int = option(20, "passes over the training images")
     batch_size: int = option(16, "of the detector's training")
     learning_rate: float = option(5e-4, "of the detector")
     encoder_learning_rate: float = option(5e-5, "of a fine-tuned encoder")
@@ -131,7 +131,7 @@ class ObjectTask(Task):
         model.squashed(self.size)
 
     def _source(self, data: EvaluationData) -> DataSource:
-        most = min(self.images, data.source.max_images or self.images)
+        most = data.at_most(self.images)
         fields = {
             "dataset_split": self.split,
             "dataset_config": self.config,
@@ -161,16 +161,16 @@ class ObjectTask(Task):
 
     def _objects(self, side: Side, rows: Any) -> list[ImageObjects]:
         """Of these rows of a side; raises DataError or ValueError where they cannot be."""
-        found = []
+        objects = []
         for row in rows:
             cells = side.annotated.rows[int(row)]
             if "part_boxes" in cells:
-                found.append(read_parts(cells["part_boxes"], cells["segmentation"]))
+                objects.append(read_parts(cells["part_boxes"], cells["segmentation"]))
                 continue
             width, height = upright_size(cells[side.annotated.images.image_column])
             with_masks = self.shapes == "segm"
-            found.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
-        return found
+            objects.append(read_objects(cells[self.column], (height, width), self.box_format, with_masks=with_masks))
+        return objects
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         train_side, validation = (self._open(data, side) for side in ("train", "validation"))
@@ -178,23 +178,7 @@ class ObjectTask(Task):
         learnt, truth = self._objects(train_side, seen.rows), self._objects(validation, asked.rows)
         names = train_side.names or tuple(str(c) for c in range(_classes(learnt, truth)))
         _check_classes(train_side, validation, learnt, truth, len(names), self.name)
-        side = model.squashed(self.size).size
-        with own_random_state():
-            torch.manual_seed(data.seed)
-            detector, beneath = self._build(model, side, len(names))
-            used = np.array([i for i, one in enumerate(learnt) if (~one.crowd).any()])
-            recipe = Recipe(self.epochs, self.batch_size, self.learning_rate, self.encoder_learning_rate, data.seed)
-
-            def batch_of(index: np.ndarray) -> dict[str, Any]:
-                chosen = used[index]
-                targets = self.targets([learnt[i] for i in chosen], side, model.device)
-                return {"pixel_values": seen.of(chosen, model.device), **targets}
-
-            bar = tqdm(
-                total=recipe.steps(len(used)), desc=f"{model.name}: {self.name}", disable=not data.progress, leave=False
-            )
-            with bar:
-                loss = train(detector, beneath, batch_of, len(used), recipe, bar)
+        detector, facts = self._learn(model, data, seen, learnt, len(names))
         answers = self._ask(detector, asked, truth, model.device)
         matches = match(answers, truth, len(names), self.shapes)
         measures = {
@@ -202,21 +186,43 @@ class ObjectTask(Task):
             "ap_50": AveragePrecision.of_matches(matches, slice(0, 1)),
             "ap_75": AveragePrecision.of_matches(matches, slice(5, 6)),
         }
+        sides = {"train": train_side, "validation": validation}
         details: dict[str, Any] = {
             "ap_by_class": dict(zip(names, measures["ap"].groups(), strict=True)),
-            "train_images": len(used),
             "objects": {"train": sum(map(len, learnt)), "validation": sum(map(len, truth))},
-            "detector": type(detector).__name__,
-            "steps": recipe.steps(len(used)),
-            "loss_of_last_epoch": loss,
-            "size": side,
-            "data": {
-                "train": train_side.images.images.description,
-                "validation": validation.images.images.description,
-            },
+            **facts,
+            "data": {name: side.images.images.description for name, side in sides.items()},
         }
         drawn = [Seen(int(asked.rows[i]), truth[i], answers[i]) for i in shown(len(truth))]
         return TaskResult(measures, details, {"seen": drawn, "images": validation.images, "names": names})
+
+    def _learn(
+        self, model: EvaluatedModel, data: EvaluationData, seen: Inputs, objects: list[ImageObjects], classes: int
+    ) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """A detector, trained on the images that have objects, and facts of it."""
+        side = model.squashed(self.size).size
+        used = np.array([i for i, one in enumerate(objects) if (~one.crowd).any()])
+        recipe = Recipe(self.epochs, self.batch_size, self.learning_rate, self.encoder_learning_rate, data.seed)
+        steps = recipe.steps(len(used))
+
+        def batch_of(index: np.ndarray) -> dict[str, Any]:
+            chosen = used[index]
+            targets = self.targets([objects[i] for i in chosen], side, model.device)
+            return {"pixel_values": seen.of(chosen, model.device), **targets}
+
+        bar = tqdm(total=steps, desc=f"{model.name}: {self.name}", disable=not data.progress, leave=False)
+        with own_random_state(), bar:
+            torch.manual_seed(data.seed)
+            detector, beneath = self._build(model, side, classes)
+            loss = train(detector, beneath, batch_of, len(used), recipe, bar)
+        facts = {
+            "train_images": len(used),
+            "detector": type(detector).__name__,
+            "steps": steps,
+            "loss_of_last_epoch": loss,
+            "size": side,
+        }
+        return detector, facts
 
     def _inputs(self, model: EvaluatedModel, data: EvaluationData, images: ImageSample) -> Inputs:
         if self.encoder == "frozen":
@@ -263,10 +269,14 @@ def _check_classes(
 ) -> None:
     """Raise ValueError unless both sides have objects of the same classes."""
     for side, objects in ((train_side, learnt), (validation, truth)):
+        described = side.images.images.description
         if not any((~one.crowd).any() for one in objects):
-            raise InputError(f"{task}: not one object in {side.images.images.description}")
-        if not 0 <= min(int(o.labels.min()) for o in objects if len(o)) <= _classes(objects, []) - 1 < classes:
-            raise InputError(f"{task}: categories of {side.images.images.description} are not 0 to {classes - 1}")
+            raise InputError(f"{task}: not one object in {described}")
+        labels = np.concatenate([one.labels for one in objects])
+        if labels.min() < 0 or labels.max() >= classes:
+            raise InputError(
+                f"{task}: categories of {described} are {labels.min()} to {labels.max()}, not 0 to {classes - 1}"
+            )
     if train_side.names != validation.names:
         raise InputError(
             f"{task}: the two sides name other classes, {train_side.names} and {validation.names}:"

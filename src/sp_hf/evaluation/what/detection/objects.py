@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,8 +24,7 @@ from ....data.annotations import decode_annotation
 from ....errors import DataError, InputError
 from .coco import encode_masks, polygon_masks
 
-BoxFormat = Literal["xywh", "xyxy"]
-BOX_FORMATS: tuple[BoxFormat, ...] = ("xywh", "xyxy")
+BOX_FORMATS = ("xywh", "xyxy")
 _CATEGORIES = ("category", "label", "category_id")
 _BOXES = ("bbox", "box", "boxes", "bboxes")
 _SEEN = 0.05
@@ -54,7 +53,7 @@ class ImageObjects:
 
 
 def read_objects(
-    value: Any, size: tuple[int, int], box_format: BoxFormat = "xywh", *, with_masks: bool = False
+    value: Any, size: tuple[int, int], box_format: str = "xywh", *, with_masks: bool = False
 ) -> ImageObjects:
     """Of a cell of an ``objects`` column.
 
@@ -159,10 +158,10 @@ def _fields(value: Any) -> Mapping[str, Any]:
 
 
 def _field(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
-    found = next((fields[name] for name in names if name in fields), None)
-    if found is None:
+    value = next((fields[name] for name in names if name in fields), None)
+    if value is None:
         raise DataError(f"objects need a field {' or '.join(names)}; they have: {', '.join(fields) or 'none'}")
-    return found
+    return value
 
 
 def _check_inside(corners: np.ndarray, boxes: np.ndarray, size: tuple[int, int], box_format: str) -> None:

@@ -9,6 +9,7 @@ Letters: B images, D channels of the encoder's map, C of the pyramid's, (h, w) i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,28 +48,27 @@ class SimplePyramid(nn.Module):
 def _level(features: int, channels: int, scale: float) -> nn.Sequential:
     resize: list[nn.Module]
     if scale == 4:
-        resize = [_Up(features, features // 2), nn.GroupNorm(1, features // 2), nn.GELU()]
-        resize.append(_Up(features // 2, features // 4))
-        features //= 4
+        resize = [_Up(channels), nn.GroupNorm(1, channels), nn.GELU(), _Up(channels)]
     elif scale == 2:
-        resize = [_Up(features, features // 2)]
-        features //= 2
+        resize = [_Up(channels)]
     else:
         resize = [] if scale == 1 else [nn.MaxPool2d(2)]
     project = nn.Conv2d(features, channels, 1, bias=False)
     smooth = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-    return nn.Sequential(*resize, project, nn.GroupNorm(1, channels), smooth, nn.GroupNorm(1, channels))
+    return nn.Sequential(project, nn.GroupNorm(1, channels), *resize, smooth, nn.GroupNorm(1, channels))
 
 
 class _Up(nn.ConvTranspose2d):
     """Twice the sides."""
 
-    def __init__(self, features: int, channels: int) -> None:
-        super().__init__(features, channels, kernel_size=2, stride=2)
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=2, stride=2)
 
 
 class EncodedMap(nn.Module):
     """An encoder as the source of a pyramid: pixels float [B, 3, S, S] in [0, 1] to its map [B, D, h, w]."""
+
+    encoder: Any  # an Encoder, or a control
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -38,12 +38,11 @@ from ...features import ImageSample, evaluating
 from ...measure import Measure
 from ...model import PIXELS, RANDOM, EvaluatedModel, open_model
 from ...once import Once
+from ...part_scenes import images_elsewhere
 from ...probes.linear import LinearProbe
-from ...source import DataSource
 from ...task import Picture, Task, TaskResult, once_a_task, option
 from ...whole_images import WholeImages, encode_pixels
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..part_scenes_variants import OOD_VARIANTS, variant_of, variant_of_run
 from .corruptions import CORRUPTIONS, MIN_SIZE, SEVERITIES, corrupt
 from .pictures import draw_curves
 
@@ -239,24 +238,15 @@ class Robustness(Task):
     # Elsewhere --------------------------------------------------------------------------------------------------------
     def _elsewhere(self, data: EvaluationData) -> dict[str, ImageSample]:
         """Samples of images from elsewhere, by name."""
-        samples = {}
-        if data.source.embedded:
-            column = data.source.label_column
-            for variant in OOD_VARIANTS:
-                if variant != variant_of_run(data.source):
-                    source = variant_of(data.source, "validation", variant, self.ood_images, column)
-                    samples[variant] = data.sample(source, "train")
-        for dataset in self.ood_dataset:
-            source = DataSource(
-                validation_dataset=dataset,
-                validation_dataset_split=self.ood_split,
-                validation_dataset_revision=self.ood_revision,
-                label_column=self.ood_label_column,
-                max_images=min(self.ood_images, data.source.max_images or self.ood_images),
-            )
-            name = Path(dataset.partition("?")[0]).stem
-            samples[name if name not in samples else dataset] = data.sample(source, "validation")
-        return samples
+        return images_elsewhere(
+            data,
+            self.ood_images,
+            self.ood_dataset,
+            self.ood_split,
+            revision=self.ood_revision,
+            label_column=self.ood_label_column,
+            variants_label_column=data.source.label_column,
+        )
 
     def _counterparts(self, elsewhere: ImageSample, data: EvaluationData) -> Tensor:
         """The label of the training images that each label elsewhere stands for, -1 for none: int64 [A]."""

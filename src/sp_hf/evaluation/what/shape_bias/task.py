@@ -35,11 +35,11 @@ from ...accuracy import check_labels, known
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
+from ...part_scenes import variant_of
 from ...probes.linear import LinearProbe, fit_linear
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, once_a_task, option
 from ..label_mapping import MappingError, class_names, map_names, read_mapping
-from ..part_scenes_variants import variant_of
 from .classes import TABLES
 from .picture import draw_fractions
 
@@ -203,7 +203,7 @@ class ShapeBias(Task):
         if self.dataset is None:
             source, side = variant_of(data.source, "validation", "cue-conflict", self.images), "train"
         else:
-            most = min(self.images, data.source.max_images or self.images)
+            most = data.at_most(self.images)
             source = DataSource(validation_dataset=self.dataset, validation_dataset_split=self.split, max_images=most)
             side = "validation"
         sample = data.sample(source, side, _COLUMNS)

@@ -31,10 +31,10 @@ from ...accuracy import LabelError
 from ...features import ImageSample
 from ...measure import Measure
 from ...model import EvaluatedModel
+from ...part_scenes import annotated_scenes, check_embedded
 from ...source import DataSource
 from ...task import Picture, Task, TaskResult, once_a_task, option
 from ...what.dense.dense_task import patch_tokens
-from ...what.part_scenes_variants import variant_of, variant_of_run
 from .keypoints import Keypoints, keypoints_of, pairs_of
 from .matching import is_near, match
 from .pictures import Pair, draw_pairs
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 REACHES = {"pck_at_10": 0.1, "pck_at_20": 0.2}
 _SHOWN = 5
 _PARTS = "part_boxes"
+_MASK = "segmentation"  # of PartScenes: which parts are seen
 
 
 class Annotated(NamedTuple):
@@ -83,27 +84,23 @@ class Correspondence(Task):
     def check(self, model: EvaluatedModel, data: EvaluationData) -> None:
         model.squashed(self.size)
 
-    def _source(self, data: EvaluationData) -> tuple[DataSource, str]:
-        """And which side of it."""
+    def _open(self, data: EvaluationData) -> tuple[ImageSample, ImageSample]:
+        """Images, and the same rows with annotations."""
         if self.dataset is not None:
-            most = min(self.images, data.source.max_images or self.images)
-            return DataSource(self.dataset, label_column=self.label_column, max_images=most), "validation"
-        if not data.source.embedded:
-            raise InputError(
-                "correspondence needs images with parts and classes: PartScenes, or name some with"
-                " --correspondence_dataset"
-            )
-        variant = variant_of_run(data.source)
-        return variant_of(data.source, "validation", variant, self.images, "fine_label", self.difficulty), "train"
+            most = data.at_most(self.images)
+            source = DataSource(self.dataset, label_column=self.label_column, max_images=most)
+            columns = (self.parts_column, _MASK) if source.embedded else (self.parts_column,)
+            return data.sample(source, "validation"), data.sample(source, "validation", columns)
+        check_embedded(data, self.name, "images with parts and classes")
+        columns = (self.parts_column, _MASK)
+        return annotated_scenes(data, "validation", None, self.images, columns, "fine_label", self.difficulty)
 
     @once_a_task
     def _annotated(self, data: EvaluationData) -> Annotated:
-        source, side = self._source(data)
-        columns = (self.parts_column, "segmentation") if source.embedded else (self.parts_column,)
-        annotated, images = data.sample(source, side, columns), data.sample(source, side)
+        images, annotated = self._open(data)
         if images.labels is None:
             raise LabelError(f"{images.images.description}: no labels; name them with --correspondence_label_column")
-        keypoints = [keypoints_of(row[self.parts_column], row.get("segmentation")) for row in annotated.rows]
+        keypoints = [keypoints_of(row[self.parts_column], row.get(_MASK)) for row in annotated.rows]
         pairs = [(a, b) for a, b in pairs_of(images.labels.tolist()) if _shared(keypoints[a], keypoints[b])]
         return Annotated(images, keypoints, pairs)
 

@@ -28,11 +28,11 @@ from ....errors import InputError
 from ...accuracy import LabelError, accuracy_measures, check_labels, known, majority_accuracy
 from ...features import ImageSample
 from ...model import EvaluatedModel
+from ...part_scenes import annotated_scenes, check_embedded
 from ...probes.linear import fit_linear
 from ...source import DataSource
 from ...task import Task, TaskResult, once_a_task, option
 from ...what.dense.dense_task import patch_tokens
-from ...what.part_scenes_variants import variant_of
 from .attentive_probe import fit_attentive
 from .relations import RELATIONS, relation_of_parts
 
@@ -83,15 +83,13 @@ class SpatialRelation(Task):
     def _sides(self, data: EvaluationData) -> tuple[tuple[Side, Side], tuple[str, ...]]:
         """Training and validation side, and the relations' names."""
         if self.dataset is None:
-            if not data.source.embedded:
-                raise InputError(
-                    "spatial-relation needs images whose label is the relation of two objects: PartScenes, or name"
-                    " some with --spatial_relation_dataset"
-                )
+            check_embedded(data, self.name, "images whose label is the relation of two objects")
             return (self._of_scenes(data, "train"), self._of_scenes(data, "validation")), RELATIONS
-        most = min(self.images, data.source.max_images or self.images)
         source = DataSource(
-            self.dataset, label_column=self.label_column, max_images=most, validation_dataset=self.validation_dataset
+            self.dataset,
+            label_column=self.label_column,
+            max_images=data.at_most(self.images),
+            validation_dataset=self.validation_dataset,
         )
         train, validation = data.sides(source)
         labels = [side.labels for side in (train, validation)]
@@ -101,11 +99,10 @@ class SpatialRelation(Task):
         return (Side(train, labels[0]), Side(validation, labels[1])), tuple(names)
 
     def _of_scenes(self, data: EvaluationData, side: str) -> Side:
-        source = variant_of(data.source, side, "jumbled", self.images)
+        images, annotated = annotated_scenes(data, side, "jumbled", self.images, (_PART_BOXES,))
         target, reference = (PARTS.index(part) + 1 for part in self.parts)
-        annotated = data.sample(source, "train", (_PART_BOXES,))
         relations = [relation_of_parts(row[_PART_BOXES], target, reference) for row in annotated.rows]
-        return Side(data.sample(source, "train"), torch.tensor(relations))
+        return Side(images, torch.tensor(relations))
 
     def run(self, model: EvaluatedModel, data: EvaluationData) -> TaskResult:
         (train, validation), names = self._sides(data)
