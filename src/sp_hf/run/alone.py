@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import time
@@ -15,6 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import FolderTakenError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ _held: set[int] = set()
 def alone_in(folder: Path, patience: float | None = None) -> Iterator[None]:
     """A context in which no other process is in such a context with this folder, which must exist.
 
-    Where the file system has no locks, a network's perhaps, this is not watched.
+    Where the system or the file system has no such locks, this is not watched.
 
     Args:
         folder: to be alone in.
@@ -37,6 +41,9 @@ def alone_in(folder: Path, patience: float | None = None) -> Iterator[None]:
     Raises:
         FolderTakenError: it did not.
     """
+    if fcntl is None:
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     _held.add(handle)
     try:
@@ -75,4 +82,5 @@ def _forget() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_forget)
