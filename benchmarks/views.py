@@ -35,6 +35,7 @@ from view_peers import PEERS, Sizes
 
 from sp_hf.data import jpeg
 from sp_hf.data.canvas import make_canvas
+from sp_hf.markdown import table
 from sp_hf.run.environment import processor_name
 from sp_hf.views.keyed_random import sample_keys
 from sp_hf.views.photometric import Photometric
@@ -165,11 +166,14 @@ def report(options: argparse.Namespace) -> str:
             f"**{scale}**: 2 x {sizes.globals} + {sizes.local_count} x {sizes.locals} px, canvas {canvas} px, images of"
             f" {size[0]} x {size[1]} px",
             "",
-            "| | | ms an image | images/s | its time over sp_hf's |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {row.what} | {row.name} | {row.milliseconds:.2f} | {1e3 / row.milliseconds:.0f} | {row.ratio:.2f} |"
-                for row in rows
+            *table(
+                [
+                    ("", "", "ms an image", "images/s", "its time over sp_hf's"),
+                    *(
+                        (r.what, r.name, f"{r.milliseconds:.2f}", f"{1e3 / r.milliseconds:.0f}", f"{r.ratio:.2f}")
+                        for r in rows
+                    ),
+                ]
             ),
             "",
         ]

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from sp_hf import markdown
+
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: scripts/reliability.py -->", "<!-- end of faults -->"
@@ -58,13 +60,10 @@ class Faults:
 
 def table(counts: Mapping[str, tuple[int, int]]) -> str:
     """Markdown: a line a kind, and their sum."""
-    rows = ["| fault | injected | survived | lost |", "|---|---|---|---|"]
-    rows += [row(kind, *counts[kind]) for kind in sorted(counts)]
-    return "\n".join([*rows, row("**all**", *map(sum, zip(*counts.values(), strict=True)))])
-
-
-def row(kind: str, injected: int, lost: int) -> str:
-    return f"| {kind} | {injected} | {injected - lost} | {lost} |"
+    total = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
+    rows = [(kind, *counts[kind]) for kind in sorted(counts)] + [("**all**", *total)]
+    texts = [(kind, str(injected), str(injected - lost), str(lost)) for kind, injected, lost in rows]
+    return "\n".join(markdown.table([("fault", "injected", "survived", "lost"), *texts]))
 
 
 def read(text: str) -> dict[str, tuple[int, int]]:
