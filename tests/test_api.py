@@ -266,7 +266,7 @@ def test_tasks_are_named_with_hyphens_or_underscores():
     assert [task.name for task in build_tasks(["relative_geometry", "relative-geometry"])] == ["relative-geometry"]
 
 
-def test_every_command_spells_data_alike(monkeypatch):
+def test_every_command_spells_data_alike(monkeypatch, tmp_path):
     """The flags of pretrain, evaluate and sweep, and the arguments of the functions."""
     import inspect
 
@@ -280,8 +280,9 @@ def test_every_command_spells_data_alike(monkeypatch):
     given = {}
     monkeypatch.setattr(sweeping, "sweep", lambda file, **options: given.update(options))
     words = [word for name in DATA_FLAGS for word in (f"--{name.replace('_', '-')}", name)]
+    (file := tmp_path / "sweep.yaml").write_text("title: none")
     with pytest.raises(AttributeError):  # of the stand-in's result
-        sweep_command(["file", *words])
+        sweep_command([str(file), *words])
     assert {name: given[name] for name in DATA_FLAGS} == {name: name for name in DATA_FLAGS}
     args = vars(parser().parse_args(["m", *words]))
     assert {name: args[name] for name in DATA_FLAGS} == {name: name for name in DATA_FLAGS}

@@ -13,7 +13,7 @@ import sp_hf
 from sp_hf.data.part_scenes.dataset import render_scene, scene_row
 from sp_hf.errors import DataError, InputError, PackageError
 
-pytest.importorskip("pycocotools", reason="average precision needs pip install 'sp-hf[detection]'")
+pytest.importorskip("pycocotools", reason="average precision needs pip install pycocotools")
 
 from sp_hf.evaluation.what.detection.average_precision import AveragePrecision  # noqa: E402
 from sp_hf.evaluation.what.detection.coco import Matches, decode_masks, encode_masks, match, polygon_masks  # noqa: E402

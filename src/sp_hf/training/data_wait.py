@@ -83,5 +83,5 @@ def hint(share: float, workers: int, available: int) -> str:
         return f"{waits}: raise --dataloader_num_workers from {workers} to {more}."
     return (
         f"{waits}, and --dataloader_num_workers {workers} has all {available} cores: lower --canvas_size, store smaller"
-        " images, or install simplejpeg (pip install 'sp-hf[fast]')."
+        " images, or pip install simplejpeg."
     )

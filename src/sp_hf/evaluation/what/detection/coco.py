@@ -1,6 +1,6 @@
 """COCO's matching of detections to objects, and its masks as run lengths, by pycocotools (Lin et al. 2014, 1405.0312).
 
-pycocotools is optional: ``pip install 'sp-hf[detection]'``.
+pycocotools is optional: ``pip install pycocotools``.
 
 Letters: n images, m objects, d detections of a class, T thresholds of IoU, (H, W) size of an image in px.
 """
@@ -45,7 +45,7 @@ def require_pycocotools() -> None:
         import pycocotools.mask  # noqa: F401
     except ImportError as error:
         raise PackageError(
-            "COCO's average precision needs pycocotools, which is not installed: pip install 'sp-hf[detection]'"
+            "COCO's average precision needs pycocotools, which is not installed: pip install pycocotools"
         ) from error
 
 
