@@ -43,6 +43,9 @@ def test_what_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path: 
     recipe.write_text("learnin_rate: 1\n")
     objective = tmp_path / "objective.yaml"
     objective.write_text("objectives: [{name: dino, prototype: 8}]\n")
+    value, views = tmp_path / "value.yaml", tmp_path / "views.yaml"
+    value.write_text("objectives: [{name: dino, prototypes: -1}]\n")
+    views.write_text("objectives: [{name: mae, views: {area: [0.5, 0.1]}}]\n")
     lines = {
         "pretrain --learnin_rate 1": (2, "did you mean '--learning_rate'"),
         "pretrain --max_steps few": (2, "invalid int value: 'few'"),
@@ -54,6 +57,8 @@ def test_what_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path: 
         "pretrain --objectives dyno": (1, "unknown objective 'dyno' (did you mean 'dino'?)"),
         "pretrain --objectives dino=0": (1, "weight is 0.0; it must be greater than 0"),
         f"pretrain --recipe {objective}": (1, "'dino' has no option 'prototype' (did you mean 'prototypes'?)"),
+        f"pretrain --recipe {value}": (1, "objective 'dino': prototypes is -1; it must be at least 1"),
+        f"pretrain --recipe {views}": (1, "objective 'mae': area is (0.5, 0.1); it must be (low, high)"),
         "pretrain --encoder vit-micro": (1, "unknown encoder 'vit-micro'"),
         "pretrain --encoder ./nowhere": (1, "no folder ./nowhere"),
         "pretrain --dataset no/such/folder": (1, "no such file or folder: 'no/such/folder'"),

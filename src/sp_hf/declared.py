@@ -3,7 +3,7 @@
 PyTorch and transformers take seconds to import; the names and types of flags, and their help, should not. Only what is
 asked for is evaluated, with what it needs: modules of the standard library are imported, other modules of the same
 package and of transformers are read in the same way, anything else is a stand-in. Of a class there are its assignments,
-and methods that do nothing.
+and methods that do nothing; a dataclass of this package has its methods, which check the values that it is made of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _READ = ("sp_hf", "transformers")
+_IMPORTED = ("sp_hf.errors",)  # light themselves, and caught by type
 _METHOD = ast.parse("def method(*_, **__): pass").body[0]
 
 
@@ -76,13 +77,13 @@ class _Module:
             return module if alias.asname else sys.modules[name]
         if isinstance(node, ast.ImportFrom):
             return self._imported(next(a.name for a in node.names if name in (a.asname, a.name)), node)
-        return self._run(name, _without_work(node))
+        return self._run(name, _without_work(node, self._name.startswith("sp_hf.")))
 
     def _imported(self, name: str, node: ast.ImportFrom) -> Any:
         package = self._name.split(".")[: None if self._is_package else -1]
         base = package[: len(package) - node.level + 1] if node.level else []
         module = ".".join([*base, *(node.module or "").split(".")]).strip(".")
-        if _is_standard(module):
+        if _is_standard(module) or module in _IMPORTED:
             return getattr(importlib.import_module(module), name)
         if module.partition(".")[0] not in _READ:
             return StandIn(name, (), {})
@@ -156,18 +157,28 @@ def _bound(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def _without_work(node: ast.stmt) -> ast.stmt:
-    """A class whose methods are empty; a function without annotations; an assignment without its type."""
+def _without_work(node: ast.stmt, ours: bool) -> ast.stmt:
+    """A class whose methods are empty, or of our own dataclasses, a function and an assignment without types."""
     if isinstance(node, ast.ClassDef):
-        node = ast.ClassDef(**{**vars(node), "body": [_empty(one) for one in node.body]})
+        keeps = ours and any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+        body = [_untyped(one) if keeps and isinstance(one, ast.FunctionDef) else _empty(one) for one in node.body]
+        node = ast.ClassDef(**{**vars(node), "body": body})
     elif isinstance(node, ast.FunctionDef):
-        for one in ast.walk(node):
-            if isinstance(one, ast.arg):
-                one.annotation = None
-        node.returns, node.decorator_list = None, []
+        node = _untyped(node)
+        node.decorator_list = []
     elif isinstance(node, ast.AnnAssign):
         node = ast.Assign([node.target], node.value or ast.Constant(None))
     return ast.fix_missing_locations(node)
+
+
+def _untyped(node: ast.FunctionDef) -> ast.FunctionDef:
+    """Its annotations left out, which name what need not be read."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.arg):
+            one.annotation = None
+        elif isinstance(one, ast.FunctionDef):
+            one.returns = None
+    return node
 
 
 def _empty(node: ast.stmt) -> ast.stmt:

@@ -1,4 +1,4 @@
-"""Names in a run's options, looked up without importing PyTorch: encoder, datasets, objectives and their options.
+"""Names in a run's options, and values of objectives, looked up without importing PyTorch.
 
 What this lets pass is checked again, and in full, where it is used.
 """
@@ -31,7 +31,8 @@ def check_names(options: Mapping[str, Any]) -> None:
     Raises:
         InputError, NotFoundError: see :func:`~sp_hf.encoders.names.check_name`.
         DatasetLoadError: a path that is not there.
-        RecipeError, InputError: an objective without a name, an unknown one, or one with an unknown option.
+        RecipeError, InputError: an objective without a name, an unknown one, or one with an unknown option, or with a
+            value out of its range.
     """
     described = read_recipe(options["recipe"]) if "recipe" in options else {}
     chosen = {**described, **options}
@@ -44,7 +45,7 @@ def check_names(options: Mapping[str, Any]) -> None:
 
 
 def check_objectives(chosen: list[Any], described: list[Any]) -> None:
-    """Refuse unknown objectives, and unknown options of them, some of which a recipe may have ``described``."""
+    """Refuse unknown objectives, and unknown options and values, some of which a recipe may have ``described``."""
     if "sp_hf.objectives" in sys.modules:
         return  # some may have been registered, and a check in full costs nothing now
     try:
@@ -72,9 +73,23 @@ def _check_options(entry: Mapping[str, Any], kind: Any) -> None:
             f"objective {entry['name']!r} has no option {option!r}{_hint(option, known)};"
             f" its options: {', '.join(known)}."
         )
-    weight = entry.get("weight")
-    if isinstance(weight, (int, float)) and not weight > 0:
-        raise InputError(f"objective {entry['name']!r}: weight is {weight}; it must be greater than 0.")
+    options = {name: value for name, value in entry.items() if name in known}
+    try:
+        config = kind.config_class(**_completed(kind.config_class, options))
+        _read("validation", "check_types")(config)
+        _read("validation", "check_positive")("weight", config.weight)
+    except InputError as error:
+        raise InputError(f"objective {entry['name']!r}: {error}") from error
+    except (DeclarationError, AttributeError, NameError, TypeError):
+        return  # needs more than was read; checked in full later
+
+
+def _completed(config_class: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    return _read("view_defaults", "complete_views")(config_class, options)
+
+
+def _read(module: str, name: str) -> Any:
+    return declared(f"sp_hf.objectives.{module}", name)
 
 
 def _hint(word: str, known: Iterable[str]) -> str:
