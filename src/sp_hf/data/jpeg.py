@@ -1,7 +1,7 @@
 """JPEG to pixels by libjpeg-turbo: directly where simplejpeg is installed, else through Pillow.
 
 Both drive the same library with the same settings (the accurate transform, smooth chroma), so pixels are bit-identical;
-simplejpeg spares Pillow's copies, a third of the time (``pip install simplejpeg``).
+simplejpeg spares Pillow's copies (``pip install simplejpeg``).
 """
 
 from __future__ import annotations
